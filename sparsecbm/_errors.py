@@ -1,0 +1,26 @@
+"""Errors that a user can act on: one line, the value, what was expected, what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """Bad input, named in one line: which value, what was expected, what to do."""
+
+
+class StoredFileError(InputError):
+    """A file or folder that sparsecbm wrote or was given is missing, foreign, damaged or cannot be written."""
+
+
+def suggest(value: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the nearest known name, or an empty string."""
+    near = difflib.get_close_matches(str(value), list(known), n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def unknown(what: str, value: object, known: Iterable[str]) -> InputError:
+    """Build the error for a name that is not in a registry, with the nearest known name."""
+    names = sorted(map(str, known))
+    return InputError(f"unknown {what} {value!r}: expected one of {', '.join(names)}{suggest(str(value), names)}")

@@ -1,0 +1,37 @@
+"""Shared by all tests: no network, a cache of their own, and the optional folder of real data."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tests run in parallel processes; threads on top only contend
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Embeddings of tests never meet the user's cache."""
+    monkeypatch.setenv("SPARSECBM_CACHE", str(tmp_path_factory.getbasetemp() / "sparsecbm-cache"))
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """Folder of real data, named by SPARSECBM_DATA_DIR; tests that need it skip where it is absent."""
+    folder = os.environ.get("SPARSECBM_DATA_DIR")
+    if not folder:
+        pytest.skip("SPARSECBM_DATA_DIR is not set: the real embeddings and pictures are not here")
+    path = Path(folder)
+    if not path.is_dir():
+        pytest.skip(f"SPARSECBM_DATA_DIR={folder} is not a folder: the real embeddings and pictures are not here")
+    return path
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
