@@ -1,0 +1,327 @@
+"""`ConceptSet`: the names a bottleneck speaks in, with what is known about them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sparsecbm._errors import InputError, suggest, unknown
+from sparsecbm.concepts.cleaning import CleaningReport, check_name, clean_names, normalise_name, same_name_key
+
+if TYPE_CHECKING:
+    from sparsecbm.concepts.filters import FilterReport
+
+Relevance = np.ndarray | Sequence[Sequence[float]] | Mapping[str, Any]
+
+
+class ConceptSet:
+    """An immutable, ordered set of concept names.
+
+    Names are normalised (Unicode NFC, single blanks) one for one; blank and repeated names are refused, so that rows of
+    an embedding matrix made for the same list always fit. `ConceptSet.clean` drops them instead, and reports it.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Concept names, unique whatever their case.
+    groups : mapping of str to sequence of str, or sequence of str or None of length M, optional
+        Names of each group, or the group of each name. A concept is in one group at most.
+    relevance : array-like of shape (K, M), or mapping of class name to names (or to name: weight), optional
+        How relevant each concept is for each class; finite and not negative.
+    class_names : sequence of str of length K, optional
+        Rows of `relevance`; the keys where it is a mapping.
+    provenance : mapping or str, optional
+        Where the concepts come from; JSON values.
+
+    Attributes
+    ----------
+    names : tuple of str, length M
+    groups : tuple of str or None, length M, or None
+    relevance : read-only ndarray of float32, shape (K, M), or None
+    class_names : tuple of str or None
+    provenance : dict
+    report : CleaningReport
+        What normalising changed.
+
+    Raises
+    ------
+    InputError
+        If there is no name, a name is blank, repeated or not text, or groups or relevance do not fit.
+
+    Examples
+    --------
+    >>> concepts = ConceptSet(["red crown", "hooked bill"], groups={"crown": ["red crown"], "bill": ["hooked bill"]})
+    >>> len(concepts), concepts.groups
+    (2, ('crown', 'bill'))
+    """
+
+    __slots__ = ("_index", "_provenance", "class_names", "groups", "names", "relevance", "report")
+
+    names: tuple[str, ...]
+    groups: tuple[str | None, ...] | None
+    relevance: np.ndarray | None
+    class_names: tuple[str, ...] | None
+    report: CleaningReport
+
+    def __init__(
+        self,
+        names: Iterable[str],
+        *,
+        groups: Mapping[str, Sequence[str]] | Sequence[str | None] | None = None,
+        relevance: Relevance | None = None,
+        class_names: Sequence[str] | None = None,
+        provenance: Mapping[str, Any] | str | None = None,
+    ) -> None:
+        if isinstance(names, str):
+            raise InputError(f"concept names {names!r} are one text: expected a list of texts")
+        given = list(names)
+        clean, report = clean_names(given)
+        if report.blank or report.duplicates:
+            raise InputError(
+                f"{len(report.duplicates) + report.blank} of {len(given)} concept names are blank or repeated "
+                f"({report.lines[len(report.rewritten)]}): repair the list, or use ConceptSet.clean(names)"
+            )
+        if not clean:
+            raise InputError("a concept set needs at least one name, got none")
+        index = {same_name_key(name): j for j, name in enumerate(clean)}
+        self._set("names", tuple(clean))
+        self._set("_index", index)
+        self._set("report", report)
+        self._set("groups", None if groups is None else _groups(groups, self))
+        matrix, rows = (None, None) if relevance is None else _relevance(relevance, class_names, self)
+        self._set("relevance", matrix)
+        self._set("class_names", rows)
+        self._set("_provenance", _provenance(provenance))
+
+    def _set(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"a ConceptSet cannot be changed: make a new one with another {name}")
+
+    @classmethod
+    def clean(cls, names: Iterable[str], **options: Any) -> ConceptSet:
+        """Build a set from raw names: normalise, drop blanks and repetitions; see ``.report`` for what changed.
+
+        Parameters
+        ----------
+        names : iterable of str
+            Raw names.
+        **options
+            As for `ConceptSet`; a `relevance` array and a `groups` sequence have one entry for every raw name.
+        """
+        given = list(names)
+        clean, report = clean_names(given)
+        if not clean:
+            raise InputError(f"no concept names are left of {len(given)} given: every one is blank")
+        kept = list(report.kept)
+        groups, relevance = options.get("groups"), options.get("relevance")
+        if groups is not None and not isinstance(groups, Mapping):
+            _check_length("groups", len(groups), len(given))
+            options["groups"] = [groups[i] for i in kept]
+        if relevance is not None and not isinstance(relevance, Mapping):
+            matrix = np.asarray(relevance)
+            _check_length("columns of relevance", matrix.shape[-1] if matrix.ndim else 0, len(given))
+            options["relevance"] = matrix[..., kept]
+        concepts = cls(clean, **options)
+        concepts._set("report", report)
+        return concepts
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> ConceptSet:
+        """Read a ``.txt``, ``.json`` or ``.yaml`` file; see `sparsecbm.concepts.files` for the formats.
+
+        Raises
+        ------
+        InputError
+            If the file is missing, empty, of another type, not UTF-8, or not in the format.
+        """
+        from sparsecbm.concepts.files import read_concepts
+
+        return read_concepts(path)
+
+    def save(self, path: str | Path) -> None:
+        """Write a ``.txt`` (names and provenance only), ``.json`` or ``.yaml`` file that `from_file` reads back equal.
+
+        Raises
+        ------
+        InputError
+            If the format cannot hold what the set has; nothing is dropped silently.
+        """
+        from sparsecbm.concepts.files import write_concepts
+
+        write_concepts(self, path)
+
+    def filter(self, **options: Any) -> tuple[ConceptSet, FilterReport]:
+        """Drop concepts that explain nothing; see `sparsecbm.concepts.filters.filter_concepts` for the options."""
+        from sparsecbm.concepts.filters import filter_concepts
+
+        return filter_concepts(self, **options)
+
+    def select(self, indices: Sequence[int] | np.ndarray) -> ConceptSet:
+        """Keep the concepts at `indices` (or where a boolean mask is true), in that order."""
+        picked = np.asarray(indices)
+        if picked.dtype == bool:
+            _check_length("entries in the mask", len(picked), len(self))
+            picked = np.flatnonzero(picked)
+        chosen = [int(j) for j in picked]
+        return ConceptSet(
+            [self.names[j] for j in chosen],
+            groups=None if self.groups is None else [self.groups[j] for j in chosen],
+            relevance=None if self.relevance is None else self.relevance[:, chosen],
+            class_names=self.class_names,
+            provenance=self.provenance,
+        )
+
+    def index(self, name: str) -> int:
+        """Position of a name, whatever its case.
+
+        Raises
+        ------
+        InputError
+            If it is not in the set; the nearest name is suggested.
+        """
+        if name not in self:
+            raise InputError(f"no concept is named {name!r}{suggest(str(name), self.names)}")
+        return self._index[same_name_key(name)]
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Where the concepts come from (a copy)."""
+        return json.loads(self._provenance)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __getitem__(self, index: int) -> str:
+        return self.names[index]
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and same_name_key(name) in self._index
+
+    def _state(self) -> tuple[object, ...]:
+        matrix = None if self.relevance is None else (self.relevance.shape, self.relevance.tobytes())
+        return self.names, self.groups, self.class_names, matrix, self._provenance
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ConceptSet) and self._state() == other._state()
+
+    def __hash__(self) -> int:
+        return hash(self._state())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (self.names, self.groups, self.relevance, self.class_names, self.provenance)
+
+    def __repr__(self) -> str:
+        shown = ", ".join(map(repr, self.names[:3])) + (", ..." if len(self) > 3 else "")
+        return f"<ConceptSet of {len(self)}: {shown}>"
+
+
+def _rebuild(names: Any, groups: Any, relevance: Any, class_names: Any, provenance: Any) -> ConceptSet:
+    return ConceptSet(names, groups=groups, relevance=relevance, class_names=class_names, provenance=provenance)
+
+
+def _check_length(what: str, got: int, expected: int) -> None:
+    if got != expected:
+        raise InputError(f"{got} {what} for {expected} concept names: expected one each")
+
+
+def _groups(groups: Mapping[str, Sequence[str]] | Sequence[str | None], concepts: ConceptSet) -> tuple[str | None, ...]:
+    if not isinstance(groups, Mapping):
+        if isinstance(groups, str):
+            raise InputError(f"groups {groups!r} are one text: expected one group a concept, or group: names")
+        _check_length("groups", len(groups), len(concepts))
+        return tuple(None if group is None else normalise_name(check_name(group, "a group")) for group in groups)
+    of: list[str | None] = [None] * len(concepts)
+    for group, names in groups.items():
+        label = normalise_name(check_name(group, "a group"))
+        for name in _name_list(names, f"group {label!r}"):
+            j = _position(name, concepts, f"group {label!r}")
+            if of[j] not in (None, label):
+                raise InputError(f"concept {name!r} is in two groups, {of[j]!r} and {label!r}: keep it in one")
+            of[j] = label
+    return tuple(of)
+
+
+def _relevance(
+    relevance: Relevance, class_names: Sequence[str] | None, concepts: ConceptSet
+) -> tuple[np.ndarray, tuple[str, ...] | None]:
+    if isinstance(relevance, Mapping):
+        rows = tuple(check_name(name, "a class name") for name in relevance)
+        if class_names is not None and set(class_names) != set(rows):
+            odd = sorted(set(class_names) ^ set(rows))[0]
+            raise InputError(
+                f"class {odd!r} is in only one of class_names and relevance: name the same classes in both"
+            )
+        rows = rows if class_names is None else tuple(class_names)
+        matrix = np.zeros((len(rows), len(concepts)), dtype=np.float32)
+        for k, row in enumerate(rows):
+            entries = relevance[row]
+            where = f"relevance of class {row!r}"
+            weights = entries if isinstance(entries, Mapping) else dict.fromkeys(_name_list(entries, where), 1.0)
+            for name, weight in weights.items():
+                matrix[k, _position(name, concepts, where)] = _weight(weight, f"{where} to {name!r}")
+    else:
+        try:
+            matrix = np.array(relevance, dtype=np.float32)
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                f"relevance is not a matrix of numbers ({error}): expected shape (classes, concepts)"
+            ) from error
+        if matrix.ndim != 2 or matrix.shape[1] != len(concepts):
+            raise InputError(f"relevance has shape {matrix.shape}: expected (classes, {len(concepts)})")
+        rows = None if class_names is None else tuple(check_name(name, "a class name") for name in class_names)
+        if rows is not None and len(rows) != len(matrix):
+            raise InputError(f"{len(rows)} class names for {len(matrix)} rows of relevance: expected one each")
+    if rows is not None and len(set(rows)) < len(rows):
+        raise InputError(f"class names of relevance repeat: {len(rows)} given, {len(set(rows))} different")
+    if not np.isfinite(matrix).all() or (matrix < 0).any():
+        k, j = np.argwhere(~np.isfinite(matrix) | (matrix < 0))[0]
+        raise InputError(f"relevance[{k}, {j}] is {matrix[k, j]}: expected a finite number that is not negative")
+    matrix.setflags(write=False)
+    return matrix, rows
+
+
+def _weight(value: object, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
+        raise InputError(f"{where} is {value!r}: expected a number")
+    return float(value)
+
+
+def _name_list(names: object, where: str) -> list[Any]:
+    if isinstance(names, str) or not isinstance(names, (Sequence, tuple, set, frozenset)):
+        raise InputError(f"{where} is {names!r}: expected a list of concept names")
+    return list(names)
+
+
+def _position(name: object, concepts: ConceptSet, where: str) -> int:
+    if name not in concepts:
+        raise unknown_concept(name, concepts.names, where)
+    return concepts.index(str(name))
+
+
+def unknown_concept(name: object, names: Sequence[str], where: str) -> InputError:
+    """Build the error for a name in groups or relevance that is no concept."""
+    if len(names) <= 12:
+        return unknown(f"concept in {where}", name, names)
+    return InputError(f"{where} has {name!r}, which is not among the {len(names)} concepts{suggest(str(name), names)}")
+
+
+def _provenance(provenance: Mapping[str, Any] | str | None) -> str:
+    if isinstance(provenance, str):
+        provenance = {"note": provenance}
+    try:
+        if provenance is not None and not all(isinstance(key, str) for key in provenance):
+            raise TypeError("keys must be text")
+        return json.dumps(dict(provenance or {}), allow_nan=False)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"provenance {provenance!r} cannot be stored ({error}): expected texts, numbers and lists"
+        ) from error

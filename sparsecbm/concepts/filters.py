@@ -1,0 +1,304 @@
+"""Label-free filters: which concept names are worth keeping, decided without a labelled image.
+
+After Oikarinen et al., Label-Free Concept Bottleneck Models (ICLR 2023, arXiv 2304.06129): a concept goes if its name
+is long, (nearly) the name of a class, (nearly) another concept, or not seen in the training images.
+
+The default thresholds are the authors'. There, text similarity is 3/4 CLIP ViT-B/16 and 1/4 a sentence encoder, and the
+activation is the mean CLIP score of the five images that show the concept most; another encoder has another scale, so
+look at the values in the report before trusting them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sparsecbm._errors import InputError
+from sparsecbm.concepts.cleaning import same_name_key
+from sparsecbm.concepts.concept_set import ConceptSet
+
+_BLOCK = 1024
+
+
+@dataclass(frozen=True)
+class Drop:
+    """One concept that a filter dropped.
+
+    Attributes
+    ----------
+    index : int
+        Position in the set that was filtered.
+    name : str
+        The concept.
+    filter : {"length", "class", "mutual", "activation"}
+        Which filter.
+    value : float
+        Length in characters, cosine similarity, or mean activation.
+    reason : str
+        One line for people.
+    """
+
+    index: int
+    name: str
+    filter: str
+    value: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class FilterReport:
+    """What was dropped and why.
+
+    Attributes
+    ----------
+    kept : tuple of int
+        Positions of the concepts that stayed; use it on the rows of an embedding matrix.
+    dropped : tuple of Drop
+        In the order of the filters.
+    not_run : tuple of str
+        Filters that lacked an input, and which.
+    """
+
+    kept: tuple[int, ...]
+    dropped: tuple[Drop, ...]
+    not_run: tuple[str, ...] = ()
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """A summary, then one line for each dropped concept and each filter that did not run."""
+        counts = Counter(drop.filter for drop in self.dropped)
+        by_filter = ", ".join(f"{kind} {count}" for kind, count in counts.items())
+        total = len(self.kept) + len(self.dropped)
+        summary = f"kept {len(self.kept)} of {total} concepts" + (f"; dropped by {by_filter}" if by_filter else "")
+        return (summary, *(f"dropped {d.name!r}: {d.reason}" for d in self.dropped), *self.not_run)
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines)
+
+
+def filter_concepts(
+    concepts: ConceptSet,
+    *,
+    class_names: Sequence[str] | None = None,
+    concept_embeddings: np.ndarray | None = None,
+    class_embeddings: np.ndarray | None = None,
+    image_embeddings: np.ndarray | None = None,
+    max_length: int | None = 30,
+    max_class_similarity: float | None = 0.85,
+    max_mutual_similarity: float | None = 0.90,
+    min_activation: float | None = 0.25,
+    top_images: int = 5,
+) -> tuple[ConceptSet, FilterReport]:
+    """Apply the label-free filters, one after the other.
+
+    1. ``length``: more than `max_length` characters.
+    2. ``class``: the name of a class (whatever its article or case), or cosine to a class name above
+       `max_class_similarity`.
+    3. ``mutual``: cosine to another kept concept above `max_mutual_similarity`; of two, the one less similar to all
+       concepts on the whole goes, since the other is the more general.
+    4. ``activation``: mean cosine to its `top_images` nearest training images below `min_activation`.
+
+    A filter whose threshold is None is off; one that lacks its embeddings does not run, and the report says so.
+
+    Parameters
+    ----------
+    concepts : ConceptSet
+        M concepts.
+    class_names : sequence of str of length K, optional
+    concept_embeddings : ndarray of shape (M, d), optional
+        Text embeddings of the concepts; need not have unit rows.
+    class_embeddings : ndarray of shape (K, d), optional
+        Text embeddings of the class names.
+    image_embeddings : ndarray of shape (n, d), optional
+        Embeddings of training images, by the same encoder.
+    max_length : int or None
+    max_class_similarity, max_mutual_similarity, min_activation : float or None
+        Cosines in [-1, 1].
+    top_images : int
+        At least 1; all images if there are fewer.
+
+    Returns
+    -------
+    ConceptSet
+        What is left, with its groups and relevance.
+    FilterReport
+
+    Raises
+    ------
+    InputError
+        If shapes differ, a row is zero or not finite, a threshold is out of range, or no concept is left.
+
+    Examples
+    --------
+    >>> concepts = ConceptSet(["red crown", "a cardinal", "a bill that is very long and slightly hooked"])
+    >>> kept, report = filter_concepts(concepts, class_names=["cardinal"])
+    >>> kept.names
+    ('red crown',)
+    >>> print(report.lines[1])
+    dropped 'a bill that is very long and slightly hooked': 44 characters, more than 30
+    """
+    _check_thresholds(max_length, max_class_similarity, max_mutual_similarity, min_activation, top_images)
+    text = _unit_rows("concept_embeddings", concept_embeddings, rows=len(concepts))
+    classes = _unit_rows("class_embeddings", class_embeddings, like=text)
+    images = _unit_rows("image_embeddings", image_embeddings, like=text)
+    if classes is not None and class_names is not None and len(classes) != len(class_names):
+        raise InputError(
+            f"class_embeddings has {len(classes)} rows for {len(class_names)} class names: expected one each"
+        )
+    alive = np.ones(len(concepts), dtype=bool)
+    dropped: list[Drop] = []
+    not_run: list[str] = []
+
+    def apply(found: list[Drop]) -> None:
+        dropped.extend(found)
+        alive[[drop.index for drop in found]] = False
+
+    if max_length is not None:
+        apply(_too_long(concepts, alive, max_length))
+    if max_class_similarity is not None:
+        if class_names is not None:
+            apply(_is_class_name(concepts, alive, class_names))
+        if text is not None and classes is not None:
+            apply(_near_class(concepts, alive, text, classes, class_names, max_class_similarity))
+        else:
+            not_run.append("similarity to class names was not checked: needs concept_embeddings and class_embeddings")
+    if max_mutual_similarity is not None:
+        if text is not None:
+            apply(_near_each_other(concepts, alive, text, max_mutual_similarity))
+        else:
+            not_run.append("mutual similarity was not checked: needs concept_embeddings")
+    if min_activation is not None:
+        if text is not None and images is not None:
+            apply(_inactive(concepts, alive, text, images, min_activation, top_images))
+        else:
+            not_run.append("activation was not checked: needs concept_embeddings and image_embeddings")
+    report = FilterReport(tuple(np.flatnonzero(alive).tolist()), tuple(dropped), tuple(not_run))
+    if not report.kept:
+        raise InputError(
+            f"the filters drop all {len(concepts)} concepts (last: {dropped[-1].name!r}, {dropped[-1].reason}): "
+            "the thresholds may not suit this encoder; loosen them"
+        )
+    return concepts.select(report.kept), report
+
+
+def _too_long(concepts: ConceptSet, alive: np.ndarray, limit: int) -> list[Drop]:
+    return [
+        Drop(j, name, "length", len(name), f"{len(name)} characters, more than {limit}")
+        for j, name in enumerate(concepts)
+        if alive[j] and len(name) > limit
+    ]
+
+
+def _is_class_name(concepts: ConceptSet, alive: np.ndarray, class_names: Sequence[str]) -> list[Drop]:
+    def bare(name: str) -> str:
+        key = same_name_key(name.replace("_", " "))
+        article = next((a for a in ("a ", "an ", "the ") if key.startswith(a)), "")
+        return key.removeprefix(article)
+
+    labels = {bare(name): name for name in class_names}
+    return [
+        Drop(j, name, "class", 1.0, f"it is the class name {labels[bare(name)]!r}")
+        for j, name in enumerate(concepts)
+        if alive[j] and bare(name) in labels
+    ]
+
+
+def _near_class(
+    concepts: ConceptSet,
+    alive: np.ndarray,
+    text: np.ndarray,
+    classes: np.ndarray,
+    class_names: Sequence[str] | None,
+    limit: float,
+) -> list[Drop]:
+    rows = np.flatnonzero(alive)
+    cosine = text[rows] @ classes.T
+    found = []
+    for j, nearest, value in zip(rows.tolist(), cosine.argmax(1).tolist(), cosine.max(1, initial=-1.0).tolist()):
+        if value > limit:
+            label = repr(class_names[nearest]) if class_names is not None else f"number {nearest}"
+            reason = f"similarity {value:.3f} to class {label}, more than {limit}"
+            found.append(Drop(j, concepts[j], "class", value, reason))
+    return found
+
+
+def _near_each_other(concepts: ConceptSet, alive: np.ndarray, text: np.ndarray, limit: float) -> list[Drop]:
+    rows = np.flatnonzero(alive)
+    vectors = text[rows]
+    generality = vectors @ vectors.sum(0)
+    gone: dict[int, Drop] = {}
+    for start in range(0, len(rows), _BLOCK):  # M x M similarities would not fit for large vocabularies
+        cosine = vectors[start : start + _BLOCK] @ vectors.T
+        for a, b in np.argwhere(cosine > limit).tolist():
+            i, value = start + a, float(cosine[a, b])
+            if i >= b or i in gone or b in gone:
+                continue
+            loser, winner = (i, b) if generality[i] < generality[b] else (b, i)
+            j, name = int(rows[loser]), concepts[int(rows[loser])]
+            other = concepts[int(rows[winner])]
+            reason = f"similarity {value:.3f} to concept {other!r}, more than {limit}"
+            gone[loser] = Drop(j, name, "mutual", value, reason)
+    return [gone[i] for i in sorted(gone)]
+
+
+def _inactive(
+    concepts: ConceptSet, alive: np.ndarray, text: np.ndarray, images: np.ndarray, limit: float, top: int
+) -> list[Drop]:
+    rows = np.flatnonzero(alive)
+    count = min(top, len(images))
+    best = np.full((count, len(rows)), -np.inf, dtype=np.float32)
+    for start in range(0, len(images), _BLOCK):
+        cosine = images[start : start + _BLOCK] @ text[rows].T
+        best = np.partition(np.concatenate([best, cosine]), -count, axis=0)[-count:]
+    activation = best.mean(0)
+    return [
+        Drop(
+            j,
+            concepts[j],
+            "activation",
+            value,
+            f"mean activation {value:.3f} on its {count} best images, less than {limit}",
+        )
+        for j, value in zip(rows.tolist(), activation.tolist())
+        if value < limit
+    ]
+
+
+def _check_thresholds(
+    max_length: int | None, near_class: float | None, mutual: float | None, activation: float | None, top: int
+) -> None:
+    if max_length is not None and (isinstance(max_length, bool) or not isinstance(max_length, int) or max_length < 1):
+        raise InputError(f"max_length={max_length!r}: expected an integer of at least 1, or None")
+    named = {"max_class_similarity": near_class, "max_mutual_similarity": mutual, "min_activation": activation}
+    for name, value in named.items():
+        if value is not None and not (isinstance(value, (int, float)) and -1 <= value <= 1):
+            raise InputError(f"{name}={value!r}: expected a cosine between -1 and 1, or None")
+    if isinstance(top, bool) or not isinstance(top, (int, np.integer)) or top < 1:
+        raise InputError(f"top_images={top!r}: expected an integer of at least 1")
+
+
+def _unit_rows(
+    what: str, values: np.ndarray | None, *, rows: int | None = None, like: np.ndarray | None = None
+) -> np.ndarray | None:
+    if values is None:
+        return None
+    matrix = np.asarray(values)
+    if matrix.ndim != 2 or matrix.dtype.kind not in "fiu" or 0 in matrix.shape:
+        raise InputError(
+            f"{what} has shape {matrix.shape} and type {matrix.dtype}: expected a filled matrix of numbers"
+        )
+    if rows is not None and len(matrix) != rows:
+        raise InputError(f"{what} has {len(matrix)} rows for {rows} concepts: expected one each, in the same order")
+    if like is not None and matrix.shape[1] != like.shape[1]:
+        raise InputError(
+            f"{what} has dimension {matrix.shape[1]} and concept_embeddings {like.shape[1]}: use one encoder for both"
+        )
+    matrix = matrix.astype(np.float32)
+    norms = np.linalg.norm(matrix, axis=1, keepdims=True)
+    bad = np.flatnonzero(~np.isfinite(norms[:, 0]) | (norms[:, 0] == 0))
+    if len(bad):
+        raise InputError(f"row {bad[0]} of {what} is zero or not finite ({len(bad)} such rows): embed it again")
+    return matrix / norms

@@ -1,0 +1,265 @@
+"""What every image source offers, and the plumbing shared by sources of encoded pictures."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, Protocol, get_args, runtime_checkable
+
+import numpy as np
+from PIL import Image
+
+from sparsecbm._errors import InputError, unknown
+from sparsecbm._progress import ProgressBar
+from sparsecbm.data.decode import UndecodableError, decode_image
+
+OnError = Literal["raise", "skip"]
+_CHUNK = 2048  # pictures queued for checking at once: a queue of a million would take gigabytes
+
+
+@runtime_checkable
+class ImageSource(Protocol):
+    """A finite, ordered, seeded collection of pictures.
+
+    Attributes
+    ----------
+    labels : ndarray of int64, shape (n,), or None
+        Index into `class_names`; None where the pictures have no labels.
+    class_names : tuple of str
+        Name of each class; a class may have no picture in this split.
+    ids : list of str, length n
+        Name of each picture, for messages and reports.
+    fingerprint : str
+        SHA-256 of the content and order of the pictures (not of the labels).
+    skipped : list of (str, str)
+        Name and reason of each picture left out because it cannot be decoded.
+    spec, split : str
+        What was asked for.
+    """
+
+    labels: np.ndarray | None
+    class_names: tuple[str, ...]
+    skipped: list[tuple[str, str]]
+    spec: str
+    split: str
+
+    @property
+    def ids(self) -> list[str]: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Image.Image: ...
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """Options of `load_images` that every source understands.
+
+    Attributes
+    ----------
+    split : str
+        ``train``, ``validation``, ``test`` (or an alias), an official split's name, or ``all``.
+    seed : int
+        Seed of carved splits and of the subset.
+    max_images : int or None
+        Largest number of pictures; a stratified subset.
+    on_error : {"raise", "skip"}
+        What to do with a picture that cannot be decoded.
+    image_column, label_column : str or None
+        Columns of tabular sources; None finds them by type.
+    splits : dict of str to str or None
+        Which official split to use as which.
+    """
+
+    split: str = "train"
+    seed: int = 0
+    max_images: int | None = None
+    on_error: OnError = "raise"
+    image_column: str | None = None
+    label_column: str | None = None
+    splits: dict[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.split, str) or not self.split:
+            raise InputError(f"split={self.split!r}: expected a name such as 'train', 'validation' or 'test'")
+        if isinstance(self.seed, bool) or not isinstance(self.seed, (int, np.integer)) or self.seed < 0:
+            raise InputError(f"seed={self.seed!r}: expected an integer >= 0")
+        limit = self.max_images
+        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, (int, np.integer)) or limit < 1):
+            raise InputError(f"max_images={limit!r}: expected an integer >= 1, or None for all")
+        if self.on_error not in get_args(OnError):
+            raise unknown("on_error", self.on_error, get_args(OnError))
+
+
+class Catalogue(ABC):
+    """All pictures of a data set, still encoded, whatever split they belong to.
+
+    Attributes
+    ----------
+    what : str
+        Name of the data set, for messages.
+    official : dict of str to range
+        The data set's own splits as ranges of rows; together they are all rows.
+    labels : ndarray of int64, shape (n,), or None
+        Class of each row; negative where the data set keeps it secret.
+    class_names : tuple of str
+        Name of each class.
+    """
+
+    what: str
+    official: dict[str, range]
+    labels: np.ndarray | None
+    class_names: tuple[str, ...]
+
+    @abstractmethod
+    def read(self, row: int) -> bytes | None:
+        """Encoded bytes of one picture; None where the row has none."""
+
+    @abstractmethod
+    def name(self, row: int) -> str:
+        """Name of one picture for messages."""
+
+    def read_many(self, rows: np.ndarray) -> Iterator[bytes | None]:
+        """Encoded bytes of many pictures, in order."""
+        return (self.read(int(row)) for row in rows)
+
+
+class EncodedImages:
+    """Pictures kept as encoded bytes and decoded one by one when asked for.
+
+    Parameters
+    ----------
+    catalogue : Catalogue
+        Where the bytes are.
+    rows : ndarray of int64, shape (n,)
+        Which of its rows, in which order.
+    spec, split : str
+        What was asked for.
+    split_rule : str
+        How the split came about.
+    on_error : {"raise", "skip"}
+        ``"skip"`` decodes every picture once, now, and leaves out those that fail; ``"raise"`` decodes nothing yet.
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        rows: np.ndarray,
+        *,
+        spec: str,
+        split: str,
+        split_rule: str = "",
+        on_error: OnError = "raise",
+    ) -> None:
+        self._catalogue = catalogue
+        self.spec, self.split, self.split_rule = spec, split, split_rule
+        self.class_names = tuple(catalogue.class_names)
+        self.skipped: list[tuple[str, str]] = []
+        self._rows = np.asarray(rows, dtype=np.int64)
+        if on_error == "skip":
+            self._rows, self.skipped = self._decodable()
+        if len(self._rows) == 0:
+            why = f": all {len(self.skipped)} failed, first {': '.join(self.skipped[0])}" if self.skipped else ""
+            raise InputError(f"no pictures in split {split!r} of {spec!r}{why}")
+        self.labels = self._known_labels()
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> Image.Image:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"picture {index} of {len(self)}")
+        row = int(self._rows[index])
+        try:
+            return decode_image(self._catalogue.read(row))
+        except UndecodableError as error:
+            raise self._failed(row, error) from error
+
+    def __iter__(self) -> Iterator[Image.Image]:
+        return (self[index] for index in range(len(self)))
+
+    def __repr__(self) -> str:
+        classes = f", {len(self.class_names)} classes" if self.class_names else ", no labels"
+        skipped = f", {len(self.skipped)} skipped" if self.skipped else ""
+        return f"<{type(self).__name__} {self.spec!r} split {self.split!r}: {len(self)} pictures{classes}{skipped}>"
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """Name of each picture."""
+        return [self._catalogue.name(int(row)) for row in self._rows]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the encoded bytes of the pictures, in order; nothing is decoded."""
+        digest = hashlib.sha256(b"sparsecbm images 1")
+        with ProgressBar("Fingerprinting pictures", len(self)) as bar:
+            done = 0
+            try:
+                for data in self._catalogue.read_many(self._rows):
+                    # The length goes first, so that bytes cannot move from one picture to the next unseen.
+                    digest.update(b"none" if data is None else len(data).to_bytes(8, "little"))
+                    digest.update(data or b"")
+                    bar.update()
+                    done += 1
+            except UndecodableError as error:
+                raise self._failed(int(self._rows[done]), error) from error
+        return digest.hexdigest()
+
+    def _failed(self, row: int, error: UndecodableError) -> InputError:
+        return InputError(
+            f"cannot decode picture {self._catalogue.name(row)!r} of {self.spec!r}: {error}; "
+            "repair or remove it, or pass on_error='skip' to leave such pictures out"
+        )
+
+    def _decodable(self) -> tuple[np.ndarray, list[tuple[str, str]]]:
+        def reason(row: int) -> str | None:
+            try:
+                decode_image(self._catalogue.read(row))
+            except UndecodableError as error:
+                return str(error)
+            return None
+
+        keep, skipped = [], []
+        # Pillow decodes outside the interpreter lock, so threads are enough.
+        with (
+            ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool,
+            ProgressBar("Checking pictures", len(self._rows)) as bar,
+        ):
+            for start in range(0, len(self._rows), _CHUNK):
+                rows = self._rows[start : start + _CHUNK].tolist()
+                for row, failed in zip(rows, pool.map(reason, rows)):
+                    if failed is None:
+                        keep.append(row)
+                    else:
+                        skipped.append((self._catalogue.name(row), failed))
+                    bar.update()
+        return np.asarray(keep, dtype=np.int64), skipped
+
+    def _known_labels(self) -> np.ndarray | None:
+        if self._catalogue.labels is None:
+            return None
+        labels = self._catalogue.labels[self._rows].astype(np.int64)
+        if (labels == -1).all():  # the hub's sign for a test split whose labels are secret
+            return None
+        wrong = np.flatnonzero((labels < 0) | (labels >= len(self.class_names)))
+        if len(wrong):
+            row = int(self._rows[wrong[0]])
+            raise InputError(
+                f"label {labels[wrong[0]]} of picture {self._catalogue.name(row)!r} of {self.spec!r} is out of range: "
+                f"expected 0..{len(self.class_names) - 1} for {len(self.class_names)} classes "
+                f"({len(wrong)} such pictures)"
+            )
+        return labels
+
+
+def name_list(names: Sequence[str], limit: int = 8) -> str:
+    """Names for a message, cut after `limit`."""
+    return ", ".join(map(repr, names[:limit])) + (f" and {len(names) - limit} more" if len(names) > limit else "")

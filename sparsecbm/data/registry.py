@@ -1,0 +1,132 @@
+"""`load_images`: pick an image source by its spec."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from sparsecbm._errors import InputError, unknown
+from sparsecbm.data.base import ImageSource, LoadOptions, OnError
+from sparsecbm.data.splits import canonical_split
+
+
+def _birds(rest: str, options: LoadOptions, spec: str) -> ImageSource:
+    from sparsecbm.data import birds
+
+    for option in ("image_column", "label_column", "splits"):
+        if getattr(options, option) is not None:
+            raise InputError(f"{option}={getattr(options, option)!r} does not apply to {spec!r}")
+    split = canonical_split(options.split)
+    n_images = birds.SPLIT_SIZES.get(split)
+    if options.max_images is not None and n_images is not None:
+        n_images = min(n_images, options.max_images)
+    return birds.BirdImages(split, seed=options.seed, n_images=n_images)
+
+
+def _folder(rest: str, options: LoadOptions, spec: str) -> ImageSource:
+    from sparsecbm.data import folder
+
+    return folder.load(rest, options, spec)
+
+
+def _hub(rest: str, options: LoadOptions, spec: str) -> ImageSource:
+    from sparsecbm.data import tables
+
+    return tables.load_hub(rest, options, spec)
+
+
+def _parquet(rest: str, options: LoadOptions, spec: str) -> ImageSource:
+    from sparsecbm.data import tables
+
+    return tables.load_parquet(rest, options, spec)
+
+
+SOURCES: dict[str, Callable[[str, LoadOptions, str], ImageSource]] = {
+    "birds": _birds,
+    "folder": _folder,
+    "hub": _hub,
+    "parquet": _parquet,
+}
+_FORMS = {"birds": "birds", "folder": "folder:PATH", "hub": "hub:REPO[:CONFIG]", "parquet": "parquet:GLOB"}
+
+
+def load_images(
+    spec: str,
+    split: str = "train",
+    *,
+    seed: int = 0,
+    max_images: int | None = None,
+    on_error: OnError = "raise",
+    image_column: str | None = None,
+    label_column: str | None = None,
+    splits: Mapping[str, str] | None = None,
+) -> ImageSource:
+    """Open a collection of pictures.
+
+    Parameters
+    ----------
+    spec : str
+        ``birds`` (painted, no files needed), ``hub:REPO[:CONFIG]`` (a data set of the Hugging Face Hub, or a folder in
+        its layout), ``folder:PATH`` (one folder a class) or ``parquet:GLOB`` (files in the hub's parquet layout).
+    split : str
+        ``train``, ``validation`` (``val``, ``valid``, ``dev``), ``test``, the name of any official split, or ``all``.
+        Official splits are used where they exist. A missing validation split is 10% and a missing test split 20% of
+        each class of the training pictures, which lose them; see `sparsecbm.data.splits`.
+    seed : int
+        Seed of the carved splits and of the subset (and of the painter).
+    max_images : int, optional
+        At most so many pictures: a stratified subset.
+    on_error : {"raise", "skip"}
+        A picture that cannot be decoded raises `InputError` when it is reached; ``"skip"`` decodes all pictures once at
+        the start, leaves the bad ones out of pictures, labels and ids, and lists them in ``.skipped``.
+    image_column, label_column : str, optional
+        Columns of a hub or parquet data set; found by their type if there is only one candidate.
+    splits : mapping of str to str, optional
+        Which official split to use as which, for instance ``{"test": "validation"}`` where the official test labels are
+        secret (validation is then carved out of train).
+
+    Returns
+    -------
+    ImageSource
+        Sized and indexable; ``source[i]`` is an upright RGB `PIL.Image.Image`.
+
+    Raises
+    ------
+    InputError
+        If the spec, the split, a column or a picture is not what was expected; one line says which and what to do.
+
+    Examples
+    --------
+    >>> from sparsecbm import load_images
+    >>> birds = load_images("birds", "test", max_images=40)
+    >>> len(birds), birds[0].mode
+    (40, 'RGB')
+    """
+    options = LoadOptions(
+        split=split,
+        seed=seed,
+        max_images=max_images,
+        on_error=on_error,
+        image_column=image_column,
+        label_column=label_column,
+        splits=None if splits is None else dict(splits),
+    )
+    if not isinstance(spec, str):
+        raise InputError(f"images {spec!r}: expected a text such as {', '.join(_FORMS.values())}")
+    kind, colon, rest = spec.partition(":")
+    if kind not in SOURCES:
+        raise _unknown_source(spec, kind)
+    if kind == "birds" and colon:
+        raise InputError(f"images {spec!r}: 'birds' takes nothing behind it")
+    if kind != "birds" and not rest:
+        raise InputError(f"images {spec!r}: expected {_FORMS[kind]!r}")
+    return SOURCES[kind](rest, options, spec)
+
+
+def _unknown_source(spec: str, kind: str) -> InputError:
+    if Path(spec).expanduser().exists():
+        form = f"parquet:{spec}" if spec.endswith(".parquet") else f"folder:{spec}"
+        return InputError(f"images {spec!r}: say what it is, for instance {form!r}")
+    if spec.count("/") == 1 and not spec.startswith(("/", ".", "~")):
+        return InputError(f"images {spec!r}: expected {', '.join(_FORMS.values())}; did you mean {'hub:' + spec!r}?")
+    return unknown("images", kind, SOURCES)

@@ -1,0 +1,329 @@
+"""``hub:REPO[:CONFIG]`` and ``parquet:GLOB``: tables with a column of pictures, read through `datasets`."""
+
+from __future__ import annotations
+
+import contextlib
+import glob as globbing
+import re
+import sys
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sparsecbm._errors import InputError, StoredFileError, unknown
+from sparsecbm.data.base import Catalogue, EncodedImages, LoadOptions, name_list
+from sparsecbm.data.decode import UndecodableError
+from sparsecbm.data.select import select
+from sparsecbm.data.splits import SPLITS, canonical_split
+
+if TYPE_CHECKING:
+    from datasets import Dataset, Features
+
+_BATCH = 256
+_IMAGE_NAMES = ("image", "img")
+_LABEL_NAMES = ("label", "labels")
+
+
+def load_hub(rest: str, options: LoadOptions, spec: str) -> EncodedImages:
+    """Load a data set of the Hugging Face Hub, or a local folder in the layout of a hub repository."""
+    head, colon, tail = rest.rpartition(":")
+    # A folder's name may hold a colon, a repository's cannot.
+    repo, config = (rest, None) if not colon or Path(rest).expanduser().is_dir() else (head, tail)
+    local = Path(repo).expanduser()
+    parts = _load_dataset(str(local) if local.is_dir() else repo, config, spec)
+    return select(TableCatalogue(parts, options, spec), options, spec)
+
+
+def load_parquet(pattern: str, options: LoadOptions, spec: str) -> EncodedImages:
+    """Load parquet files; splits are told by names such as ``train-00000-of-00002.parquet`` or ``train/0.parquet``."""
+    pattern = str(Path(pattern).expanduser())
+    if Path(pattern).is_dir():
+        files = sorted(str(file) for file in Path(pattern).rglob("*.parquet") if file.is_file())
+    elif Path(pattern).is_file():
+        files = [pattern]
+    else:  # pathlib's glob takes no absolute pattern
+        files = sorted(file for file in globbing.glob(pattern, recursive=True) if Path(file).is_file())  # noqa: PTH207
+    if not files:
+        raise InputError(f"no parquet file matches {pattern!r}: give a folder, file or glob such as 'data/*.parquet'")
+    by_split: dict[str, list[str]] = {}
+    for file in files:
+        by_split.setdefault(_split_of(Path(file)), []).append(file)
+    if "" in by_split:
+        if len(by_split) > 1:
+            raise InputError(
+                f"{spec!r}: cannot tell the split of {name_list(by_split[''])} beside "
+                f"{name_list([name for name in by_split if name])}: name them like 'train-00000-of-00001.parquet'"
+            )
+        by_split["all"] = by_split.pop("")
+    return select(TableCatalogue(_read_parquet(by_split, spec), options, spec), options, spec)
+
+
+def _split_of(file: Path) -> str:
+    """Split a parquet file belongs to, by the hub's naming; empty if its name does not say."""
+    if match := re.fullmatch(r"(.+)-\d{5}-of-\d{5}(-[0-9a-f]+)?", file.stem):
+        return match[1]
+    for word in (re.split(r"[-_.\s]", file.stem)[0], file.parent.name):
+        if canonical_split(word) in SPLITS:
+            return word
+    return ""
+
+
+def _read_parquet(by_split: Mapping[str, list[str]], spec: str) -> dict[str, Dataset]:
+    import datasets
+    import pyarrow as pa
+
+    # The names of the user's files need not be valid split names for `datasets`. The features of the first file are
+    # taken for all, so training comes first.
+    order = sorted(by_split, key=lambda name: (canonical_split(name) != "train", name))
+    keys = {name if canonical_split(name) in SPLITS else f"part{i}": name for i, name in enumerate(order)}
+    # A "**" or "[" in a folder's name is no pattern here: the files are listed already.
+    files = {key: [globbing.escape(file) for file in by_split[name]] for key, name in keys.items()}
+    try:
+        with _quiet():
+            loaded = datasets.load_dataset("parquet", data_files=files)
+    except (datasets.exceptions.DatasetsError, pa.ArrowException, ValueError, OSError) as error:
+        raise StoredFileError(f"cannot read {spec!r} as parquet: {_one_line(_cause(error))}") from error
+    return {name: loaded[key] for key, name in keys.items()}
+
+
+def _load_dataset(repo: str, config: str | None, spec: str) -> dict[str, Dataset]:
+    import datasets
+
+    try:
+        with _quiet():
+            loaded = datasets.load_dataset(repo, config)
+    except datasets.exceptions.DatasetNotFoundError as error:
+        raise InputError(
+            f"cannot load {spec!r}: {_one_line(error)} Check the name, or log in with `hf auth login`"
+        ) from error
+    except (ConnectionError, TimeoutError) as error:
+        raise _offline(spec, error) from error
+    except datasets.exceptions.DatasetsError as error:
+        raise InputError(f"cannot load {spec!r}: {_one_line(_cause(error))}") from error
+    except (ValueError, RuntimeError, OSError) as error:
+        if _is_network(error):
+            raise _offline(spec, error) from error
+        raise InputError(f"cannot load {spec!r}: {_one_line(error)}") from error
+    except Exception as error:
+        # The hub's client raises httpx errors, which share no base class with the ones above.
+        if _is_network(error):
+            raise _offline(spec, error) from error
+        raise
+    return dict(loaded)
+
+
+def _offline(spec: str, error: BaseException) -> InputError:
+    return InputError(
+        f"cannot reach the Hugging Face Hub for {spec!r} ({_one_line(error)}): connect to the network, "
+        "or download the data set elsewhere and give its folder as hub:FOLDER or its files as parquet:GLOB"
+    )
+
+
+def _is_network(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, (ConnectionError, TimeoutError)) or type(error).__module__.split(".")[0] in (
+            "httpx",
+            "httpcore",
+        ):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Innermost cause: the outer ones only say that generating the data set failed."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _one_line(error: BaseException) -> str:
+    return textwrap.shorten(str(error), 300, placeholder=" ...") or type(error).__name__
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence `datasets`: it logs each failure beside raising it, and draws its bars into files too."""
+    import datasets
+
+    level, bars = datasets.logging.get_verbosity(), datasets.is_progress_bar_enabled()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bar()
+    try:
+        yield
+    finally:
+        datasets.logging.set_verbosity(level)
+        if bars:
+            datasets.enable_progress_bar()
+
+
+class TableCatalogue(Catalogue):
+    """Tables of one data set, one a split, kept on disk as Arrow and never decoded by `datasets`."""
+
+    def __init__(self, parts: Mapping[str, Dataset], options: LoadOptions, spec: str) -> None:
+        import datasets
+
+        self.what = repr(spec)
+        first = next(iter(parts.values()))
+        image = _image_column(first.features, options.image_column, spec)
+        label = _label_column(first.features, options.label_column, image, spec)
+        self.official = {}
+        self._parts: list[tuple[int, str, Dataset]] = []
+        columns: list[Any] = []
+        start = 0
+        for name, table in parts.items():
+            for column in filter(None, (image, label)):
+                if column not in table.features:
+                    raise InputError(
+                        f"{spec!r}: split {name!r} has no column {column!r}, which split {next(iter(parts))!r} has"
+                    )
+            self._parts.append((start, name, _pictures(table, image, datasets)))
+            self.official[name] = range(start, start + len(table))
+            start += len(table)
+            if label is not None:
+                columns.append(table.select_columns(label).with_format("arrow")[:][label].combine_chunks())
+        self.labels, self.class_names = (None, ())
+        if label is not None:
+            self.labels, self.class_names = _labels(columns, first.features[label], spec, self.name)
+
+    def _find(self, row: int) -> tuple[int, str, Dataset]:
+        for start, name, table in reversed(self._parts):
+            if row >= start:
+                return row - start, name, table
+        raise IndexError(row)
+
+    def name(self, row: int) -> str:
+        index, split, _ = self._find(row)
+        return f"{split}/{index}"
+
+    def read(self, row: int) -> bytes | None:
+        index, _, table = self._find(row)
+        return _bytes(table[index]["image"])
+
+    def read_many(self, rows: np.ndarray) -> Iterator[bytes | None]:
+        for begin in range(0, len(rows), _BATCH):
+            batch = [self._find(int(row)) for row in rows[begin : begin + _BATCH]]
+            while batch:
+                table = batch[0][2]
+                same = next((i for i, entry in enumerate(batch) if entry[2] is not table), len(batch))
+                yield from map(_bytes, table[[entry[0] for entry in batch[:same]]]["image"])
+                batch = batch[same:]
+
+
+def _bytes(value: dict[str, Any] | None) -> bytes | None:
+    """Encoded picture of one cell: its bytes, else the file it names."""
+    if value is None or (value["bytes"] is None and value["path"] is None):
+        return None
+    if value["bytes"] is not None:
+        return value["bytes"]
+    path = value["path"]
+    try:
+        if "::" in path:  # a file inside an archive
+            import fsspec
+
+            with fsspec.open(path, "rb") as handle:
+                return handle.read()
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise UndecodableError(f"its file {path!r} cannot be read ({error.strerror or error})") from error
+
+
+def _pictures(table: Dataset, column: str, datasets: Any) -> Dataset:
+    """The column of pictures alone, as bytes and path, under the name ``image``."""
+    alone = table.select_columns(column)
+    if column != "image":
+        alone = alone.rename_column(column, "image")
+    # Raw storage {bytes, path} reads the same whether or not the table says that it holds pictures.
+    return alone.cast_column("image", datasets.Image(decode=False))
+
+
+def _image_column(features: Features, wanted: str | None, spec: str) -> str:
+    import datasets
+
+    def is_image(feature: Any) -> bool:
+        if isinstance(feature, datasets.Image):
+            return True
+        # Without the hub's metadata a picture is a bare struct {bytes, path}, or bare bytes.
+        if isinstance(feature, dict):
+            return "bytes" in feature and getattr(feature["bytes"], "dtype", "") in ("binary", "large_binary")
+        return getattr(feature, "dtype", "") in ("binary", "large_binary")
+
+    found = [name for name, feature in features.items() if is_image(feature)]
+    return _pick("image_column", "picture", found, _IMAGE_NAMES, features, wanted, spec)
+
+
+def _label_column(features: Features, wanted: str | None, image: str, spec: str) -> str | None:
+    import datasets
+
+    def is_label(feature: Any) -> bool:
+        dtype = getattr(feature, "dtype", "")
+        return isinstance(feature, datasets.Value) and ("int" in dtype or dtype in ("string", "large_string"))
+
+    classes = [name for name, feature in features.items() if isinstance(feature, datasets.ClassLabel)]
+    plain = [name for name, feature in features.items() if is_label(feature)]
+    if wanted is None and not classes:
+        # A plain number or text is a label only if it says so; anything else may be an identifier.
+        named = [name for name in plain if name.lower() in _LABEL_NAMES]
+        if not named and not plain:
+            return None
+        if not named:
+            raise InputError(
+                f"{spec!r} has no column that is plainly the label: name one of {name_list(plain)} by label_column"
+            )
+        return _pick("label_column", "label", named, _LABEL_NAMES, features, None, spec)
+    return _pick("label_column", "label", [*classes, *(plain if wanted else [])], _LABEL_NAMES, features, wanted, spec)
+
+
+def _pick(
+    option: str, what: str, found: list[str], usual: tuple[str, ...], features: Features, wanted: str | None, spec: str
+) -> str:
+    """The wanted column, or the only one of its type, or the one of several with the usual name."""
+    if wanted is not None:
+        if wanted not in features:
+            raise unknown(f"{option} of {spec!r}", wanted, features)
+        if wanted not in found:
+            raise InputError(
+                f"{option}={wanted!r} of {spec!r} holds {_type_name(features[wanted])}, not {what}s"
+                + (f": candidates are {name_list(found)}" if found else "")
+            )
+        return wanted
+    if len(found) == 1:
+        return found[0]
+    if len(named := [name for name in found if name.lower() in usual]) == 1:
+        return named[0]
+    if not found:
+        columns = ", ".join(f"{name} ({_type_name(feature)})" for name, feature in features.items())
+        raise InputError(f"{spec!r} has no column of {what}s; its columns are {columns}")
+    raise InputError(f"{spec!r} has several columns of {what}s: choose one of {name_list(found)} by {option}")
+
+
+def _type_name(feature: Any) -> str:
+    return getattr(feature, "dtype", None) or type(feature).__name__
+
+
+def _labels(
+    columns: list[Any], feature: Any, spec: str, name: Callable[[int], str]
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Labels as numbers 0..K-1 and the name of each."""
+    import datasets
+    import pyarrow as pa
+
+    values = pa.chunked_array(columns).combine_chunks() if len(columns) > 1 else columns[0]
+    if values.null_count:
+        row = int(np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))[0])
+        raise InputError(f"picture {name(row)!r} of {spec!r} has no label ({values.null_count} such pictures)")
+    numbers = values.to_numpy(zero_copy_only=False)
+    if isinstance(feature, datasets.ClassLabel):
+        return numbers.astype(np.int64), tuple(feature.names)
+    if numbers.dtype.kind in "iu" and (numbers < 0).any():
+        secret = numbers < 0
+        classes, known = np.unique(numbers[~secret], return_inverse=True)
+        labels = np.full(len(numbers), -1, dtype=np.int64)
+        labels[~secret] = known
+        return labels, tuple(map(str, classes))
+    classes, labels = np.unique(numbers.astype(str) if numbers.dtype == object else numbers, return_inverse=True)
+    return labels.astype(np.int64), tuple(map(str, classes))

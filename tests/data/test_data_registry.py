@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sparsecbm import load_images
+from sparsecbm._errors import InputError
+from sparsecbm.data import ImageSource
+
+
+def test_birds_are_an_image_source() -> None:
+    birds = load_images("birds", "val", seed=2, max_images=20)
+    assert isinstance(birds, ImageSource)
+    assert (len(birds), birds.spec, birds.split) == (20, "birds", "validation")
+    assert birds.attributes.shape == (20, len(birds.attribute_names))
+    assert birds.fingerprint != load_images("birds", "val", seed=3, max_images=20).fingerprint
+
+
+def test_birds_never_give_more_than_they_have() -> None:
+    assert len(load_images("birds", "test", max_images=10**6)) == len(load_images("birds", "test"))
+
+
+@pytest.mark.parametrize(
+    ("spec", "options", "message"),
+    [
+        ("brids", {}, "did you mean 'birds'"),
+        ("foldr:x", {}, "did you mean 'folder'"),
+        ("folder:", {}, "expected 'folder:PATH'"),
+        ("birds:20", {}, "takes nothing behind it"),
+        ("uoft-cs/cifar10", {}, "did you mean 'hub:uoft-cs/cifar10'"),
+        (7, {}, "expected a text"),
+        ("birds", {"split": "tests"}, "did you mean 'test'"),
+        ("birds", {"split": ""}, "split=''"),
+        ("birds", {"seed": -1}, "seed=-1"),
+        ("birds", {"seed": 1.5}, "seed=1.5"),
+        ("birds", {"max_images": 0}, "max_images=0"),
+        ("birds", {"max_images": True}, "max_images=True"),
+        ("birds", {"on_error": "ignore"}, "unknown on_error 'ignore'"),
+        ("birds", {"label_column": "label"}, "label_column='label' does not apply"),
+        ("folder:.", {"image_column": "img"}, "image_column='img' does not apply"),
+    ],
+)
+def test_bad_arguments_give_one_clear_line(spec: object, options: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message) as error:
+        load_images(spec, **options)
+    assert "\n" not in str(error.value)
+
+
+def test_a_bare_path_is_told_its_prefix(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"for instance 'folder:"):
+        load_images(str(tmp_path))
+    (tmp_path / "x.parquet").touch()
+    with pytest.raises(InputError, match=r"for instance 'parquet:"):
+        load_images(str(tmp_path / "x.parquet"))
