@@ -1,0 +1,268 @@
+"""Embed pictures and texts once, through the cache."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from PIL import Image
+
+from sparsecbm._errors import InputError, StoredFileError, unknown
+from sparsecbm._progress import ProgressBar
+from sparsecbm.concepts import PromptTemplates
+from sparsecbm.embeddings.store import FORMAT, EncodeRows, Plan, Rows, fetch
+from sparsecbm.embeddings.store import cache_dir as default_cache_dir
+from sparsecbm.embeddings.table import Embeddings
+from sparsecbm.encoders import Encoder
+
+Cache = Literal["disk", "disk-or-memory", "memory"]
+
+SHARD_SIZE = 512
+
+
+def embed_images(
+    encoder: Encoder,
+    images: Sequence[Image.Image],
+    cache_dir: str | Path | None = None,
+    *,
+    batch_size: int | None = None,
+    shard_size: int = SHARD_SIZE,
+    dtype: str = "float32",
+    progress: bool | None = None,
+    cache: Cache = "disk",
+) -> Embeddings:
+    """Embed pictures, or reopen their embeddings from the cache.
+
+    The cache entry is named by the encoder's fingerprint and precision, the content and order of the pictures, and the
+    dtype: a change of any of them is a miss. A run that was stopped resumes with the first unfinished shard. Under
+    ``accelerate launch`` every process must call this; the shards are divided among them and all get the whole array.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        From `load_encoder`.
+    images : ImageSource or sequence of PIL.Image.Image, length n
+        From `load_images`, or pictures in memory.
+    cache_dir : str or Path, optional
+        Cache folder; None takes ``$SPARSECBM_CACHE``, else the platform's user cache folder.
+    batch_size : int, optional
+        Pictures a forward pass; None takes the encoder's default.
+    shard_size : int
+        Pictures a shard, the unit that a stopped run loses at most.
+    dtype : {"float32", "float16"}
+        How the vectors are stored and returned; float16 rows are of unit length to about 1e-3.
+    progress : bool, optional
+        Show a progress bar; None shows it on a terminal.
+    cache : {"disk", "disk-or-memory", "memory"}
+        ``"disk-or-memory"`` keeps the embeddings in memory where the cache cannot be written; ``"memory"`` never
+        touches the disk. In memory every process encodes everything.
+
+    Returns
+    -------
+    Embeddings
+        `vectors` (n, d), memory-mapped and read-only unless kept in memory; labels, class names and ids of the source.
+
+    Raises
+    ------
+    InputError
+        If a picture cannot be decoded or its embedding is NaN, infinite or zero; finished shards stay.
+    StoredFileError
+        If the cache cannot be written (full disk, no permission); finished shards stay.
+    """
+    if not hasattr(images, "__getitem__") or not hasattr(images, "__len__"):
+        images = list(images)
+    if len(images) == 0:
+        raise InputError("there are no images to embed: expected at least one")
+    content = getattr(images, "fingerprint", None) or _pixels_digest(images)
+    note = _encoder_note(encoder)
+    plan = _plan(encoder, note, len(images), {"images": content}, dtype, shard_size, batch_size)
+
+    def encode(shards: Sequence[Rows]) -> Iterator[np.ndarray]:
+        return encoder.iter_encode_images(images, plan.batches(shards))
+
+    provenance = {
+        "encoder": note,
+        "images": {
+            "spec": getattr(images, "spec", None),
+            "split": getattr(images, "split", None),
+            "fingerprint": content,
+            "count": len(images),
+            "skipped": len(getattr(images, "skipped", ())),
+        },
+        "dtype": dtype,
+    }
+    vectors, entry = _obtain(plan, encode, provenance, cache_dir, cache, "Embedding pictures", progress)
+    labels = getattr(images, "labels", None)
+    return Embeddings(
+        vectors,
+        labels,
+        tuple(getattr(images, "class_names", ())),
+        tuple(getattr(images, "ids", ())),
+        provenance | entry,
+    )
+
+
+def embed_texts(
+    encoder: Encoder,
+    texts: Sequence[str],
+    templates: PromptTemplates | str | Sequence[str] | None = None,
+    cache_dir: str | Path | None = None,
+    *,
+    batch_size: int | None = None,
+    dtype: str = "float32",
+    progress: bool | None = None,
+    cache: Cache = "disk",
+) -> Embeddings:
+    """Embed texts, or reopen their embeddings from the cache.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        From `load_encoder`.
+    texts : sequence of str, length n
+        Concept or class names, or whole captions.
+    templates : PromptTemplates, str or sequence of str, optional
+        Prompt templates with one ``{}`` each, such as ``"a photo of a {}."``, or the name of a set. With several, a
+        text's embedding is the mean of the unit rows of its prompts, rescaled to unit length (the prompt ensemble of
+        Radford et al. 2021, section 3.1.4). None embeds the texts as they are.
+    cache_dir, batch_size, dtype, progress, cache
+        See `embed_images`.
+
+    Returns
+    -------
+    Embeddings
+        `vectors` (n, d); `ids` are the texts.
+
+    Raises
+    ------
+    InputError
+        If a text is not a string, a template lacks ``{}``, or an embedding is NaN, infinite or zero.
+    StoredFileError
+        If the cache cannot be written.
+    """
+    if isinstance(texts, str):
+        raise InputError(f"texts is the single string {texts!r}: expected a list of strings, here [{texts!r}]")
+    texts = list(texts)
+    if not texts:
+        raise InputError("there are no texts to embed: expected at least one")
+    for index, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise InputError(f"text {index} is {text!r} ({type(text).__name__}): expected a string")
+    patterns = PromptTemplates.of(templates)
+    # A prompt decides, not the name or template that it was made of.
+    prompts = [patterns.format(text) for text in texts]
+    note = _encoder_note(encoder)
+    plan = _plan(encoder, note, len(texts), {"prompts": prompts}, dtype, 8192, batch_size)
+
+    def encode(shards: Sequence[Rows]) -> Iterator[np.ndarray]:
+        for shard in shards:
+            flat = [prompt for row in shard for prompt in prompts[row]]
+            rows = encoder.encode_texts(flat, batch_size=plan.batch_size, progress=False)
+            yield _ensemble(rows.reshape(len(shard), len(patterns), -1), [texts[row] for row in shard])
+
+    provenance = {
+        "encoder": note,
+        "texts": {"count": len(texts), "templates": list(patterns)},
+        "dtype": dtype,
+    }
+    vectors, entry = _obtain(plan, encode, provenance, cache_dir, cache, "Embedding texts", progress)
+    return Embeddings(vectors, ids=tuple(texts), provenance=provenance | entry)
+
+
+def _plan(
+    encoder: Encoder,
+    note: dict[str, Any],
+    count: int,
+    content: dict[str, Any],
+    dtype: str,
+    shard_size: int,
+    batch_size: int | None,
+) -> Plan:
+    identity = {
+        "format": FORMAT,
+        "encoder": note["fingerprint"],
+        "precision": note["precision"],
+        "dtype": dtype,
+        "count": count,
+        **content,
+    }
+    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    size = encoder.default_batch_size if batch_size is None else batch_size
+    return Plan(key, count, encoder.embed_dim, dtype, shard_size, size)
+
+
+def _encoder_note(encoder: Encoder) -> dict[str, Any]:
+    return {
+        "spec": encoder.spec,
+        "fingerprint": encoder.fingerprint,
+        "precision": encoder.precision,
+        "embed_dim": encoder.embed_dim,
+        "logit_scale": encoder.logit_scale,
+    }
+
+
+def _obtain(
+    plan: Plan,
+    encode: EncodeRows,
+    provenance: dict[str, Any],
+    cache_dir: str | Path | None,
+    cache: str,
+    description: str,
+    progress: bool | None,
+) -> tuple[np.ndarray, dict[str, Any]]:
+    if cache not in get_args(Cache):
+        raise unknown("cache", cache, get_args(Cache))
+
+    @contextlib.contextmanager
+    def bar(total: int, done: int) -> Iterator[Callable[[int], None]]:
+        with ProgressBar(description, total, progress) as shown:
+            if done:
+                shown.update(done, note="resumed")
+            yield shown.update
+
+    if cache != "memory":
+        root = default_cache_dir() if cache_dir is None else Path(cache_dir).expanduser()
+        try:
+            vectors, hit = fetch(root, plan, encode, provenance, bar)
+        except StoredFileError:
+            if cache != "disk-or-memory":
+                raise
+        else:
+            return vectors, {"cache": {"folder": str(root), "key": plan.key, "hit": hit}}
+    with bar(plan.count, 0) as on_rows, contextlib.closing(encode(plan.shards)) as blocks:  # type: ignore[type-var]
+        rows = []
+        for block in blocks:
+            rows.append(block)
+            on_rows(len(block))
+    return np.concatenate(rows).astype(plan.dtype, copy=False), {"cache": None}
+
+
+def _pixels_digest(images: Sequence[Image.Image]) -> str:
+    digest = hashlib.sha256(b"sparsecbm pixels 1")
+    for index in range(len(images)):
+        image = images[index]
+        if not isinstance(image, Image.Image):
+            raise InputError(f"image {index} is a {type(image).__name__}: expected a PIL.Image.Image")
+        try:
+            # Through RGB, as the encoder sees it: a palette's indices alone would not tell its colours.
+            pixels = image.convert("RGB")
+        except (OSError, SyntaxError, ValueError) as error:
+            name = getattr(image, "filename", "") or f"image {index}"
+            raise InputError(f"cannot decode {name!r}: {error}; repair or remove it") from error
+        digest.update(f"{pixels.size}".encode())
+        digest.update(pixels.tobytes())
+    return digest.hexdigest()
+
+
+def _ensemble(rows: np.ndarray, texts: Sequence[str]) -> np.ndarray:
+    mean = rows.mean(axis=1, dtype=np.float64) if rows.shape[1] > 1 else rows[:, 0]
+    lengths = np.linalg.norm(mean, axis=1, keepdims=True)
+    wrong = np.flatnonzero(lengths[:, 0] < 1e-6)
+    if len(wrong):
+        raise InputError(f"the prompts of {texts[wrong[0]]!r} cancel out: their mean is zero; use other templates")
+    return (mean / lengths).astype(np.float32)

@@ -1,0 +1,211 @@
+"""Embeddings made elsewhere, in .npz, .safetensors or .parquet files."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sparsecbm._errors import InputError, StoredFileError, suggest, unknown
+from sparsecbm._files import atomic_path, atomic_write
+from sparsecbm.embeddings.table import Embeddings, check_labels
+
+# Rows whose length is within this of one (float16 storage is off by up to about 1e-3) count as unit rows.
+UNIT_TOLERANCE = 5e-3
+_IMAGES, _LABELS = "_images", "_labels"
+
+
+def load_embeddings(path: str | Path, split: str, *, normalize: bool | None = None) -> Embeddings:
+    """Read embeddings made elsewhere.
+
+    Parameters
+    ----------
+    path : str or Path
+        A file in one of these layouts:
+
+        - ``.npz``: arrays ``SPLIT_images`` (n, d), ``SPLIT_labels`` (n,) and ``class_names`` (K,) of strings; labels
+          and names may be missing.
+        - ``.safetensors``: tensors ``SPLIT_images`` and ``SPLIT_labels``; metadata ``class_names``, a JSON list.
+        - ``.parquet``: columns ``embedding`` (lists of d numbers), ``label`` and ``split``; a missing ``split`` column
+          means that the file holds the one split asked for. Names from the schema metadata ``class_names`` (a JSON
+          list), or ``label`` is a column of strings.
+    split : str
+        Which split, such as ``"train"``.
+    normalize : bool, optional
+        None (default) expects unit rows: it refuses rows further than 0.5% from unit length, since a scale may carry
+        meaning, and rescales the others, which mends rounding such as float16's. True rescales whatever the length.
+        False keeps the numbers as they are.
+
+    Returns
+    -------
+    Embeddings
+        float32 vectors in memory, labels in int64.
+
+    Raises
+    ------
+    StoredFileError
+        If the file is missing, damaged, needs unpickling, or lacks the arrays.
+    InputError
+        If the split is not there, a vector is NaN, infinite or zero, the numbers of rows differ, or a label is out of
+        range.
+    """
+    path = Path(path)
+    if path.suffix not in READERS:
+        raise unknown("embeddings format", path.suffix or path.name, READERS)
+    if not path.is_file():
+        raise StoredFileError(f"there is no embeddings file {str(path)!r}")
+    try:
+        vectors, labels, names = READERS[path.suffix](path, split)
+    except InputError:
+        raise
+    # Damaged files raise BadZipFile, zlib.error, SafetensorError, ArrowInvalid, ...; object arrays a ValueError.
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise StoredFileError(
+            f"cannot read embeddings from {str(path)!r}: {reason[:200]}; it may be damaged or of another format"
+        ) from error
+    where = f"{str(path)!r}, split {split!r}: "
+    rows = _checked_rows(vectors, where, normalize)
+    checked = None if labels is None else check_labels(labels, len(rows), names, where)
+    return Embeddings(rows, checked, names, (), {"file": str(path), "split": split})
+
+
+def save_embeddings(path: str | Path, splits: Mapping[str, Embeddings]) -> None:
+    """Write embeddings of one or more splits to a file that `load_embeddings` reads.
+
+    Parameters
+    ----------
+    path : str or Path
+        ``.npz`` or ``.safetensors``.
+    splits : mapping of str to Embeddings
+        Splits by name; all with the same `class_names` and dimension.
+
+    Raises
+    ------
+    InputError
+        If the format is unknown, or class names or dimensions differ.
+    StoredFileError
+        If the file cannot be written.
+    """
+    path = Path(path)
+    if path.suffix not in (".npz", ".safetensors"):
+        raise unknown("embeddings format", path.suffix or path.name, (".npz", ".safetensors"))
+    if not splits:
+        raise InputError("there are no splits to save")
+    if len({(table.class_names, table.dim) for table in splits.values()}) > 1:
+        raise InputError(f"splits {', '.join(splits)} differ in class names or dimension: save them to separate files")
+    arrays = {f"{name}{_IMAGES}": np.ascontiguousarray(table.vectors) for name, table in splits.items()}
+    arrays |= {f"{name}{_LABELS}": table.labels for name, table in splits.items() if table.labels is not None}
+    names = next(iter(splits.values())).class_names
+    if path.suffix == ".npz":
+        atomic_write(path, lambda handle: np.savez(handle, **arrays, class_names=np.array(names, dtype=str)))
+        return
+    from safetensors.numpy import save_file
+
+    with atomic_path(path) as temporary:
+        save_file(arrays, temporary, metadata={"class_names": json.dumps(list(names), ensure_ascii=False)})
+
+
+Read = tuple[np.ndarray, "np.ndarray | None", tuple[str, ...]]
+
+
+def _read_npz(path: Path, split: str) -> Read:
+    if not zipfile.is_zipfile(path):
+        raise StoredFileError(f"{str(path)!r} is not an .npz file; it may be damaged")
+    # Without pickle: an array of objects is refused.
+    with np.load(path, allow_pickle=False) as archive:
+        _check_split(path, split, archive.files)
+        labels = archive[split + _LABELS] if split + _LABELS in archive.files else None
+        names = tuple(map(str, archive["class_names"])) if "class_names" in archive.files else ()
+        return archive[split + _IMAGES], labels, names
+
+
+def _read_safetensors(path: Path, split: str) -> Read:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:  # torch, since NumPy has no bfloat16
+        keys = list(file.keys())
+        _check_split(path, split, keys)
+        vectors = file.get_tensor(split + _IMAGES).float().numpy()
+        labels = file.get_tensor(split + _LABELS).numpy() if split + _LABELS in keys else None
+        return vectors, labels, _names((file.metadata() or {}).get("class_names"))
+
+
+def _read_parquet(path: Path, split: str) -> Read:
+    import pyarrow.parquet as parquet
+
+    table = parquet.read_table(path)
+    if "embedding" not in table.column_names:
+        near = suggest("embedding", table.column_names)
+        raise StoredFileError(f"{str(path)!r} has columns {', '.join(table.column_names)}: expected 'embedding'{near}")
+    if "split" in table.column_names:
+        where = np.array(table["split"].to_pylist(), dtype=object)
+        if split not in set(where):
+            raise InputError(f"{str(path)!r}: {unknown('split', split, {str(name) for name in where})}")
+        table = table.take(np.flatnonzero(where == split))
+    rows = table["embedding"].to_pylist()
+    lengths = {len(row) if row is not None else 0 for row in rows}
+    if len(lengths) > 1:
+        raise InputError(f"{str(path)!r}: embeddings of different lengths {sorted(lengths)[:4]}: expected one length d")
+    vectors = np.array(rows, dtype=np.float32)
+    names = _names(((table.schema.metadata or {}).get(b"class_names") or b"").decode("utf-8"))
+    if "label" not in table.column_names:
+        return vectors, None, names
+    labels = table["label"].to_pylist()
+    if any(label is None for label in labels):
+        raise InputError(f"{str(path)!r}: row {labels.index(None)} has no label: expected all rows or none to have one")
+    if labels and isinstance(labels[0], str):
+        names = names or tuple(sorted(set(labels)))
+        strange = sorted(set(labels) - set(names))
+        if strange:
+            raise InputError(f"{str(path)!r}: {unknown('label', strange[0], names)}")
+        return vectors, np.array([names.index(label) for label in labels]), names
+    return vectors, np.array(labels), names
+
+
+READERS: dict[str, Callable[[Path, str], Read]] = {
+    ".npz": _read_npz,
+    ".safetensors": _read_safetensors,
+    ".parquet": _read_parquet,
+}
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    return tuple(map(str, json.loads(text))) if text else ()
+
+
+def _check_split(path: Path, split: str, keys: list[str]) -> None:
+    if split + _IMAGES in keys:
+        return
+    splits = [key[: -len(_IMAGES)] for key in keys if key.endswith(_IMAGES)]
+    if not splits:
+        raise StoredFileError(f"{str(path)!r} holds {', '.join(keys) or 'nothing'}: expected arrays named SPLIT_images")
+    raise InputError(f"{str(path)!r}: {unknown('split', split, splits)}")
+
+
+def _checked_rows(vectors: Any, where: str, normalize: bool | None) -> np.ndarray:
+    given = np.asarray(vectors)
+    if given.ndim != 2 or 0 in given.shape:
+        raise InputError(f"{where}vectors have shape {given.shape}: expected (n, d) with at least one row and column")
+    if given.dtype.kind not in "fiu":
+        raise InputError(f"{where}vectors have dtype {given.dtype}: expected floating-point numbers")
+    rows = np.array(given, dtype=np.float32)
+    # In float64: a float32 square can overflow or vanish though the row itself is fine.
+    lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
+    wrong = np.flatnonzero(~np.isfinite(lengths) | (lengths == 0))
+    if len(wrong):
+        kind = "zero" if lengths[wrong[0]] == 0 else "not finite"
+        raise InputError(f"{where}vector {wrong[0]} is {kind} ({len(wrong)} such rows): expected finite, non-zero rows")
+    if normalize is False:
+        return rows
+    off = np.flatnonzero(np.abs(lengths - 1) > UNIT_TOLERANCE)
+    if normalize is None and len(off):
+        raise InputError(
+            f"{where}vector {off[0]} has length {lengths[off[0]]:.4g} ({len(off)} rows are not of unit length): "
+            "pass normalize=True to rescale them or normalize=False to keep them"
+        )
+    return (rows / lengths[:, None]).astype(np.float32)

@@ -1,0 +1,374 @@
+"""The encoder protocol and the batching that all encoders share."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from PIL import Image
+
+from sparsecbm._errors import InputError, StoredFileError
+from sparsecbm._progress import ProgressBar
+from sparsecbm.encoders.devices import PRECISIONS
+from sparsecbm.encoders.fingerprint import SCHEME, digest_json, digest_tensors, weights_mark
+
+Inputs = Mapping[str, torch.Tensor]
+T = TypeVar("T")
+
+# On a CPU a batch is one thread's work, so it should fit the caches; a GPU wants to be filled.
+_CPU_BATCH, _GPU_BATCH = 32, 256
+_MAX_WORKERS = 16
+
+
+class Encoder(ABC):
+    """A frozen image and text encoder.
+
+    Both towers return float32 rows of unit length in one space. The model is in ``eval`` mode, its parameters need no
+    gradient, and every forward pass runs in inference mode.
+
+    On a CPU one thread decodes, preprocesses and encodes a batch with single-threaded kernels, and as many batches run
+    at a time as torch may use threads. So the result depends on the batches but, bit for bit, not on the number of
+    threads or processes. On a GPU the threads decode and preprocess ahead of the device.
+
+    Parameters
+    ----------
+    spec : str
+        The spec it was loaded by.
+    model : torch.nn.Module
+        The library's model, loaded.
+    embed_dim : int
+        Length d of an embedding.
+    device : torch.device
+        Where the model runs.
+    precision : {"float32", "bfloat16", "float16"}
+        Anything but float32 runs under autocast.
+
+    Attributes
+    ----------
+    spec, model, embed_dim, device, precision
+        As above.
+    preprocess : callable
+        One RGB picture to the model's input.
+    logit_scale : float
+        Factor of the cosine in the model's own training objective (the exponential of the learned parameter).
+    fingerprint : str
+        SHA-256 of weights, architecture, preprocessing and tokenizer.
+    """
+
+    def __init__(
+        self, spec: str, model: torch.nn.Module, embed_dim: int, device: torch.device, precision: str = "float32"
+    ) -> None:
+        self.spec = spec
+        self.model = model.to(device).eval().requires_grad_(False)
+        self.embed_dim = int(embed_dim)
+        self.device = device
+        self.precision = precision
+        self._weights: tuple[tuple[Any, ...], str] | None = None
+        self._tokenizer_digest: str | None = None
+
+    # What a variant provides.
+
+    @property
+    @abstractmethod
+    def preprocess(self) -> Callable[[Image.Image], Any]:
+        """Turn one RGB picture into the model's input."""
+
+    @property
+    @abstractmethod
+    def logit_scale(self) -> float:
+        """Factor of the cosine in the model's own training objective."""
+
+    @abstractmethod
+    def _image_inputs(self, images: list[Image.Image]) -> Inputs:
+        """Preprocess RGB pictures into one batch on the CPU; called from several threads."""
+
+    @abstractmethod
+    def _image_features(self, inputs: Inputs) -> torch.Tensor:
+        """Image tower: float tensor (batch, d), not normalised."""
+
+    @abstractmethod
+    def _text_inputs(self, texts: list[str]) -> Inputs:
+        """Tokenise into one batch on the CPU, padded to the model's context length."""
+
+    @abstractmethod
+    def _text_features(self, inputs: Inputs) -> torch.Tensor:
+        """Text tower: float tensor (batch, d), not normalised."""
+
+    @abstractmethod
+    def _configuration(self) -> Mapping[str, Any]:
+        """Architecture, preprocessing and text settings, as JSON values; cheap."""
+
+    @abstractmethod
+    def _tokenizer(self) -> Mapping[str, Any]:
+        """Everything the tokenizer's output depends on, as JSON values."""
+
+    # What every encoder does.
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of weights, architecture, preprocessing and tokenizer: equal means the same embeddings.
+
+        It does not depend on where the files lie, on the device, or on the precision. The weights are hashed on first
+        use and again only after they were edited.
+        """
+        weights = self.model.state_dict()
+        mark = weights_mark(weights)
+        if self._weights is None or self._weights[0] != mark:
+            self._weights = mark, digest_tensors(weights)
+        if self._tokenizer_digest is None:
+            self._tokenizer_digest = digest_json(self._tokenizer())
+        return digest_json(
+            {
+                "scheme": SCHEME,
+                "weights": self._weights[1],
+                "tokenizer": self._tokenizer_digest,
+                "configuration": self._configuration(),
+            }
+        )
+
+    @property
+    def default_batch_size(self) -> int:
+        """Batch size used where none is given: 32 on a CPU (a batch is one thread's work), 256 on a GPU."""
+        return _CPU_BATCH if self.device.type == "cpu" else _GPU_BATCH
+
+    def encode_images(
+        self,
+        images: Iterable[Image.Image],
+        batch_size: int | None = None,
+        progress: bool | None = None,
+    ) -> np.ndarray:
+        """Encode pictures, decoding and preprocessing them batch by batch.
+
+        Parameters
+        ----------
+        images : sequence or iterable of PIL.Image.Image, length n
+            An `ImageSource` is indexed from several threads; anything else is read in order by the calling thread.
+        batch_size : int, optional
+            Pictures a forward pass; `default_batch_size` where None.
+        progress : bool, optional
+            Show a progress bar; None shows it on a terminal.
+
+        Returns
+        -------
+        ndarray of float32, shape (n, embed_dim)
+            Rows of unit length.
+
+        Raises
+        ------
+        InputError
+            If an item is no picture, cannot be decoded, or its embedding is NaN, infinite or zero.
+        """
+        size = self._batch_size(batch_size)
+        count = len(images) if hasattr(images, "__len__") else 0  # type: ignore[arg-type]
+        if count and hasattr(images, "__getitem__"):
+            batches: Iterable[Any] = (range(start, min(start + size, count)) for start in range(0, count, size))
+            blocks = self.iter_encode_images(images, batches)  # type: ignore[arg-type]
+        else:
+            blocks = self._run(self._read_batches(images, size), self._prepare_images, self._image_features, "image")
+        return self._collect(blocks, count, "Encoding pictures", progress)
+
+    def iter_encode_images(
+        self, images: Sequence[Image.Image], batches: Iterable[Sequence[int]]
+    ) -> Iterator[np.ndarray]:
+        """Encode chosen pictures, one batch of indices at a time, in order; the next batches are under way meanwhile.
+
+        Parameters
+        ----------
+        images : sequence of PIL.Image.Image
+            Pictures; see `encode_images`.
+        batches : iterable of sequence of int
+            Indices of the pictures of each forward pass.
+
+        Yields
+        ------
+        ndarray of float32, shape (len(batch), embed_dim)
+            Rows of unit length.
+        """
+        # A source that knows its own fingerprint is an ImageSource, whose pictures may be decoded by several threads.
+        by_worker = hasattr(images, "fingerprint")
+        jobs = ((batch, None if by_worker else [_loaded(images[i], i) for i in batch]) for batch in batches)
+
+        def prepare(job: tuple[Sequence[int], list[Image.Image] | None]) -> Inputs:
+            batch, ready = job
+            return self._image_inputs(_rgb([images[i] for i in batch] if ready is None else ready, batch))
+
+        yield from self._run(
+            jobs, prepare, self._image_features, "image", getattr(images, "ids", None) if by_worker else None
+        )
+
+    def encode_texts(
+        self, texts: Sequence[str], batch_size: int | None = None, progress: bool | None = None
+    ) -> np.ndarray:
+        """Encode texts as they are; prompt templates are the caller's.
+
+        Parameters
+        ----------
+        texts : sequence of str, length n
+            Texts; what exceeds the model's context length is cut off by its tokenizer.
+        batch_size : int, optional
+            Texts a forward pass; `default_batch_size` where None.
+        progress : bool, optional
+            Show a progress bar; None shows it on a terminal.
+
+        Returns
+        -------
+        ndarray of float32, shape (n, embed_dim)
+            Rows of unit length. Every text is padded to the same length, so its row does not depend on its neighbours.
+
+        Raises
+        ------
+        InputError
+            If `texts` is a single string or holds anything but strings, or an embedding is NaN, infinite or zero.
+        """
+        if isinstance(texts, str):
+            raise InputError(f"texts is the single string {texts!r}: expected a list of strings, here [{texts!r}]")
+        texts = list(texts)
+        for index, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise InputError(f"text {index} is {text!r} ({type(text).__name__}): expected a string")
+        size = self._batch_size(batch_size)
+        # Tokenizers keep state, so the calling thread alone uses them.
+        jobs = (
+            (range(start, min(start + size, len(texts))), self._text_inputs(texts[start : start + size]))
+            for start in range(0, len(texts), size)
+        )
+        blocks = self._run(jobs, lambda job: job[1], self._text_features, "text", texts)
+        return self._collect(blocks, len(texts), "Encoding texts", progress)
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({self.spec!r}, embed_dim={self.embed_dim}, device={str(self.device)!r}, "
+            f"precision={self.precision!r})"
+        )
+
+    def _batch_size(self, batch_size: int | None) -> int:
+        if batch_size is None:
+            return self.default_batch_size
+        if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
+            raise InputError(f"batch_size={batch_size!r}: expected an integer of at least 1, or None")
+        return int(batch_size)
+
+    def _read_batches(
+        self, images: Iterable[Image.Image], size: int
+    ) -> Iterator[tuple[Sequence[int], list[Image.Image]]]:
+        numbered = enumerate(images)
+        start = 0
+        while batch := [_loaded(image, index) for index, image in islice(numbered, size)]:
+            yield range(start, start + len(batch)), batch
+            start += len(batch)
+
+    def _prepare_images(self, job: tuple[Sequence[int], list[Image.Image]]) -> Inputs:
+        return self._image_inputs(_rgb(job[1], job[0]))
+
+    def _run(
+        self,
+        jobs: Iterable[tuple[Sequence[int], Any]],
+        prepare: Callable[[Any], Inputs],
+        features: Callable[[Inputs], torch.Tensor],
+        what: str,
+        names: Sequence[str] | None = None,
+    ) -> Iterator[np.ndarray]:
+        """Prepare and encode jobs ``(indices, ...)`` in order, several at a time."""
+
+        def encode(job: tuple[Sequence[int], Any], inputs: Inputs) -> np.ndarray:
+            return _unit_rows(self._forward(inputs, features), job[0], what, names, self.spec, self.embed_dim)
+
+        if self.device.type == "cpu":
+            with _single_threaded_kernels() as workers:
+                yield from _in_order(jobs, lambda job: encode(job, prepare(job)), workers)
+            return
+        workers = min(_MAX_WORKERS // 2, os.cpu_count() or 1)
+        for job, inputs in _in_order(jobs, lambda job: (job, prepare(job)), workers):
+            yield encode(job, inputs)
+
+    def _forward(self, inputs: Inputs, features: Callable[[Inputs], torch.Tensor]) -> torch.Tensor:
+        mixed = self.precision != "float32"
+        # Both modes belong to the thread, so the thread that runs the model enters them.
+        with (
+            torch.inference_mode(),
+            torch.autocast(self.device.type, PRECISIONS[self.precision]) if mixed else contextlib.nullcontext(),
+        ):
+            on_device = {name: tensor.to(self.device, non_blocking=True) for name, tensor in inputs.items()}
+            return features(on_device).float()
+
+    def _collect(self, blocks: Iterator[np.ndarray], count: int, description: str, progress: bool | None) -> np.ndarray:
+        rows: list[np.ndarray] = []
+        with contextlib.closing(blocks), ProgressBar(description, count, progress) as bar:  # type: ignore[type-var]
+            for block in blocks:
+                rows.append(block)
+                bar.update(len(block))
+        return np.concatenate(rows) if rows else np.empty((0, self.embed_dim), dtype=np.float32)
+
+
+def _loaded(image: Any, index: int) -> Image.Image:
+    # One picture object may stand in a list several times, and Pillow decodes lazily without a lock.
+    if not isinstance(image, Image.Image):
+        raise InputError(f"image {index} is a {type(image).__name__}: expected a PIL.Image.Image")
+    try:
+        image.load()
+    except (OSError, SyntaxError, ValueError) as error:
+        name = getattr(image, "filename", "") or f"image {index}"
+        raise InputError(f"cannot decode {name!r}: {error}; repair or remove it") from error
+    return image
+
+
+def _rgb(images: list[Any], indices: Sequence[int]) -> list[Image.Image]:
+    for index, image in zip(indices, images):
+        if not isinstance(image, Image.Image):
+            raise InputError(f"image {index} is a {type(image).__name__}: expected a PIL.Image.Image")
+    return [image if image.mode == "RGB" else image.convert("RGB") for image in images]
+
+
+def _unit_rows(
+    features: torch.Tensor, indices: Sequence[int], what: str, names: Sequence[str] | None, spec: str, embed_dim: int
+) -> np.ndarray:
+    rows = features.cpu().numpy()
+    if rows.shape != (len(indices), embed_dim):
+        raise StoredFileError(
+            f"encoder {spec!r} embeds {what}s in {rows.shape[-1]} dimensions: its configuration says {embed_dim}"
+        )
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    wrong = np.flatnonzero(~np.isfinite(norms[:, 0]) | (norms[:, 0] == 0))
+    if len(wrong):
+        index = indices[int(wrong[0])]
+        name = f" ({names[index]!r})" if names is not None else ""
+        kind = "zero" if norms[wrong[0], 0] == 0 else "not finite"
+        raise InputError(
+            f"the embedding of {what} {index}{name} by encoder {spec!r} is {kind}: expected finite, non-zero rows; "
+            f"look at this {what}, try precision='float32', or check the encoder's weights"
+        )
+    return np.asarray(rows / norms, dtype=np.float32)
+
+
+@contextlib.contextmanager
+def _single_threaded_kernels() -> Iterator[int]:
+    """Give each kernel one thread, and yield how many batches may run at a time instead."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield min(threads, _MAX_WORKERS)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _in_order(jobs: Iterable[Any], work: Callable[[Any], T], workers: int) -> Iterator[T]:
+    """Yield ``work(job)`` in the order of the jobs, a few ahead of the consumer on a pool of threads."""
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="sparsecbm-encode")
+    pending: deque[Future[T]] = deque()
+    try:
+        for job in jobs:
+            pending.append(pool.submit(work, job))
+            if len(pending) > 2 * workers:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
