@@ -38,7 +38,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.replace(path)
     except OSError as error:
         raise StoredFileError(
-            f"cannot write {str(path)!r}: {error.strerror or error}; free some space or choose a folder you may write to"
+            f"cannot write {str(path)!r}: {error.strerror or error}; "
+            "free some space or choose a folder you may write to"
         ) from error
     finally:
         if temporary is not None:

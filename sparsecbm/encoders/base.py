@@ -17,6 +17,7 @@ from PIL import Image
 
 from sparsecbm._errors import InputError, StoredFileError
 from sparsecbm._progress import ProgressBar
+from sparsecbm._threads import single_threaded_kernels
 from sparsecbm.encoders.devices import PRECISIONS
 from sparsecbm.encoders.fingerprint import SCHEME, digest_json, digest_tensors, weights_mark
 
@@ -282,8 +283,8 @@ class Encoder(ABC):
             return _unit_rows(self._forward(inputs, features), job[0], what, names, self.spec, self.embed_dim)
 
         if self.device.type == "cpu":
-            with _single_threaded_kernels() as workers:
-                yield from _in_order(jobs, lambda job: encode(job, prepare(job)), workers)
+            with single_threaded_kernels() as threads:
+                yield from _in_order(jobs, lambda job: encode(job, prepare(job)), min(threads, _MAX_WORKERS))
             return
         workers = min(_MAX_WORKERS // 2, os.cpu_count() or 1)
         for job, inputs in _in_order(jobs, lambda job: (job, prepare(job)), workers):
@@ -346,17 +347,6 @@ def _unit_rows(
             f"look at this {what}, try precision='float32', or check the encoder's weights"
         )
     return np.asarray(rows / norms, dtype=np.float32)
-
-
-@contextlib.contextmanager
-def _single_threaded_kernels() -> Iterator[int]:
-    """Give each kernel one thread, and yield how many batches may run at a time instead."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield min(threads, _MAX_WORKERS)
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _in_order(jobs: Iterable[Any], work: Callable[[Any], T], workers: int) -> Iterator[T]:

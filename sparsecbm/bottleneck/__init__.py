@@ -1,0 +1,26 @@
+"""The concept bottleneck: layer, gates, losses, model and training, on embeddings."""
+
+from sparsecbm.bottleneck.gates import GATES, Gate, make_gate
+from sparsecbm.bottleneck.layer import ConceptBottleneckLayer, PublishedBottleneckLayer
+from sparsecbm.bottleneck.losses import LOSSES, ConceptLoss, loss_class, make_loss
+from sparsecbm.bottleneck.model import ConceptBottleneck, FrozenBottleneck
+from sparsecbm.bottleneck.statistics import Whitening, whitening
+from sparsecbm.bottleneck.training import Trainer, TrainingOptions
+
+__all__ = [
+    "GATES",
+    "LOSSES",
+    "ConceptBottleneck",
+    "ConceptBottleneckLayer",
+    "ConceptLoss",
+    "FrozenBottleneck",
+    "Gate",
+    "PublishedBottleneckLayer",
+    "Trainer",
+    "TrainingOptions",
+    "Whitening",
+    "loss_class",
+    "make_gate",
+    "make_loss",
+    "whitening",
+]

@@ -1,0 +1,115 @@
+"""The Concept Bottleneck Layer: one unit a concept, tied to the concept's score by a cone.
+
+Every linear unit of the scores psi = C x is also a linear function of the embedding x (C has rank at most d), so the
+layer lives in d-space: unit_j(x) = w_j . h, with h = S^(-1/2) (x - mean) the whitened embedding. Concept score j is
+p_j . h in the same coordinates, p_j = S^(1/2) c_j up to a scale. Since h has identity covariance,
+
+    corr(unit_j, psi_j) = cos(w_j, p_j)      over the (shrunk) training distribution.
+
+So the tie is geometry: w_j may turn away from p_j by at most arccos(min_alignment). With ``min_alignment=1`` the units
+*are* the standardised concept scores; with 0 nothing ties them.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sparsecbm._errors import InputError
+from sparsecbm.bottleneck.statistics import Whitening
+
+
+class ConceptBottleneckLayer(nn.Module):
+    """Units w_j . h, each within a cone around its own concept's score.
+
+    Parameters
+    ----------
+    whitening : Whitening
+        Of the training embeddings.
+    concept_embeddings : ndarray of shape (M, d) or None
+        Unit rows; None means that the d columns of the input are the concept scores themselves (M = d).
+    min_alignment : float
+        In (0, 1]: the least correlation of unit j with concept score j over the shrunk training distribution.
+
+    Raises
+    ------
+    InputError
+        If `min_alignment` is outside (0, 1].
+    """
+
+    def __init__(self, whitening: Whitening, concept_embeddings: np.ndarray | None, min_alignment: float = 0.9) -> None:
+        super().__init__()
+        if not 0.0 < min_alignment <= 1.0:
+            raise InputError(f"min_alignment={min_alignment!r}: expected a number in (0, 1]")
+        anchors = whitening.inverse if concept_embeddings is None else concept_embeddings @ whitening.inverse
+        self.max_turn = math.sqrt(1.0 - min_alignment**2) / min_alignment  # tangent of the cone's angle
+        self.register_buffer("center", torch.as_tensor(whitening.center, dtype=torch.float32))
+        self.register_buffer("matrix", torch.as_tensor(whitening.matrix, dtype=torch.float32))
+        self.register_buffer("anchors", F.normalize(torch.as_tensor(anchors, dtype=torch.float32), dim=1))
+        self.turn = nn.Parameter(torch.zeros_like(self.anchors))
+
+    def directions(self) -> Tensor:
+        """Return the rows w_j, shape (M, d): unit length, within the cone around their anchors."""
+        turn = self.turn - (self.turn * self.anchors).sum(1, keepdim=True) * self.anchors
+        length = turn.norm(dim=1, keepdim=True).clamp_min(1e-12)
+        turn = turn * (self.max_turn / length).clamp(max=1.0)
+        return (self.anchors + turn) * torch.rsqrt(1.0 + turn.square().sum(1, keepdim=True))
+
+    def forward(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Map embeddings (n, d) to units (n, M); `noise` (n, d) is added in whitened space."""
+        h = (x - self.center) @ self.matrix
+        if noise is not None:
+            h = h + noise
+        return h @ self.directions().T
+
+    @torch.no_grad()
+    def fold(self) -> tuple[Tensor, Tensor]:
+        """Return (weight (M, d), bias (M,)) with units = x @ weight.T + bias: all that inference needs."""
+        weight = self.directions().double() @ self.matrix.double()
+        return weight.float(), -(weight @ self.center.double()).float()
+
+
+class PublishedBottleneckLayer(nn.Module):
+    """The published layer: Linear(M, M, no bias) on the raw scaled cosines (arXiv 2404.03323, section 3).
+
+    Nothing ties unit j to concept j, and the scores are neither centred nor scaled; kept as a labelled baseline.
+
+    Parameters
+    ----------
+    concept_embeddings : ndarray of shape (M, d) or None
+        Unit rows; None means that the input columns are the concept scores.
+    n_features : int
+        Columns d of the input.
+    logit_scale : float
+        CLIP's temperature, 100 for OpenAI's models.
+    generator : torch.Generator
+        For the initial weights (PyTorch's default for a linear layer: uniform within 1 / sqrt(M)).
+    """
+
+    def __init__(
+        self,
+        concept_embeddings: np.ndarray | None,
+        n_features: int,
+        logit_scale: float,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        rows = torch.eye(n_features) if concept_embeddings is None else torch.as_tensor(concept_embeddings)
+        self.register_buffer("scores", rows.float() * (1.0 if concept_embeddings is None else logit_scale))
+        n_concepts = len(self.scores)
+        bound = 1.0 / math.sqrt(n_concepts)
+        self.weight = nn.Parameter(torch.empty(n_concepts, n_concepts).uniform_(-bound, bound, generator=generator))
+
+    def forward(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Map embeddings (n, d) to units (n, M). The published model adds no noise to its input."""
+        return (x @ self.scores.T) @ self.weight.T
+
+    @torch.no_grad()
+    def fold(self) -> tuple[Tensor, Tensor]:
+        """Return (weight (M, d), bias (M,)) with units = x @ weight.T + bias."""
+        weight = self.weight @ self.scores
+        return weight, torch.zeros(len(weight))

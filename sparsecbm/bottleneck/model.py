@@ -1,0 +1,116 @@
+"""The trainable bottleneck (layer, gate, head) and the frozen one that is kept, saved and used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sparsecbm.bottleneck.gates import Gate, make_gate
+from sparsecbm.bottleneck.layer import ConceptBottleneckLayer, PublishedBottleneckLayer
+
+_ROWS = 4096  # rows at a time at inference: bounds memory at rows x M floats
+
+
+class ConceptBottleneck(nn.Module):
+    """Embedding -> units -> activations -> class logits, for training.
+
+    Parameters
+    ----------
+    layer : ConceptBottleneckLayer or PublishedBottleneckLayer
+        Maps embeddings to units.
+    gate : Gate
+        Maps units to activations.
+    n_classes : int
+        K.
+    head_bias : bool
+        Whether the head has intercepts; the published one has none.
+    """
+
+    def __init__(
+        self,
+        layer: ConceptBottleneckLayer | PublishedBottleneckLayer,
+        gate: Gate,
+        n_classes: int,
+        head_bias: bool = True,
+    ) -> None:
+        super().__init__()
+        self.layer = layer
+        self.gate = gate
+        # No seed needed: a class starts with no opinion, and PyTorch's global generator stays as it was.
+        self.head = nn.utils.skip_init(nn.Linear, gate.n_concepts, n_classes, bias=head_bias)
+        nn.init.zeros_(self.head.weight)
+        if head_bias:
+            nn.init.zeros_(self.head.bias)
+
+    def forward(
+        self, x: Tensor, temperature: float, input_noise: Tensor | None = None, gate_noise: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return (units, activations, logits) of embeddings (n, d) in training mode."""
+        units = self.layer(x, input_noise)
+        activations = self.gate.relax(units, temperature, gate_noise)
+        return units, activations, self.head(activations)
+
+
+@dataclass
+class FrozenBottleneck:
+    """A trained bottleneck at inference: an affine map and a gate. Nothing random, nothing relaxed.
+
+    Attributes
+    ----------
+    weight : Tensor of shape (M, d), float32
+        units = x @ weight.T + bias.
+    bias : Tensor of shape (M,), float32
+    gate : Gate
+        In evaluation mode.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    gate: Gate
+
+    @classmethod
+    def freeze(cls, model: ConceptBottleneck) -> FrozenBottleneck:
+        """Fold a trained model's layer into one affine map and take its gate."""
+        weight, bias = model.layer.fold()
+        gate = make_gate(model.gate.name, model.gate.n_concepts, model.gate.options())
+        gate.load_state_dict(model.gate.state_dict())
+        return cls(weight.cpu().contiguous(), bias.cpu().contiguous(), gate.cpu().eval().requires_grad_(False))
+
+    @torch.inference_mode()
+    def units(self, X: np.ndarray) -> np.ndarray:
+        """Units (n, M), float32, before selection."""
+        return self._rows(X, lambda units: units)
+
+    @torch.inference_mode()
+    def activations(self, X: np.ndarray) -> np.ndarray:
+        """Activations (n, M), float32, exactly zero where a concept is inactive."""
+        return self._rows(X, self.gate)
+
+    def _rows(self, X: np.ndarray, finish) -> np.ndarray:
+        result = np.empty((len(X), len(self.weight)), dtype=np.float32)
+        for start in range(0, len(X), _ROWS):
+            rows = torch.from_numpy(np.array(X[start : start + _ROWS], dtype=np.float32))
+            result[start : start + _ROWS] = finish(rows @ self.weight.T + self.bias).numpy()
+        return result
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All arrays by name, for saving."""
+        return {
+            "bottleneck.weight": self.weight,
+            "bottleneck.bias": self.bias,
+            **{f"gate.{name}": value for name, value in self.gate.state_dict().items()},
+        }
+
+    @classmethod
+    def from_tensors(
+        cls, tensors: dict[str, Tensor], gate_name: str, gate_options: dict[str, object]
+    ) -> FrozenBottleneck:
+        """Inverse of `tensors`; raises KeyError or RuntimeError if an array is missing or has the wrong shape."""
+        weight = tensors["bottleneck.weight"]
+        gate = make_gate(gate_name, len(weight), gate_options)
+        state = {name.removeprefix("gate."): value for name, value in tensors.items() if name.startswith("gate.")}
+        gate.load_state_dict(state)
+        return cls(weight, tensors["bottleneck.bias"], gate.eval().requires_grad_(False))

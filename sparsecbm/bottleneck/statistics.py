@@ -1,0 +1,74 @@
+"""Mean and shrunk covariance of embeddings, in one pass over the rows, and the whitening they define."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from sparsecbm._errors import InputError
+
+_ROWS = 8192  # rows at a time: a memory-mapped matrix larger than memory is read in pieces
+
+
+@dataclass(frozen=True)
+class Whitening:
+    """The affine map h = (x - center) @ matrix that makes training embeddings uncorrelated with unit variance.
+
+    Attributes
+    ----------
+    center : ndarray of shape (d,), float64
+        Mean training embedding.
+    covariance : ndarray of shape (d, d), float64
+        Sample covariance, not shrunk.
+    matrix : ndarray of shape (d, d), float64
+        S^(-1/2), S the shrunk covariance; symmetric.
+    inverse : ndarray of shape (d, d), float64
+        S^(1/2).
+    """
+
+    center: np.ndarray
+    covariance: np.ndarray
+    matrix: np.ndarray
+    inverse: np.ndarray
+
+
+def whitening(X: ArrayLike, shrinkage: float) -> Whitening:
+    """Estimate the whitening of the rows of `X`.
+
+    Parameters
+    ----------
+    X : array-like of shape (n, d)
+        Embeddings; memory-mapped arrays are read in pieces, sums are float64.
+    shrinkage : float
+        In [0, 1]: S = (1 - shrinkage) * covariance + shrinkage * (trace / d) * I (Ledoit & Wolf 2004, with a given
+        intensity).
+
+    Returns
+    -------
+    Whitening
+
+    Raises
+    ------
+    InputError
+        If `shrinkage` is outside [0, 1].
+    """
+    if not 0.0 <= shrinkage <= 1.0:
+        raise InputError(f"covariance_shrinkage={shrinkage!r}: expected a number in [0, 1]")
+    X = np.asanyarray(X)
+    n, d = X.shape
+    center = np.zeros(d)
+    for start in range(0, n, _ROWS):
+        center += X[start : start + _ROWS].sum(axis=0, dtype=np.float64)
+    center /= n
+    scatter = np.zeros((d, d))
+    for start in range(0, n, _ROWS):
+        rows = X[start : start + _ROWS].astype(np.float64) - center
+        scatter += rows.T @ rows
+    covariance = scatter / n
+    mean_variance = np.trace(covariance) / d or 1.0
+    shrunk = (1.0 - shrinkage) * covariance + shrinkage * mean_variance * np.eye(d)
+    values, vectors = np.linalg.eigh(shrunk)
+    values = np.maximum(values, 1e-10 * mean_variance)  # shrinkage 0 on fewer rows than columns is singular
+    return Whitening(center, covariance, (vectors * values**-0.5) @ vectors.T, (vectors * values**0.5) @ vectors.T)

@@ -1,0 +1,109 @@
+"""Gates: exact zeros, hard limits, gradients, and noise that is what it says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from sparsecbm._errors import InputError
+from sparsecbm.bottleneck import GATES, make_gate
+
+UNITS = st.integers(0, 2**16).map(lambda seed: torch.randn(20, 15, generator=torch.Generator().manual_seed(seed)))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    units=UNITS,
+    k=st.integers(1, 20),
+    name=st.sampled_from(["top_k", "gumbel_top_k", "soft_threshold"]),
+    ties=st.booleans(),
+)
+def test_at_most_k_are_active(units: torch.Tensor, k: int, name: str, ties: bool) -> None:
+    if ties:
+        units = units.round()
+    gate = make_gate(name, 15, {"max_active_concepts": k, "nonnegative": False})
+    assert int(gate(units).ne(0).sum(1).max()) <= k
+    noise = gate.draw_noise(20, torch.Generator().manual_seed(0))
+    assert int(gate.relax(units, 0.5, noise).ne(0).sum(1).max()) <= k
+
+
+@settings(max_examples=20, deadline=None)
+@given(units=UNITS, name=st.sampled_from(sorted(set(GATES) - {"dense"})))
+def test_nonnegative_gates_have_no_negative_and_no_negative_zero(units: torch.Tensor, name: str) -> None:
+    options = {"max_active_concepts": 4} if "top_k" in name else {}
+    activations = make_gate(name, 15, {**options, "nonnegative": True})(units).detach()
+    assert float(activations.min()) >= 0
+    active = activations > 0
+    assert bool((units[active] > 0).all())
+
+
+def test_top_k_keeps_the_largest() -> None:
+    units = torch.tensor([[0.5, 3.0, -4.0, 1.0]])
+    assert make_gate("top_k", 4, {"max_active_concepts": 2})(units).tolist() == [[0.0, 3.0, 0.0, 1.0]]
+    signed = make_gate("top_k", 4, {"max_active_concepts": 2, "nonnegative": False})
+    assert signed(units).tolist() == [[0.0, 3.0, -4.0, 0.0]]
+
+
+def test_training_without_noise_is_the_inference_rule(rng: np.random.Generator) -> None:
+    units = torch.from_numpy(rng.normal(size=(30, 12))).float()
+    for name in ("top_k", "soft_threshold", "binary_concrete"):
+        options = {"max_active_concepts": 3} if name != "binary_concrete" else {}
+        gate = make_gate(name, 12, options)
+        torch.testing.assert_close(gate.relax(units, 0.3, None), gate(units))
+
+
+def test_soft_threshold_is_the_proximal_map(rng: np.random.Generator) -> None:
+    gate = make_gate("soft_threshold", 1, {"nonnegative": False})
+    with torch.no_grad():
+        gate.log_threshold.fill_(np.log(0.7))
+    grid = torch.linspace(-4, 4, 80001, dtype=torch.float64)
+    for u in rng.normal(scale=1.5, size=20):
+        best = grid[(0.5 * (grid - u) ** 2 + 0.7 * grid.abs()).argmin()]
+        assert gate(torch.tensor([[u]])).item() == pytest.approx(float(best), abs=2e-4)
+
+
+def test_gumbel_top_1_draws_the_softmax() -> None:
+    scores = torch.tensor([0.5, 1.0, 2.0, 0.1])
+    gate = make_gate("gumbel_top_k", 4, {"max_active_concepts": 1})
+    n, tau = 40_000, 0.7
+    noise = gate.draw_noise(n, torch.Generator().manual_seed(3))
+    counts = gate.relax(scores.expand(n, 4), tau, noise).ne(0).sum(0).detach().numpy()
+    expected = n * torch.softmax(scores / tau, 0).numpy()
+    assert stats.chisquare(counts, expected * counts.sum() / expected.sum()).pvalue > 1e-3
+
+
+def test_binary_concrete_is_bernoulli_at_every_temperature() -> None:
+    gate = make_gate("binary_concrete", 1, {})
+    n = 40_000
+    units = torch.full((n, 1), 1.7)
+    p = float(torch.sigmoid(gate.logits(units[:1]))[0, 0])
+    for seed, tau in enumerate((1e-2, 0.5, 5.0)):
+        noise = gate.draw_noise(n, torch.Generator().manual_seed(seed))
+        active = int(gate.relax(units, tau, noise).ne(0).sum())
+        assert stats.binomtest(active, n, p).pvalue > 1e-3
+    assert float(gate.expected_active(units[:1])[0]) == pytest.approx(p)
+
+
+@pytest.mark.parametrize("name", sorted(GATES))
+def test_gradients_reach_units_and_gate(name: str) -> None:
+    options = {"max_active_concepts": 3} if "top_k" in name else {}
+    gate = make_gate(name, 10, options)
+    units = torch.randn(16, 10, generator=torch.Generator().manual_seed(1)).mul(2).requires_grad_()
+    out = gate.relax(units, 0.5, gate.draw_noise(16, torch.Generator().manual_seed(2)))
+    (out * torch.randn(16, 10, generator=torch.Generator().manual_seed(3))).sum().backward()
+    assert torch.isfinite(units.grad).all()
+    assert units.grad.abs().sum() > 0
+    for parameter in gate.parameters():
+        assert torch.isfinite(parameter.grad).all()
+        assert parameter.grad.abs().sum() > 0
+
+
+def test_bad_gates_are_named() -> None:
+    with pytest.raises(InputError, match="max_active_concepts"):
+        make_gate("top_k", 4, {"max_active_concepts": 0})
+    with pytest.raises(InputError, match="did you mean 'top_k'"):
+        make_gate("topk", 4, {})

@@ -1,0 +1,107 @@
+"""The cone that ties a unit to its concept: geometry, statistics, folding."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sparsecbm._errors import InputError
+from sparsecbm.bottleneck import ConceptBottleneckLayer, PublishedBottleneckLayer, whitening
+
+
+def correlated(rng: np.random.Generator, n: int = 500, d: int = 12) -> np.ndarray:
+    return rng.normal(size=(n, d)) @ rng.normal(size=(d, d)) + rng.normal(size=d)
+
+
+def columnwise_correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    a, b = a - a.mean(0), b - b.mean(0)
+    return (a * b).sum(0) / (np.linalg.norm(a, axis=0) * np.linalg.norm(b, axis=0))
+
+
+def test_whitening_makes_identity_covariance(rng: np.random.Generator) -> None:
+    X = correlated(rng)
+    space = whitening(X, 0.0)
+    H = (X - space.center) @ space.matrix
+    np.testing.assert_allclose(H.T @ H / len(H), np.eye(12), atol=1e-8)
+    np.testing.assert_allclose(space.covariance, np.cov(X.T, bias=True), atol=1e-10)
+    np.testing.assert_allclose(space.matrix @ space.inverse, np.eye(12), atol=1e-8)
+
+
+def test_whitening_reads_a_memory_mapped_matrix_in_pieces(
+    tmp_path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    X = correlated(rng).astype(np.float32)
+    np.save(tmp_path / "x.npy", X)
+    monkeypatch.setattr("sparsecbm.bottleneck.statistics._ROWS", 64)
+    pieces = whitening(np.load(tmp_path / "x.npy", mmap_mode="r"), 0.2)
+    monkeypatch.setattr("sparsecbm.bottleneck.statistics._ROWS", 10_000)
+    whole = whitening(X, 0.2)
+    np.testing.assert_allclose(pieces.matrix, whole.matrix, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("shrinkage", [-0.1, 1.5, float("nan")])
+def test_whitening_names_a_bad_shrinkage(shrinkage: float) -> None:
+    with pytest.raises(InputError, match="covariance_shrinkage"):
+        whitening(np.eye(3), shrinkage)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    alignment=st.floats(0.3, 1.0),
+    size=st.floats(0.0, 100.0),
+    seed=st.integers(0, 2**16),
+)
+def test_no_update_leaves_the_cone(alignment: float, size: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    X, C = correlated(rng), rng.normal(size=(7, 12))
+    layer = ConceptBottleneckLayer(whitening(X, 0.0), C, alignment)
+    with torch.no_grad():
+        layer.turn.copy_(torch.from_numpy(size * rng.normal(size=(7, 12))))
+    cosines = (layer.directions() * layer.anchors).sum(1)
+    assert float(cosines.min()) >= alignment - 1e-5
+    # With no shrinkage the cosine *is* the correlation over the training rows.
+    with torch.no_grad():
+        units = layer(torch.from_numpy(X).float()).numpy()
+    np.testing.assert_allclose(columnwise_correlation(units, X @ C.T), cosines.detach().numpy(), atol=1e-4)
+
+
+def test_untrained_units_are_the_standardised_scores(rng: np.random.Generator) -> None:
+    X, C = correlated(rng), rng.normal(size=(5, 12))
+    layer = ConceptBottleneckLayer(whitening(X, 0.0), C)
+    psi = X @ C.T
+    with torch.no_grad():
+        units = layer(torch.from_numpy(X).float()).numpy()
+    np.testing.assert_allclose(units, (psi - psi.mean(0)) / psi.std(0), atol=1e-3)
+
+
+def test_scores_as_input(rng: np.random.Generator) -> None:
+    X = correlated(rng)
+    layer = ConceptBottleneckLayer(whitening(X, 0.0), None)
+    with torch.no_grad():
+        units = layer(torch.from_numpy(X).float()).numpy()
+    np.testing.assert_allclose(units, (X - X.mean(0)) / X.std(0), atol=1e-3)
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_fold_is_the_same_map(published: bool, rng: np.random.Generator) -> None:
+    X, C = correlated(rng), rng.normal(size=(9, 12))
+    if published:
+        layer = PublishedBottleneckLayer(C, 12, 100.0, torch.Generator().manual_seed(0))
+    else:
+        layer = ConceptBottleneckLayer(whitening(X, 0.1), C, 0.8)
+        with torch.no_grad():
+            layer.turn.copy_(torch.from_numpy(rng.normal(size=(9, 12))))
+    x = torch.from_numpy(X).float()
+    weight, bias = layer.fold()
+    with torch.no_grad():
+        expected = layer(x)
+    np.testing.assert_allclose((x @ weight.T + bias).numpy(), expected.numpy(), rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("alignment", [0.0, 1.2, -1.0])
+def test_bad_alignment_is_named(alignment: float) -> None:
+    with pytest.raises(InputError, match="min_alignment"):
+        ConceptBottleneckLayer(whitening(np.random.default_rng(0).normal(size=(9, 3)), 0.1), None, alignment)

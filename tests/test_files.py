@@ -1,0 +1,68 @@
+"""Files are whole or absent; errors say what to do; progress bars stay out of the way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sparsecbm._errors import InputError, StoredFileError, unknown
+from sparsecbm._files import atomic_path, read_json, sha256_file, write_json, write_text
+from sparsecbm._progress import ProgressBar, track
+
+
+def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+
+    def interrupted() -> None:
+        with atomic_path(path) as temporary:
+            temporary.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert path.read_text() == "old"
+    assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_json_round_trip_and_what_json_has_not(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"x": [1, "é"]})
+    assert read_json(tmp_path / "a.json") == {"x": [1, "é"]}
+    with pytest.raises(ValueError, match="Out of range float"):
+        write_json(tmp_path / "a.json", float("nan"))
+    assert read_json(tmp_path / "a.json") == {"x": [1, "é"]}
+    assert sha256_file(tmp_path / "a.json") != sha256_file(Path(__file__))
+
+
+def test_unreadable_and_unwritable_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("{")
+    for action in (
+        lambda: read_json(tmp_path / "none.json"),
+        lambda: read_json(tmp_path / "file"),
+        lambda: write_text(tmp_path / "file" / "below", "x"),
+    ):
+        with pytest.raises(StoredFileError) as caught:
+            action()
+        assert "\n" not in str(caught.value)
+        assert str(tmp_path) in str(caught.value)
+
+
+def test_written_files_are_readable_by_others(tmp_path: Path) -> None:
+    write_text(tmp_path / "a", "x")
+    (tmp_path / "b").write_text("x")
+    assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
+
+
+def test_unknown_suggests() -> None:
+    assert isinstance(unknown("loss", "gumble", ["gumbel", "l1"]), InputError)
+    assert str(unknown("loss", "gumble", ["gumbel", "l1"])).endswith("did you mean 'gumbel'?")
+    assert "did you mean" not in str(unknown("loss", "zzz", ["gumbel", "l1"]))
+
+
+def test_progress_appears_only_when_it_is_worth_it(capfd: pytest.CaptureFixture[str]) -> None:
+    assert list(track(range(5), "quick", enabled=True)) == list(range(5))
+    assert capfd.readouterr().err == ""
+    with ProgressBar("slow", 3, enabled=True, delay=0.0) as bar:
+        bar.update(2, note="loss 0.5")
+    assert "slow" in capfd.readouterr().err
