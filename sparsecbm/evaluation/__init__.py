@@ -1,0 +1,50 @@
+"""Metrics, controls and leakage tests."""
+
+from __future__ import annotations
+
+from sparsecbm.evaluation.controls import (
+    CONTROLS,
+    ControlReport,
+    ProbeInDisguiseWarning,
+    disguise,
+    estimator_factory,
+    linear_probe,
+    random_directions,
+    random_words,
+    run_controls,
+)
+from sparsecbm.evaluation.leakage import LeakageReport, leakage
+from sparsecbm.evaluation.metrics import (
+    UnitScores,
+    active_concepts,
+    classification_metrics,
+    concept_auc,
+    confusion,
+    expected_calibration_error,
+    mean_sd,
+    name_alignment,
+    paired_bootstrap,
+)
+
+__all__ = [
+    "CONTROLS",
+    "ControlReport",
+    "LeakageReport",
+    "ProbeInDisguiseWarning",
+    "UnitScores",
+    "active_concepts",
+    "classification_metrics",
+    "concept_auc",
+    "confusion",
+    "disguise",
+    "estimator_factory",
+    "expected_calibration_error",
+    "leakage",
+    "linear_probe",
+    "mean_sd",
+    "name_alignment",
+    "paired_bootstrap",
+    "random_directions",
+    "random_words",
+    "run_controls",
+]

@@ -1,0 +1,22 @@
+"""Sparse linear heads: regularisation path, exact NEC, certificates."""
+
+from __future__ import annotations
+
+from sparsecbm.heads.multinomial import MultinomialResult, l1_max, multinomial_logistic, multinomial_path
+from sparsecbm.heads.nec import anec, counting_rules, nec, truncate
+from sparsecbm.heads.selection import SELECTIONS
+from sparsecbm.heads.sparse_head import HeadPath, SparseHead
+
+__all__ = [
+    "SELECTIONS",
+    "HeadPath",
+    "MultinomialResult",
+    "SparseHead",
+    "anec",
+    "counting_rules",
+    "l1_max",
+    "multinomial_logistic",
+    "multinomial_path",
+    "nec",
+    "truncate",
+]

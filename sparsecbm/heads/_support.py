@@ -1,0 +1,384 @@
+"""Softmax regression restricted to a fixed set of weights: the inner problem of every head.
+
+Minimises, over the weights on a given support and over unpenalised intercepts,
+
+    sum_i s_i * CE(y_i, W a_i + b)  +  (l2 / 2) * ||W||^2  +  sum(tilt * W)
+
+by Newton's method. The linear `tilt` carries an l1 penalty with known signs. Each Newton system is solved by
+conjugate gradients, preconditioned with the exact Hessian block of every class, so that a handful of products suffices.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+#: Bytes that gathered copies of the supported columns may take before dense products replace them.
+GATHER_BYTES = 400_000_000
+
+
+#: Samples from which a class's curvature is estimated, where more of them matter.
+ROWS = 1000
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Data of a softmax regression.
+
+    Parameters
+    ----------
+    columns : ndarray of shape (M, n)
+        Transposed activations, C-contiguous, so that picking concepts copies contiguous rows.
+    targets : ndarray of shape (K, n)
+        Class probabilities of each sample (one-hot for hard labels); columns sum to 1.
+    weights : ndarray of shape (n,)
+        Non-negative sample weights that sum to 1.
+    factors : tuple of ndarray (r, M) and ndarray (r, n), optional
+        Low-rank factorisation ``columns = factors[0].T @ factors[1]``, which makes full gradients cheaper.
+    """
+
+    columns: np.ndarray
+    targets: np.ndarray
+    weights: np.ndarray
+    factors: tuple[np.ndarray, np.ndarray] | None = None
+
+    @property
+    def n_samples(self) -> int:
+        """Number of samples."""
+        return self.columns.shape[1]
+
+    @property
+    def n_concepts(self) -> int:
+        """Number of concepts M."""
+        return self.columns.shape[0]
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes K."""
+        return self.targets.shape[0]
+
+    @cached_property
+    def single(self) -> Problem:
+        """The same data in float32, for selection: half the memory traffic; the final fit is in float64."""
+        if self.columns.dtype == np.float32:
+            return self
+        factors = None if self.factors is None else tuple(part.astype(np.float32) for part in self.factors)
+        out = Problem(self.columns.astype(np.float32), self.targets.astype(np.float32),
+                      self.weights.astype(np.float32), factors)  # fmt: skip
+        out.__dict__["usable"] = self.usable
+        return out
+
+    @cached_property
+    def usable(self) -> np.ndarray:
+        """Mask (M,) of concepts that vary over the samples; a constant one only shifts the intercepts."""
+        columns = self.columns if self.weights.all() else self.columns[:, self.weights > 0]
+        low, high = columns.min(axis=1), columns.max(axis=1)
+        return high - low > 1e-12 * np.maximum(np.maximum(np.abs(low), np.abs(high)), 1e-300)
+
+    @cached_property
+    def second_moments(self) -> np.ndarray:
+        """Weighted mean (M,) of the squared activations of each concept."""
+        return np.einsum("mn,mn,n->m", self.columns, self.columns, self.weights)
+
+    def loss(self, logits: np.ndarray) -> tuple[float, np.ndarray]:
+        """Weighted cross-entropy and class probabilities (K, n) of logits (K, n)."""
+        shifted = logits - logits.max(0)
+        probabilities = np.exp(shifted)
+        total = probabilities.sum(0)
+        losses = np.log(total) - np.einsum("kn,kn->n", self.targets, shifted)
+        value = float(self.weights @ losses.astype(np.float64))
+        probabilities /= total
+        return value, probabilities
+
+    def residual(self, probabilities: np.ndarray) -> np.ndarray:
+        """Derivative (K, n) of the loss with respect to the logits."""
+        return (probabilities - self.targets) * self.weights
+
+    def gradient(self, residual: np.ndarray) -> np.ndarray:
+        """Derivative (K, M) with respect to all weights, from that with respect to the logits."""
+        if self.factors is None:
+            return residual @ self.columns.T
+        basis, coordinates = self.factors
+        return (residual @ coordinates.T) @ basis
+
+    def log_prior(self) -> np.ndarray:
+        """Intercepts (K,) of the model without concepts, centred."""
+        prior = np.log(np.maximum(self.targets @ self.weights, 1e-12))
+        return prior - prior.mean()
+
+
+def bending(curvature: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Samples, and their weights, that stand for a class's curvature (n,) in preconditioners and prices.
+
+    Those that the class is sure about are left out. If more than `ROWS` are left, the most curved are kept and the
+    others thinned evenly, with weights that keep their sum.
+    """
+    peak = curvature.max()
+    seen = np.flatnonzero(curvature > 1e-3 * peak)
+    if seen.size <= ROWS:
+        return seen, curvature[seen]
+    values = curvature[seen]
+    heavy = values > 0.1 * peak
+    if int(heavy.sum()) > ROWS // 2:
+        heavy[:] = False
+    rest = np.flatnonzero(~heavy)
+    thin = rest[:: -(-rest.size // (ROWS // 2))]
+    values[thin] *= values[rest].sum() / values[thin].sum()
+    kept = np.concatenate([np.flatnonzero(heavy), thin])
+    return seen[kept], values[kept]
+
+
+class Support:
+    """The weights that may differ from zero, and products with them.
+
+    Parameters
+    ----------
+    problem : Problem
+        The data.
+    mask : ndarray of bool, shape (K, M)
+        True where a weight is free.
+    """
+
+    def __init__(self, problem: Problem, mask: np.ndarray) -> None:
+        self.problem = problem
+        self.rows, self.cols = np.nonzero(mask)
+        self.offsets = np.concatenate([[0], np.cumsum(mask.sum(1))])
+        self.size = self.rows.size
+        # Row k holds the places of the weights of class k in the vector (w, b, 0), then padding, then its intercept's.
+        classes, sizes = problem.n_classes, np.diff(self.offsets)
+        self.slots = np.full((classes, int(sizes.max(initial=0)) + 1), self.size + classes)
+        self.slots[self.rows, np.arange(self.size) - self.offsets[self.rows]] = np.arange(self.size)
+        self.slots[:, -1] = self.size + np.arange(classes)
+        columns = problem.columns
+        used = np.flatnonzero(mask.any(0))
+        # Gathered products cost `size` rows each, dense ones K * |used|, at several times the speed a multiplication.
+        gather = self.size * problem.n_samples * columns.itemsize <= GATHER_BYTES
+        self.gathered = columns[self.cols] if gather and self.size * 10 <= problem.n_classes * used.size * 3 else None
+        if self.gathered is None:
+            self.used = columns[used]
+            self.position = np.searchsorted(used, self.cols)
+
+    def block(self, k: int) -> np.ndarray:
+        """Columns (s_k, n) that class `k` uses."""
+        start, stop = self.offsets[k], self.offsets[k + 1]
+        return self.problem.columns[self.cols[start:stop]] if self.gathered is None else self.gathered[start:stop]
+
+    def forward(self, w: np.ndarray) -> np.ndarray:
+        """Logits (K, n) without intercepts."""
+        shape = (self.problem.n_classes, self.problem.n_samples)
+        if self.gathered is None:
+            dense = np.zeros((shape[0], len(self.used)), self.used.dtype)
+            dense[self.rows, self.position] = w
+            return dense @ self.used
+        out = np.empty(shape, w.dtype)
+        for k in range(shape[0]):
+            start, stop = self.offsets[k], self.offsets[k + 1]
+            np.matmul(w[start:stop], self.gathered[start:stop], out=out[k])
+        return out
+
+    def adjoint(self, residual: np.ndarray) -> np.ndarray:
+        """Derivative (size,) with respect to the weights, from that with respect to the logits."""
+        if self.gathered is None:
+            return (residual @ self.used.T)[self.rows, self.position]
+        out = np.empty(self.size, residual.dtype)
+        for k in range(self.problem.n_classes):
+            start, stop = self.offsets[k], self.offsets[k + 1]
+            np.matmul(self.gathered[start:stop], residual[k], out=out[start:stop])
+        return out
+
+    def inverses(self, curvature: np.ndarray, l2: float) -> np.ndarray:
+        """Inverses (K, S, S) of the per-class Hessian blocks, estimated by `bending`, padded by unit rows (`slots`).
+
+        `curvature` (K, n) is s_i p (1 - p). A jitter far below a block's scale keeps it regular.
+        """
+        classes, width = self.slots.shape
+        out = np.zeros((classes, width, width))  # float64: small, and inverted
+        for k in range(classes):
+            seen, bend = bending(curvature[k])
+            columns = self.block(k)[:, seen]
+            size = len(columns)
+            out[k, :size, :size] = (columns * bend) @ columns.T
+            out[k, :size, -1] = out[k, -1, :size] = columns @ bend
+        diagonal = np.einsum("kii->ki", out)
+        diagonal[:, -1] = curvature.sum(1) + 1e-8
+        diagonal[:, :-1] += np.where(self.slots[:, :-1] < self.size, l2, 1.0)
+        diagonal += 1e-10 * diagonal.mean(1, keepdims=True)
+        return np.linalg.inv(out).astype(curvature.dtype, copy=False)
+
+    def dense(self, w: np.ndarray) -> np.ndarray:
+        """Weight matrix (K, M)."""
+        out = np.zeros((self.problem.n_classes, self.problem.n_concepts), w.dtype)
+        out[self.rows, self.cols] = w
+        return out
+
+
+@dataclass
+class Fit:
+    """State of a fit on a support.
+
+    Attributes
+    ----------
+    w : ndarray of shape (size,)
+        Free weights, sorted by class and concept.
+    b : ndarray of shape (K,)
+        Intercepts.
+    objective : float
+        Loss plus penalties.
+    kkt : float
+        Largest absolute derivative over the free weights and intercepts.
+    probabilities : ndarray of shape (K, n)
+        Class probabilities.
+    """
+
+    w: np.ndarray
+    b: np.ndarray
+    objective: float
+    kkt: float
+    probabilities: np.ndarray
+
+
+def newton(
+    support: Support,
+    w: np.ndarray,
+    b: np.ndarray,
+    *,
+    l2: float,
+    tilt: np.ndarray | float = 0.0,
+    lower: np.ndarray | None = None,
+    tol: float = 1e-9,
+    max_steps: int = 50,
+    max_products: int = 60,
+    forcing: float = 0.1,
+) -> Fit:
+    """Minimise on a fixed support, from (`w`, `b`).
+
+    Parameters
+    ----------
+    support : Support
+        Free weights.
+    w, b : ndarray of shapes (size,) and (K,)
+        Start.
+    l2 : float
+        Ridge penalty, >= 0.
+    tilt : ndarray of shape (size,) or float
+        Linear penalty (l1 times the signs).
+    lower : ndarray of int8, shape (size,), optional
+        Signs that weights must keep (+1, -1; 0 for free). A weight that would cross zero stops there.
+    tol : float
+        Stop when the largest derivative is below it.
+    max_steps, max_products : int
+        Newton steps, and conjugate-gradient products in each.
+    forcing : float
+        Relative residual at which conjugate gradients stop.
+    """
+    problem = support.problem
+    dtype = problem.columns.dtype
+    w, b = w.astype(dtype), b.astype(dtype)  # copies
+    noise = 10 * float(np.finfo(dtype).eps)
+    logits = support.forward(w) + b[:, None]
+    loss, probabilities = problem.loss(logits)
+    objective = loss + 0.5 * l2 * float(w @ w) + float(np.sum(tilt * w))
+    kkt = np.inf
+    for step in range(max_steps + 1):
+        residual = problem.residual(probabilities)
+        grad_w = support.adjoint(residual) + l2 * w + tilt
+        grad_b = residual.sum(1)
+        active = None
+        if lower is not None:
+            # Weights at zero that would have to cross stay there.
+            active = ~((w == 0) & (grad_w * lower > 0))
+            grad_w = np.where(active, grad_w, 0.0)
+        kkt = max(float(np.abs(grad_w).max(initial=0.0)), float(np.abs(grad_b).max(initial=0.0)))
+        if kkt <= tol or step == max_steps:
+            break
+        curvature = problem.weights * probabilities
+        if step % 4 == 0:  # an old preconditioner is nearly as good as a new one
+            inverses = support.inverses(curvature * (1 - probabilities), l2)
+        direction_w, direction_b = _conjugate_gradients(
+            support, curvature, probabilities, inverses, grad_w, grad_b, l2, active, max_products,
+            min(forcing, 10 * np.sqrt(kkt)),
+        )  # fmt: skip
+        slope = float(grad_w @ direction_w + grad_b @ direction_b)
+        if slope >= 0:
+            break
+        change = None if lower is not None else support.forward(direction_w) + direction_b[:, None]
+        length = 1.0
+        for _ in range(30):
+            new_w = w + length * direction_w
+            if lower is not None:
+                new_w = np.where(new_w * lower < 0, 0.0, new_w)
+                new_logits = support.forward(new_w) + (b + length * direction_b)[:, None]
+            else:
+                new_logits = logits + length * change
+            new_loss, new_probabilities = problem.loss(new_logits)
+            new_objective = new_loss + 0.5 * l2 * float(new_w @ new_w) + float(np.sum(tilt * new_w))
+            if new_objective <= objective + 1e-4 * length * slope + noise * abs(objective):
+                break
+            length *= 0.5
+        else:
+            break
+        stalled = objective - new_objective <= 0.1 * noise * abs(objective)
+        w, b, logits = new_w, b + length * direction_b, new_logits
+        objective, probabilities = new_objective, new_probabilities
+        if stalled and step > 2:
+            max_steps = step + 1  # one last look at the derivative
+            residual = problem.residual(probabilities)
+            kkt = max(
+                float(np.abs(support.adjoint(residual) + l2 * w + tilt).max(initial=0.0)) if lower is None else kkt,
+                float(np.abs(residual.sum(1)).max(initial=0.0)),
+            )
+            break
+    return Fit(w, b, objective, kkt, probabilities)
+
+
+def _conjugate_gradients(
+    support: Support,
+    curvature: np.ndarray,
+    probabilities: np.ndarray,
+    inverses: np.ndarray,
+    grad_w: np.ndarray,
+    grad_b: np.ndarray,
+    l2: float,
+    active: np.ndarray | None,
+    max_products: int,
+    forcing: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    size, slots = support.size, support.slots
+
+    def precondition(rw: np.ndarray, rb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        flat = np.concatenate([rw, rb, np.zeros(1, rw.dtype)])
+        flat[slots] = np.matmul(inverses, flat[slots][..., None])[..., 0]
+        zw, zb = flat[:size], flat[size:-1]
+        return (zw if active is None else np.where(active, zw, 0.0)), zb
+
+    xw, xb = np.zeros_like(grad_w), np.zeros_like(grad_b)
+    rw, rb = -grad_w, -grad_b
+    zw, zb = precondition(rw, rb)
+    pw, pb = zw, zb
+    energy = start_energy = float(rw @ zw + rb @ zb)
+    for _ in range(max_products):
+        # Hessian product: s_i (p_k u_k - p_k sum_l p_l u_l), then back to the weights. The direction in which all
+        # intercepts move together has no curvature; it is damped, and the gradient has no component along it.
+        u = support.forward(pw) + pb[:, None]
+        v = curvature * (u - np.einsum("kn,kn->n", probabilities, u))
+        hw = support.adjoint(v) + l2 * pw
+        if active is not None:
+            hw = np.where(active, hw, 0.0)
+        hb = v.sum(1) + 1e-10 * pb
+        bend = float(pw @ hw + pb @ hb)
+        if bend <= 0:
+            break
+        step = energy / bend
+        xw, xb = xw + step * pw, xb + step * pb
+        rw, rb = rw - step * hw, rb - step * hb
+        zw, zb = precondition(rw, rb)
+        new_energy = float(rw @ zw + rb @ zb)
+        if new_energy <= forcing**2 * start_energy:
+            break
+        pw, pb = zw + (new_energy / energy) * pw, zb + (new_energy / energy) * pb
+        energy = new_energy
+    if not xw.any() and not xb.any():
+        xw, xb = precondition(-grad_w, -grad_b)
+    return xw, xb

@@ -1,0 +1,114 @@
+"""NEC: how many concepts a class effectively uses.
+
+NEC is the number of non-zero head weights per class (Srivastava et al. 2024, VLG-CBM, arXiv 2408.01432). Published
+numbers count in three ways, which agree only when every class uses equally many concepts; `counting_rules` gives all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from sparsecbm._errors import InputError
+
+
+def _weights(coef: ArrayLike) -> np.ndarray:
+    coef = np.asarray(coef)
+    if coef.ndim != 2 or coef.size == 0:
+        raise InputError(f"coef has shape {coef.shape}: expected (classes, concepts); pass the weight matrix of a head")
+    return coef
+
+
+def nec(coef: ArrayLike) -> float:
+    """Average number of non-zero weights per class (the published definition).
+
+    Parameters
+    ----------
+    coef : array-like of shape (K, M)
+        Head weights; exact zeros are unused.
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
+    >>> nec([[0.0, 1.0, 2.0], [0.0, 0.0, 3.0]])
+    1.5
+    """
+    coef = _weights(coef)
+    return float(np.count_nonzero(coef) / coef.shape[0])
+
+
+def counting_rules(coef: ArrayLike) -> dict[str, float]:
+    """The three usual counts side by side.
+
+    Parameters
+    ----------
+    coef : array-like of shape (K, M)
+        Head weights.
+
+    Returns
+    -------
+    dict
+        ``average``: non-zero weights / K. ``strict``: the most that any class uses.
+        ``distinct``: concepts used by at least one class / K (every class may then look at all of them).
+
+    Examples
+    --------
+    >>> counting_rules([[0.0, 1.0, 2.0], [0.0, 0.0, 3.0]])
+    {'average': 1.5, 'strict': 2.0, 'distinct': 1.0}
+    """
+    used = _weights(coef) != 0
+    classes = used.shape[0]
+    return {
+        "average": float(used.sum() / classes),
+        "strict": float(used.sum(1).max()),
+        "distinct": float(used.any(0).sum() / classes),
+    }
+
+
+def truncate(coef: ArrayLike, concepts_per_class: int, counting: str = "average") -> np.ndarray:
+    """Cut a weight matrix to an NEC by magnitude: the usual rule, without a refit.
+
+    Parameters
+    ----------
+    coef : array-like of shape (K, M)
+        Head weights.
+    concepts_per_class : int
+        k >= 1.
+    counting : {"average", "strict"}
+        Keep the k * K largest weights of all, or the k largest of each class.
+
+    Returns
+    -------
+    ndarray of shape (K, M)
+        A copy with the other weights set to zero. Ties go to the lower class and concept.
+    """
+    coef = _weights(coef)
+    return np.where(largest(np.abs(coef), concepts_per_class, counting), coef, 0.0)
+
+
+def largest(scores: np.ndarray, concepts_per_class: int, counting: str = "average") -> np.ndarray:
+    """Mask of the best positive scores (K, M) under a counting rule; a score <= 0 is never taken."""
+    classes, concepts = scores.shape
+    mask = np.zeros(scores.shape, bool)
+    if counting == "strict":
+        order = np.argsort(-scores, axis=1, kind="stable")[:, : min(concepts_per_class, concepts)]
+        np.put_along_axis(mask, order, True, axis=1)
+    elif counting == "average":
+        order = np.argsort(-scores, axis=None, kind="stable")[: concepts_per_class * classes]
+        mask.flat[order] = True
+    else:
+        raise InputError(f"counting={counting!r}: expected 'average' (k * K in all) or 'strict' (at most k a class)")
+    return mask & (scores > 0)
+
+
+def anec(accuracies: Sequence[float]) -> float:
+    """Mean accuracy over the NEC values of a path (ANEC; VLG-CBM averages NEC = 5, 10, 15, 20, 25, 30)."""
+    values = np.asarray(accuracies, dtype=float)
+    if values.size == 0:
+        raise InputError("accuracies is empty: expected one accuracy for each NEC of a path")
+    return float(values.mean())

@@ -1,0 +1,170 @@
+"""What every selection method is made of: a budget, refits on a support, and second-order prices of weights.
+
+Prices come from the quadratic model of one class with everything else fixed, H being the Hessian block of its support:
+
+* dropping weight j costs about w_j^2 / (2 [H^-1]_jj) (optimal brain surgeon, Hassibi & Stork 1993);
+* adding concept j gains about g_j^2 / (2 (H_jj - h_j^T H^-1 h_j)), g_j its derivative, h_j its cross terms with the
+  support: the Schur complement discounts a concept that those already chosen explain.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from sparsecbm.heads._support import Fit, Problem, Support, bending, newton
+from sparsecbm.heads.nec import largest
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How many weights may differ from zero.
+
+    Parameters
+    ----------
+    concepts_per_class : int
+        k >= 1.
+    counting : {"average", "strict"}
+        k * K weights in all, or at most k in every class.
+    nonnegative : bool
+        Weights may not be negative.
+    """
+
+    concepts_per_class: int
+    counting: str = "average"
+    nonnegative: bool = False
+
+    def total(self, problem: Problem) -> int:
+        """Weights that the budget allows in all."""
+        return problem.n_classes * min(self.concepts_per_class, int(problem.usable.sum()))
+
+    def keep(self, scores: np.ndarray) -> np.ndarray:
+        """Mask of the best positive scores (K, M) within the budget."""
+        return largest(scores, self.concepts_per_class, self.counting)
+
+
+@dataclass
+class State:
+    """A support with its refitted weights."""
+
+    mask: np.ndarray
+    coef: np.ndarray
+    intercept: np.ndarray
+    objective: float
+    support: Support = field(repr=False)
+    fit: Fit = field(repr=False)
+
+
+def empty(problem: Problem, budget: Budget, l2: float) -> State:
+    """The model without concepts."""
+    shape = (problem.n_classes, problem.n_concepts)
+    return refit(problem, np.zeros(shape, bool), np.zeros(shape), problem.log_prior(), budget, l2)
+
+
+def refit(
+    problem: Problem,
+    mask: np.ndarray,
+    coef: np.ndarray,
+    intercept: np.ndarray,
+    budget: Budget,
+    l2: float,
+    *,
+    steps: int = 3,
+    tol: float = 1e-6,
+) -> State:
+    """Newton steps on a support, warm-started."""
+    support = Support(problem, mask)
+    w = coef[support.rows, support.cols]
+    lower = None
+    if budget.nonnegative:
+        w, lower = np.maximum(w, 0.0), np.ones(support.size)
+    fit = newton(support, w, intercept, l2=l2, lower=lower, max_steps=steps, tol=tol, max_products=15, forcing=0.2)
+    return State(mask, support.dense(fit.w), fit.b, fit.objective, support, fit)
+
+
+def _curvature(state: State, l2: float) -> tuple[np.ndarray, np.ndarray]:
+    problem = state.support.problem
+    curvature = problem.weights * state.fit.probabilities * (1 - state.fit.probabilities)
+    return curvature, state.support.inverses(curvature, l2)
+
+
+def saliency(state: State, l2: float, tiny: float = 1e-300) -> np.ndarray:
+    """Price (K, M) of dropping each weight; 0 off the support, at least `tiny` on it."""
+    out = np.zeros(state.mask.shape)
+    _, inverses = _curvature(state, l2)
+    support = state.support
+    used = support.slots < support.size
+    variances = np.einsum("kii->ki", inverses)[used]
+    out[support.rows, support.cols] = np.maximum(state.fit.w**2 / (2 * variances), tiny)
+    return out
+
+
+def gains(state: State, l2: float, budget: Budget, candidates: int = 32) -> np.ndarray:
+    """Expected gain (K, M) of adding each weight; 0 on the support and for concepts that were not among the candidates.
+
+    Only the `candidates` most promising concepts of each class (by derivative over mean curvature; at least as
+    many as it uses) get the Schur complement.
+    """
+    problem, support, mask = state.support.problem, state.support, state.mask
+    gradient = problem.gradient(problem.residual(state.fit.probabilities))
+    curvature, inverses = _curvature(state, l2)
+    rough = gradient**2 / (curvature.sum(1)[:, None] * problem.second_moments + l2)
+    # Concepts that are (numerically) constant cannot be told from the intercept.
+    rough[mask | ~problem.usable] = -1.0
+    if budget.nonnegative:
+        rough[gradient >= 0] = -1.0
+    out = np.zeros(mask.shape)
+    sizes = np.diff(support.offsets)
+    for k in range(problem.n_classes):
+        inner = np.r_[: sizes[k], inverses.shape[1] - 1]
+        matrix = inverses[k][np.ix_(inner, inner)]
+        count = min(problem.n_concepts, max(candidates, int(sizes[k])))
+        chosen = np.argpartition(-rough[k], count - 1)[:count]
+        chosen = np.sort(chosen[rough[k, chosen] >= 0])
+        if chosen.size == 0:
+            continue
+        seen, bend = bending(curvature[k])
+        columns = problem.columns[np.ix_(chosen, seen)]
+        weighted = columns * bend
+        cross = np.vstack([support.block(k)[:, seen] @ weighted.T, (columns @ bend)[None]])
+        diagonal = np.einsum("cn,cn->c", weighted, columns) + l2
+        schur = np.maximum(diagonal - np.einsum("sc,sc->c", cross, matrix @ cross), 1e-6 * diagonal)
+        out[k, chosen] = np.maximum(gradient[k, chosen] ** 2 / (2 * schur), 1e-300)
+    return out
+
+
+def top(scores: np.ndarray, count: int) -> np.ndarray:
+    """Mask of the `count` largest positive scores of all; ties go to the lower class and concept."""
+    mask = np.zeros(scores.shape, bool)
+    mask.flat[np.argsort(-scores, axis=None, kind="stable")[:count]] = True
+    return mask & (scores > 0)
+
+
+def shrink(problem: Problem, state: State, budget: Budget, l2: float, *, steps: int = 3) -> State:
+    """Drop the cheapest weights until the budget holds, and refit."""
+    mask = budget.keep(saliency(state, l2))
+    return refit(problem, mask, state.coef, state.intercept, budget, l2, steps=steps)
+
+
+def fill(problem: Problem, state: State, budget: Budget, l2: float) -> State:
+    """Add the concepts that gain most until the budget is used up (as far as useful concepts exist)."""
+    for _ in range(20):
+        if int(state.mask.sum()) >= budget.total(problem):
+            break
+        scores = gains(state, l2, budget, candidates=problem.n_concepts)
+        # Weights that are in use already outrank every newcomer.
+        scores = np.where(state.mask, np.inf, scores)
+        mask = budget.keep(scores)
+        if (mask == state.mask).all():
+            break
+        state = refit(problem, mask, state.coef, state.intercept, budget, l2)
+    return state
+
+
+def dense_ridge(problem: Problem, l2: float) -> tuple[np.ndarray, np.ndarray]:
+    """Weights (K, M) and intercepts of the ridge solution over all concepts, to a gap of 1e-2: a start for pruning."""
+    from sparsecbm.heads.multinomial import multinomial_logistic
+
+    result = multinomial_logistic(problem, l1=0.0, l2=l2, tol=1e-2)
+    return result.coef, result.intercept

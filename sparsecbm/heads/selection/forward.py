@@ -1,0 +1,28 @@
+"""Greedy forward selection with refits: orthogonal matching pursuit with exact second-order gains."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sparsecbm.heads._support import Problem
+from sparsecbm.heads.selection.base import Budget, State, empty, fill, gains, refit, top
+
+
+def select(problem: Problem, budget: Budget, l2: float, *, stages: int = 10, state: State | None = None) -> State:
+    """Grow the support (of `state`, if given) in `stages` equal batches of what gains most, refitting after each."""
+    problem = problem.single
+    state = empty(problem, budget, l2) if state is None else state
+    total = budget.total(problem)
+    first = int(state.mask.sum())
+    stages = max(2, round(stages * (total - first) / max(total, 1)))
+    for stage in range(1, stages + 1):
+        missing = first + round((total - first) * stage / stages) - int(state.mask.sum())
+        if missing <= 0:
+            continue
+        scores = gains(state, l2, budget)
+        if budget.counting == "strict":
+            room = budget.concepts_per_class - state.mask.sum(1)
+            order = np.argsort(np.argsort(-scores, axis=1, kind="stable"), axis=1, kind="stable")
+            scores = np.where(order < room[:, None], scores, 0.0)
+        state = refit(problem, state.mask | top(scores, missing), state.coef, state.intercept, budget, l2)
+    return fill(problem, state, budget, l2)
