@@ -1,0 +1,77 @@
+"""Checks of embeddings, concept embeddings and names that every estimator on embeddings shares."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from sparsecbm._errors import InputError
+
+_ROWS = 8192
+
+
+def unit_rows(X: np.ndarray, what: str) -> np.ndarray:
+    """Return `X` with rows of length one, without a copy where they are so already (to 1e-3).
+
+    Raises
+    ------
+    InputError
+        If a row is zero: a zero vector has no direction, hence no cosine.
+    """
+    lengths = np.concatenate(
+        [np.linalg.norm(X[start : start + _ROWS].astype(np.float32), axis=1) for start in range(0, len(X), _ROWS)]
+    )
+    zero = np.flatnonzero(lengths == 0)
+    if len(zero):
+        raise InputError(
+            f"{what}: row {zero[0]} is a zero vector ({len(zero)} in all); expected embeddings with a direction, "
+            "encode them again or leave them out"
+        )
+    if np.abs(lengths - 1.0).max() < 1e-3:
+        return X
+    return (X / lengths[:, None]).astype(np.float32)
+
+
+def check_concepts(
+    concept_embeddings: ArrayLike | None, concept_names: Sequence[str] | None, n_features: int
+) -> tuple[np.ndarray | None, list[str]]:
+    """Check concept embeddings and names against each other and against the number of columns of X.
+
+    Returns
+    -------
+    embeddings : ndarray of shape (M, d), float32, unit rows, or None
+    names : list of str, length M
+        ``"concept 0"``, ... where none are given.
+
+    Raises
+    ------
+    InputError
+        If dimensions differ, a value is NaN or infinite, a row is zero, or a name is repeated.
+    """
+    if concept_embeddings is None:
+        embeddings, n_concepts = None, n_features
+    else:
+        embeddings = np.asarray(concept_embeddings, dtype=np.float32)
+        if embeddings.ndim != 2 or len(embeddings) == 0:
+            raise InputError(
+                f"concept_embeddings has shape {embeddings.shape}: expected (concepts, dimensions), at least one row"
+            )
+        if embeddings.shape[1] != n_features:
+            raise InputError(
+                f"concept_embeddings have {embeddings.shape[1]} dimensions but the images' embeddings have "
+                f"{n_features}: encode images and concepts with the same encoder"
+            )
+        if not np.isfinite(embeddings).all():
+            row = int(np.flatnonzero(~np.isfinite(embeddings).all(axis=1))[0])
+            raise InputError(f"concept_embeddings: row {row} contains NaN or infinity; expected finite numbers")
+        embeddings = unit_rows(embeddings, "concept_embeddings")
+        n_concepts = len(embeddings)
+    names = [f"concept {j}" for j in range(n_concepts)] if concept_names is None else [str(n) for n in concept_names]
+    if len(names) != n_concepts:
+        raise InputError(f"concept_names: {len(names)} names for {n_concepts} concepts; expected one a concept")
+    if len(set(names)) != len(names):
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"concept_names: {repeated!r} is there more than once; expected distinct names")
+    return embeddings, names

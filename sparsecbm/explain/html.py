@@ -1,0 +1,88 @@
+"""Ledgers as HTML: one Jinja macro, used by notebooks and by the report; everything is escaped."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple
+
+from sparsecbm.explain.ledger import Ledger
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+
+class Row(NamedTuple):
+    """A ledger line ready to draw: where its bar starts and how long it is, in percent of the bar column."""
+
+    name: str
+    value: float
+    left: float
+    length: float
+    kind: str
+    detail: str
+
+
+class Rows(NamedTuple):
+    """The lines of one ledger and where zero lies, in percent of the bar column."""
+
+    rows: list[Row]
+    zero: float
+    ledger: Ledger
+
+
+def ledger_rows(ledger: Ledger, k: int = 8) -> Rows:
+    """Lay out the `k` largest lines, the rest, and the bias around a common zero."""
+    lines: list[tuple[str, float, str, str]] = [
+        (
+            entry.concept,
+            entry.contribution,
+            "concept",
+            f"activation {entry.activation:.3g} × weight {entry.weight:.3g}",
+        )
+        for entry in ledger.top(k)
+    ]
+    others, remainder = ledger.rest(k)
+    if others:
+        lines.append(
+            (f"{others} other concept{'s' if others > 1 else ''}", remainder, "rest", "sum of the smaller lines")
+        )
+    if ledger.bias:
+        lines.append(("bias", ledger.bias, "bias", "the same for every picture"))
+    low = -min(0.0, *(value for _, value, _, _ in lines)) if lines else 0.0
+    high = max(0.0, *(value for _, value, _, _ in lines)) if lines else 0.0
+    span = (low + high) or 1.0
+    zero = 100.0 * low / span
+    rows = [
+        Row(name, value, zero - max(0.0, -value) / span * 100, abs(value) / span * 100, kind, detail)
+        for name, value, kind, detail in lines
+    ]
+    return Rows(rows, zero, ledger)
+
+
+@cache
+def environment() -> Environment:
+    """Return the Jinja environment: autoescaping always on, undefined names are errors."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    env = Environment(
+        loader=PackageLoader("sparsecbm.explain"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    env.filters["signed"] = lambda value: _number(f"{value:+.2f}")
+    env.filters["fixed"] = lambda value: _number(f"{value:.2f}")
+    env.filters["percent"] = lambda value, digits=1: f"{100 * value:.{digits}f}%"
+    env.filters["thousands"] = lambda value: f"{value:,}"
+    return env
+
+
+def _number(text: str) -> str:
+    """Typeset a formatted number: a true minus sign, and none before a zero."""
+    return "0.00" if text.strip("+-") == "0.00" else text.replace("-", "\N{MINUS SIGN}")
+
+
+def ledger_html(ledger: Ledger, k: int = 10) -> str:
+    """Return a self-contained HTML fragment for notebooks."""
+    return environment().get_template("fragment.html.j2").render(rows=ledger_rows(ledger, k))

@@ -1,0 +1,457 @@
+"""The contribution ledger: why a class got its score, concept by concept, adding up exactly.
+
+A sparse head is linear in the concept activations, so the score (logit) of class k for one image is
+
+    score_k = bias_k + sum_j activation_j * weight_kj
+
+and every summand belongs to one named concept. Nothing is approximated: the ledger is the computation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sparsecbm._errors import InputError, unknown
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+FloatArray = NDArray[np.float64]
+
+
+class Entry(NamedTuple):
+    """One line of a ledger.
+
+    Attributes
+    ----------
+    concept : str
+        The concept's name.
+    activation : float
+        Its activation for this image; exactly zero for an inactive concept.
+    weight : float
+        The head's weight from this concept to the class (a difference of two weights in a pair ledger).
+    contribution : float
+        ``activation * weight``, in score (logit) units.
+    """
+
+    concept: str
+    activation: float
+    weight: float
+    contribution: float
+
+
+@dataclass(frozen=True, eq=False)
+class Ledger:
+    """The account of one score: ``score = bias + sum of contributions``.
+
+    Parameters
+    ----------
+    concepts : tuple of str
+        Concept names, length M.
+    activations : ndarray of float64, shape (M,)
+        The image's concept activations.
+    weights : ndarray of float64, shape (M,)
+        Head weights of the class explained; of ``target`` minus ``against`` in a pair ledger.
+    bias : float
+        The class's intercept (a difference of two in a pair ledger).
+    target : str
+        Name of the class whose score is explained.
+    against : str, optional
+        The other class of a pair ledger ("why A and not B"); the score is then the score difference A - B.
+    probability : float, optional
+        Softmax probability of the target, in [0, 1]; None in a pair ledger.
+    source : str, optional
+        What was looked at: a file name, or a description of several images.
+    truth : str, optional
+        True class, where it is known.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> ledger = Ledger(("red crown", "long tail"), np.array([2.0, 0.5]), np.array([1.5, -1.0]), 0.25, "cardinal")
+    >>> ledger.score
+    2.75
+    >>> ledger.top(1)
+    [Entry(concept='red crown', activation=2.0, weight=1.5, contribution=3.0)]
+    """
+
+    concepts: tuple[str, ...]
+    activations: FloatArray
+    weights: FloatArray
+    bias: float
+    target: str
+    against: str | None = None
+    probability: float | None = None
+    source: str | None = None
+    truth: str | None = None
+
+    @cached_property
+    def contributions(self) -> FloatArray:
+        """Activation times weight, shape (M,), float64."""
+        return self.activations * self.weights
+
+    @cached_property
+    def score(self) -> float:
+        """Bias plus all contributions, summed without intermediate rounding."""
+        return math.fsum([self.bias, *self.contributions.tolist()])
+
+    @cached_property
+    def entries(self) -> list[Entry]:
+        """All non-zero lines, largest absolute contribution first (ties in concept order)."""
+        values = self.contributions
+        active = np.flatnonzero(values)
+        order = active[np.argsort(-np.abs(values[active]), kind="stable")]
+        return [
+            Entry(self.concepts[j], float(self.activations[j]), float(self.weights[j]), float(values[j])) for j in order
+        ]
+
+    @property
+    def n_active(self) -> int:
+        """Number of concepts whose activation is not zero."""
+        return int(np.count_nonzero(self.activations))
+
+    def top(self, k: int = 10) -> list[Entry]:
+        """Return the `k` lines with the largest absolute contribution.
+
+        Raises
+        ------
+        InputError
+            If `k` is negative.
+        """
+        if k < 0:
+            raise InputError(f"k={k!r}: expected a number of lines of 0 or more")
+        return self.entries[:k]
+
+    def rest(self, k: int = 10) -> tuple[int, float]:
+        """Return how many lines ``top(k)`` leaves out, and the sum of their contributions."""
+        left = [entry.contribution for entry in self.entries[len(self.top(k)) :]]
+        return len(left), math.fsum(left)
+
+    @property
+    def question(self) -> str:
+        """What this ledger answers, in words."""
+        return f"why {self.target}" if self.against is None else f"why {self.target} and not {self.against}"
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a pandas table whose ``contribution`` column, bias included, adds up to the score.
+
+        Raises
+        ------
+        InputError
+            If pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise InputError("to_frame() needs pandas: install it with `pip install pandas`") from error
+        frame = pd.DataFrame(self.entries, columns=list(Entry._fields))
+        bias = pd.DataFrame([Entry("(bias)", 1.0, self.bias, self.bias)])
+        return pd.concat([bias, frame], ignore_index=True) if len(frame) else bias
+
+    def to_text(self, k: int = 10, width: int = 80) -> str:
+        """Render for a terminal: one line a concept, a bar, and the sum.
+
+        Parameters
+        ----------
+        k : int
+            Concepts shown by name; the others are summed in one line.
+        width : int
+            Columns to fill, at least 40.
+        """
+        from sparsecbm.explain.text import ledger_text
+
+        return ledger_text(self, k=k, width=width)
+
+    def plot(self, k: int = 10, ax: Axes | None = None) -> Axes:
+        """Draw the ledger as signed horizontal bars with matplotlib and return the axes."""
+        from sparsecbm.explain.plots import plot_ledger
+
+        return plot_ledger(self, k=k, ax=ax)
+
+    def _repr_html_(self) -> str:
+        from sparsecbm.explain.html import ledger_html
+
+        return ledger_html(self)
+
+    def __repr__(self) -> str:
+        """Name the question, the score and how many concepts carry it."""
+        source = f"{self.source!r}, " if self.source else ""
+        return f"<Ledger {source}{self.question}: score {self.score:.3f} from {len(self.entries)} concepts>"
+
+
+@dataclass(frozen=True, eq=False)
+class Ledgers(Sequence[Ledger]):
+    """The ledgers of many images under one head; made by `explain`, read like a sequence.
+
+    Parameters
+    ----------
+    activations : ndarray of float64, shape (n, M)
+        Concept activations, a row an image.
+    weights : ndarray of float64, shape (K, M)
+        Head weights.
+    bias : ndarray of float64, shape (K,)
+        Head intercepts.
+    concepts, classes : tuple of str
+        The M concept and K class names.
+    targets : ndarray of int64, shape (n,)
+        Class explained for each image.
+    against : ndarray of int64, shape (n,), optional
+        The other class of pair ledgers.
+    sources, truths : tuple of str, optional
+        Names of the images, and their true classes.
+    """
+
+    activations: FloatArray
+    weights: FloatArray
+    bias: FloatArray
+    concepts: tuple[str, ...]
+    classes: tuple[str, ...]
+    targets: NDArray[np.int64]
+    against: NDArray[np.int64] | None = None
+    sources: tuple[str, ...] | None = None
+    truths: tuple[str, ...] | None = None
+    _index: dict[str, int] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_index", {name: i for i, name in enumerate(self.classes)})
+
+    @cached_property
+    def scores(self) -> FloatArray:
+        """Class scores ``activations @ weights.T + bias``, shape (n, K)."""
+        return self.activations @ self.weights.T + self.bias
+
+    @cached_property
+    def probabilities(self) -> FloatArray:
+        """Softmax of the scores, shape (n, K)."""
+        shifted = np.exp(self.scores - self.scores.max(axis=1, keepdims=True))
+        return shifted / shifted.sum(axis=1, keepdims=True)
+
+    def __len__(self) -> int:
+        return self.activations.shape[0]
+
+    @overload
+    def __getitem__(self, index: int) -> Ledger: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Ledger]: ...
+    def __getitem__(self, index: int | slice) -> Ledger | list[Ledger]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        i = range(len(self))[index]
+        other = None if self.against is None else int(self.against[i])
+        return self._ledger(i, int(self.targets[i]), other)
+
+    def __iter__(self) -> Iterator[Ledger]:
+        return (self[i] for i in range(len(self)))
+
+    def ledger(self, index: int, target: str | int | None = None, against: str | int | None = None) -> Ledger:
+        """Return one image's ledger for any class, or for any pair of classes.
+
+        Parameters
+        ----------
+        index : int
+            Row of the image.
+        target : str or int, optional
+            Class name or index; None takes the one explained already.
+        against : str or int, optional
+            Explain the score difference to this class.
+
+        Raises
+        ------
+        InputError
+            If a class is unknown.
+        IndexError
+            If there is no such image.
+        """
+        i = range(len(self))[index]
+        first = int(self.targets[i]) if target is None else self._class(target)
+        return self._ledger(i, first, None if against is None else self._class(against))
+
+    def pair(self, first: str | int, second: str | int) -> Ledgers:
+        """Return the ledgers of "why `first` and not `second`" for every image."""
+        a, b = self._class(first), self._class(second)
+        n = len(self)
+        return self._replace(targets=np.full(n, a), against=np.full(n, b))
+
+    def for_class(self, target: str | int) -> Ledgers:
+        """Return the ledgers of one class's score for every image."""
+        return self._replace(targets=np.full(len(self), self._class(target)), against=None)
+
+    def mean(self, target: str | int, against: str | int | None = None) -> Ledger:
+        """Return what a class's score is made of on average over these images.
+
+        The head is linear, so the mean activations explain the mean score exactly.
+
+        Raises
+        ------
+        InputError
+            If the class is unknown or there are no images.
+        """
+        if not len(self):
+            raise InputError("no images: the mean ledger needs at least one row of activations")
+        a = self._class(target)
+        b = None if against is None else self._class(against)
+        return self._account(self.activations.mean(axis=0), a, b, source=f"mean of {len(self)} images")
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one long pandas table: image, class, concept, activation, weight, contribution."""
+        frames = []
+        for i, ledger in enumerate(self):
+            frame = ledger.to_frame()
+            frame.insert(0, "class", ledger.target)
+            frame.insert(0, "image", ledger.source if ledger.source is not None else i)
+            frames.append(frame)
+        if not frames:
+            raise InputError("no images: a table of ledgers needs at least one row of activations")
+        import pandas as pd
+
+        return pd.concat(frames, ignore_index=True)
+
+    def to_text(self, k: int = 10, width: int = 80) -> str:
+        """Render every ledger for a terminal, a blank line between them."""
+        return "\n\n".join(ledger.to_text(k=k, width=width) for ledger in self)
+
+    def _repr_html_(self) -> str:
+        from sparsecbm.explain.html import ledger_html
+
+        shown = "".join(ledger_html(ledger) for ledger in self[:20])
+        more = len(self) - 20
+        return shown + (f"<p>{more} more not shown</p>" if more > 0 else "")
+
+    def __repr__(self) -> str:
+        """Name the sizes."""
+        return f"<Ledgers of {len(self)} images, {len(self.classes)} classes, {len(self.concepts)} concepts>"
+
+    def _class(self, name: str | int) -> int:
+        if isinstance(name, str):
+            if name not in self._index:
+                raise unknown("class", name, self.classes)
+            return self._index[name]
+        if not 0 <= int(name) < len(self.classes):
+            raise InputError(f"class index {name!r}: expected 0 to {len(self.classes) - 1}, or a class name")
+        return int(name)
+
+    def _replace(self, **changes: Any) -> Ledgers:
+        from dataclasses import replace
+
+        return replace(self, **changes)
+
+    def _ledger(self, i: int, target: int, against: int | None) -> Ledger:
+        return self._account(
+            self.activations[i],
+            target,
+            against,
+            probability=None if against is not None else float(self.probabilities[i, target]),
+            source=None if self.sources is None else self.sources[i],
+            truth=None if self.truths is None else self.truths[i],
+        )
+
+    def _account(self, activations: FloatArray, target: int, against: int | None, **extra: Any) -> Ledger:
+        weights, bias = self.weights[target], float(self.bias[target])
+        if against is not None:
+            weights, bias = weights - self.weights[against], bias - float(self.bias[against])
+        return Ledger(
+            concepts=self.concepts,
+            activations=activations,
+            weights=weights,
+            bias=bias,
+            target=self.classes[target],
+            against=None if against is None else self.classes[against],
+            **extra,
+        )
+
+
+def explain(
+    activations: ArrayLike,
+    weights: ArrayLike,
+    bias: ArrayLike,
+    concepts: Sequence[str],
+    classes: Sequence[object],
+    *,
+    targets: Sequence[object] | NDArray[np.int64] | None = None,
+    sources: Sequence[str] | None = None,
+    truths: Sequence[object] | None = None,
+) -> Ledgers:
+    """Account for the class scores of images under a linear head.
+
+    Parameters
+    ----------
+    activations : array_like, shape (n, M) or (M,)
+        Concept activations; exact zeros where a concept is inactive.
+    weights : array_like, shape (K, M)
+        Head weights.
+    bias : array_like, shape (K,)
+        Head intercepts.
+    concepts : sequence of str
+        M concept names.
+    classes : sequence
+        K class names.
+    targets : sequence, optional
+        Class name or index to explain for each image; by default the predicted class (highest score).
+    sources : sequence of str, optional
+        n image names, for titles.
+    truths : sequence, optional
+        n true class names.
+
+    Returns
+    -------
+    Ledgers
+        One `Ledger` an image; sums are in float64.
+
+    Raises
+    ------
+    InputError
+        If shapes do not fit, a value is not finite, or a class is unknown.
+
+    Examples
+    --------
+    >>> ledgers = explain([[2.0, 0.5]], [[1.5, -1.0], [0.0, 1.0]], [0.25, 0.0], ["red", "long"], ["cardinal", "wren"])
+    >>> ledgers[0].target, ledgers[0].score
+    ('cardinal', 2.75)
+    >>> ledgers.ledger(0, "cardinal", against="wren").score
+    2.25
+    """
+    a, w, b = _finite(activations, "activations"), _finite(weights, "weights"), _finite(bias, "bias")
+    a = np.atleast_2d(a)
+    names, labels = tuple(map(str, concepts)), tuple(map(str, classes))
+    if a.ndim != 2 or w.ndim != 2 or a.shape[1] != w.shape[1] or a.shape[1] != len(names):
+        raise InputError(
+            f"activations {a.shape}, weights {w.shape} and {len(names)} concept names do not fit: "
+            "expected (n, M), (K, M) and M names"
+        )
+    if b.shape != (w.shape[0],) or len(labels) != w.shape[0]:
+        raise InputError(
+            f"weights {w.shape}, bias {b.shape} and {len(labels)} class names do not fit: expected (K, M), (K,), K"
+        )
+    for what, values in (("sources", sources), ("truths", truths), ("targets", targets)):
+        if values is not None and len(values) != len(a):
+            raise InputError(f"{what}: {len(values)} given for {len(a)} images; expected one an image")
+    made = Ledgers(
+        a,
+        w,
+        b,
+        names,
+        labels,
+        targets=np.zeros(len(a), dtype=np.int64),
+        sources=None if sources is None else tuple(map(str, sources)),
+        truths=None if truths is None else tuple(map(str, truths)),
+    )
+    if targets is None:
+        chosen = made.scores.argmax(axis=1)
+    else:
+        chosen = np.array([made._class(t if isinstance(t, str) else int(t)) for t in targets], dtype=np.int64)
+    return made._replace(targets=chosen.astype(np.int64))
+
+
+def _finite(values: ArrayLike, what: str) -> FloatArray:
+    array = np.asarray(values, dtype=np.float64)
+    if not np.isfinite(array).all():
+        raise InputError(f"{what}: contains NaN or infinity; expected finite numbers")
+    return array

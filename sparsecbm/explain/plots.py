@@ -1,0 +1,136 @@
+"""Ledgers as matplotlib pictures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sparsecbm.explain.ledger import Ledger
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from PIL.Image import Image
+
+PLUS, MINUS, SOFT = "#1f7a72", "#c2562c", "#9aa3a9"
+
+
+def plot_ledger(ledger: Ledger, k: int = 10, ax: Axes | None = None, max_name: int = 34) -> Axes:
+    """Draw signed horizontal bars, the largest on top; the bias and the sum of what is left out are pale.
+
+    Parameters
+    ----------
+    ledger : Ledger
+        What to draw.
+    k : int
+        Concepts shown by name.
+    ax : matplotlib Axes, optional
+        Where to draw; by default a new figure of fitting height.
+    max_name : int
+        Longer concept names are cut to so many characters.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    lines = [(entry.concept, entry.contribution, True) for entry in ledger.top(k)]
+    others, remainder = ledger.rest(k)
+    if others:
+        lines.append((f"{others} other concept{'s' if others > 1 else ''}", remainder, False))
+    lines.append(("bias", ledger.bias, False))
+    if ax is None:
+        import matplotlib.pyplot as plt
+
+        _, ax = plt.subplots(figsize=(7, 0.9 + 0.34 * len(lines)), layout="constrained")
+    values = [value for _, value, _ in lines]
+    places = range(len(lines))
+    colours = [(PLUS if value >= 0 else MINUS) for value in values]
+    bars = ax.barh(places, values, color=colours, height=0.66)
+    for bar, (_, _, named) in zip(bars, lines):
+        bar.set_alpha(1.0 if named else 0.4)
+    span = max(map(abs, values)) or 1.0
+    for place, value in zip(places, values):
+        ax.text(
+            value + (0.02 if value >= 0 else -0.02) * span,
+            place,
+            f"{value:+.2f}".replace("-", "\N{MINUS SIGN}"),
+            va="center",
+            ha="left" if value >= 0 else "right",
+            fontsize="small",
+        )
+    # parse_math off: a concept name may hold dollar signs and must be shown as it is.
+    ax.set_yticks(places, [_short(name, max_name) for name, _, _ in lines], parse_math=False)
+    for label, (_, _, named) in zip(ax.get_yticklabels(), lines):
+        label.set_color("black" if named else SOFT)
+    ax.invert_yaxis()
+    ax.axvline(0, color="#30373c", linewidth=0.8)
+    low, high = min(0.0, *values), max(0.0, *values)
+    ax.set_xlim(low - (0.16 * (high - low) if low < 0 else 0), high + 0.16 * (high - low) or 1.0)
+    ax.spines[["top", "right", "bottom", "left"]].set_visible(False)
+    ax.tick_params(left=False, bottom=False, labelbottom=False)
+    versus = "" if ledger.against is None else f" rather than {ledger.against}"
+    sure = "" if ledger.probability is None else f" ({ledger.probability:.1%})"
+    ax.set_title(f"{ledger.target}{versus}{sure}: score {ledger.score:.2f}", loc="left", parse_math=False)
+    return ax
+
+
+def plot_explained_prediction(image: Image, ledger: Ledger, k: int = 8) -> Figure:
+    """Draw a picture beside its ledger: what was seen, and what each concept added.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        The picture.
+    ledger : Ledger
+        Its ledger.
+    k : int
+        Concepts shown by name.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A figure that belongs to no window; ``figure.savefig(path)`` writes it.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.patches import FancyBboxPatch
+
+    width, height = 10.0, 4.2
+    figure = Figure(figsize=(width, height), facecolor="white")
+    side = (height - 0.6) / height
+    left = figure.add_axes((0.3 / width, 0.3 / height, side * height / width, side))
+    shown = left.imshow(
+        image, interpolation="nearest" if max(image.size) <= 128 else "antialiased", extent=_square_extent(image)
+    )
+    left.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    left.set_axis_off()
+    corners = FancyBboxPatch((0, 0), 1, 1, boxstyle="round,pad=0,rounding_size=0.04", transform=left.transData)
+    shown.set_clip_path(corners)
+    names = 0.30
+    start = (0.3 + side * height + 0.5) / width
+    right = figure.add_axes(
+        (start + names * (1 - start), 0.42 / height, (1 - names) * (1 - start) - 0.03, 1 - 1.5 / height)
+    )
+    plot_ledger(ledger, k=k, ax=right, max_name=28)
+    right.set_title("", loc="left")
+    for label in right.get_yticklabels():
+        label.set_fontsize(11)
+    top = 1 - 0.42 / height
+    head = ledger.target if ledger.against is None else f"{ledger.target} rather than {ledger.against}"
+    title = figure.text(start, top, _short(head, 44), fontsize=17, weight="bold", va="center", parse_math=False)
+    if ledger.probability is not None:
+        box = title.get_window_extent()
+        edge = figure.transFigure.inverted().transform((box.x1, 0))[0]
+        figure.text(edge + 0.012, top, f"{ledger.probability:.1%}", fontsize=15, color=SOFT, va="center")
+    under = f"score {ledger.score:.2f} = bias + one contribution a concept"
+    figure.text(start, top - 0.32 / height, under, fontsize=10.5, color="#5c6770", va="center")
+    return figure
+
+
+def _square_extent(image: Image) -> tuple[float, float, float, float]:
+    """Place a picture in the unit square, filling it: the longer side is cut off evenly."""
+    w, h = image.size
+    across, up = max(1.0, w / h), max(1.0, h / w)
+    return (0.5 - across / 2, 0.5 + across / 2, 0.5 - up / 2, 0.5 + up / 2)
+
+
+def _short(name: str, limit: int) -> str:
+    return name if len(name) <= limit else name[: limit - 1].rstrip() + "…"

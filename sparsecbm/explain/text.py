@@ -1,0 +1,77 @@
+"""Ledgers as plain text, for the terminal."""
+
+from __future__ import annotations
+
+import unicodedata
+
+from sparsecbm.explain.ledger import Ledger
+
+_BLOCKS = " ▏▎▍▌▋▊▉█"
+
+
+def ledger_text(ledger: Ledger, k: int = 10, width: int = 80) -> str:
+    """Return the ledger in lines of at most `width` columns; see `Ledger.to_text`."""
+    width = max(int(width), 40)
+    lines = [_head(ledger, width)]
+    top, (others, remainder) = ledger.top(k), ledger.rest(k)
+    rows = [("bias", ledger.bias), *((entry.concept, entry.contribution) for entry in top)]
+    if others:
+        rows.append((f"{others} other concept{'s' if others > 1 else ''}", remainder))
+    numbers = [f"{value:+.3f}" for _, value in rows]
+    total = f"{ledger.score:+.3f}"
+    number_width = max(map(len, [*numbers, total]))
+    bar_width = max(8, width // 4)
+    label = "= score" if ledger.against is None else "= score difference"
+    names = [label, *(name for name, _ in rows)]
+    name_width = max(8, min(max(map(_columns, names)), width - bar_width - number_width - 6))
+    scale = max((abs(value) for _, value in rows), default=0.0) or 1.0
+    for (name, value), number in zip(rows, numbers):
+        bar = _bar(abs(value) / scale, bar_width)
+        lines.append(f"  {_fit(name, name_width)}  {number:>{number_width}}  {bar}".rstrip())
+    lines.append(f"  {_fit(label, name_width)}  {total:>{number_width}}")
+    return "\n".join(lines)
+
+
+def _head(ledger: Ledger, width: int) -> str:
+    parts = [ledger.target]
+    if ledger.against is not None:
+        parts.append(f" rather than {ledger.against}")
+    if ledger.probability is not None:
+        parts.append(f" ({ledger.probability:.1%})")
+    if ledger.truth is not None and ledger.truth != ledger.target:
+        parts.append(f", truly {ledger.truth}")
+    verdict = _printable("".join(parts))
+    if not ledger.source:
+        return _fit(verdict, width).rstrip()
+    # A long file name gives way to the verdict, and keeps its end, which tells files apart.
+    source, room = _printable(ledger.source), max(12, width - _columns(verdict) - 2)
+    if _columns(source) > room:
+        while _columns(source) > room - 1:
+            source = source[1:]
+        source = "…" + source
+    return _fit(f"{source}: {verdict}", width).rstrip()
+
+
+def _printable(text: str) -> str:
+    """Replace control characters, which could rewrite the terminal, by a visible mark."""
+    return "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in ("Cc", "Cf") else c for c in text)
+
+
+def _columns(text: str) -> int:
+    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text if not unicodedata.combining(c))
+
+
+def _fit(text: str, width: int) -> str:
+    """Pad or shorten to exactly `width` columns."""
+    text = _printable(text)
+    if _columns(text) > width:
+        while text and _columns(text) > width - 1:
+            text = text[:-1]
+        text += "…"
+    return text + " " * (width - _columns(text))
+
+
+def _bar(share: float, width: int) -> str:
+    eighths = round(share * width * 8)
+    full, part = divmod(eighths, 8)
+    return "█" * full + (_BLOCKS[part] if part else "")
