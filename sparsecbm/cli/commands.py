@@ -1,0 +1,444 @@
+"""The ``sparsecbm`` command.
+
+Every command reads its input, calls one function of `sparsecbm.runs`, and shows the typed result. Nothing heavy is
+imported before a command runs, so ``sparsecbm --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import typer
+
+Result = TypeVar("Result")
+
+app = typer.Typer(
+    name="sparsecbm",
+    help="Image classifiers you can read: sparse concept bottlenecks on frozen CLIP.\n\n"
+    "Start with [bold]sparsecbm demo[/bold]: it needs no network and no data.",
+    rich_markup_mode="rich",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+concepts_app = typer.Typer(help="Look at, check and filter concept sets.", rich_markup_mode="rich")
+app.add_typer(concepts_app, name="concepts")
+
+_DEBUG = typer.Option("--debug", help="Show the full traceback of an error.")
+_JSON = typer.Option("--json", help="Print one JSON document instead of tables.")
+_SET = typer.Option(
+    "--set", "-s", metavar="KEY=VALUE", help="Override a configuration key, such as model.loss=l1; may be repeated."
+)
+_OUT = typer.Option("--output", "-o", metavar="FOLDER", help="Folder for the results.")
+_DEVICE = typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")
+Debug = Annotated[bool, _DEBUG]
+AsJson = Annotated[bool, _JSON]
+Set = Annotated[list[str] | None, _SET]
+Output = Annotated[Path | None, _OUT]
+Device = Annotated[str, _DEVICE]
+Model = Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder, or the output folder of train or demo.")]
+Images = Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures, or folders of pictures.")]
+EncoderSpec = Annotated[str | None, typer.Option(help="Encoder spec, if it lies elsewhere than at training.")]
+OnError = Annotated[
+    str, typer.Option("--on-error", metavar="raise|skip", help="What to do with an unreadable picture.")
+]
+Config = Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file, or the name of a built-in configuration.")]
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit: 0 done, 1 internal error, 2 bad input, 130 interrupted."""
+    try:
+        code = app(args=None if arguments is None else list(arguments), prog_name="sparsecbm", standalone_mode=False)
+    except Exception as error:
+        # typer's own usage errors (an unknown option, a missing argument) know their message and exit code.
+        if hasattr(error, "format_message"):
+            context = getattr(error, "ctx", None)
+            hint = f" (see: {context.command_path} --help)" if context is not None else ""
+            message = error.format_message() or "nothing to do"
+            _fail(f"{' '.join(message.split())}{hint}", getattr(error, "exit_code", 2))
+        raise
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _command(kept: str = "nothing was written") -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Turn what a command raises into one line and an exit code; `kept` says what an interruption leaves."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def guarded(*args: Any, **kwargs: Any) -> None:
+            from sparsecbm._errors import InputError
+
+            try:
+                command(*args, **kwargs)
+            except KeyboardInterrupt:
+                _fail(f"interrupted: {kept}", 130)
+            except InputError as error:
+                if kwargs.get("debug"):
+                    raise
+                _fail(" ".join(str(error).split()), 2)
+            except BrokenPipeError:
+                # The reader (head, less) has gone; Python must not complain about it again at exit.
+                sys.stdout = None  # type: ignore[assignment]
+                raise typer.Exit(0) from None
+            except typer.Exit:
+                raise
+            except Exception as error:
+                if kwargs.get("debug"):
+                    raise
+                text = " ".join(str(error).split())
+                _fail(f"internal error: {type(error).__name__}: {text[:300]} (add --debug for the traceback)", 1)
+
+        return guarded
+
+    return decorate
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    # Not through rich: markup in a file name must not be interpreted, and the line must stay one line.
+    print(f"error: {message}" if code != 130 else message, file=sys.stderr)
+    raise SystemExit(code)
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def _is_main() -> bool:
+    from sparsecbm.runs import is_main_process
+
+    return is_main_process()
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from sparsecbm import __version__
+
+        print(f"sparsecbm {__version__}")
+        raise typer.Exit()
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@concepts_app.callback(invoke_without_command=True)
+def _concepts_root(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@app.command()
+@_command("finished embeddings and the training checkpoint are kept; the same command goes on from there")
+def demo(
+    output: Annotated[Path, _OUT] = Path("sparsecbm-demo"),
+    set_: Set = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Paint birds, embed them, train a sparse concept bottleneck, and explain it; no network, no data.
+
+    Example:  [bold]sparsecbm demo --output my-first-model[/bold]
+    """
+    from sparsecbm import runs
+    from sparsecbm.cli import terminal
+
+    result = runs.demo_run(output, overrides=set_ or ())
+    if not _is_main():
+        return
+    if as_json:
+        _print_json(result.to_json())
+    else:
+        terminal.show_training(result)
+        terminal.show_demo(result)
+
+
+@app.command()
+@_command("finished shards of embeddings are kept; the same command goes on from there")
+def embed(config: Config, set_: Set = None, as_json: AsJson = False, debug: Debug = False) -> None:
+    """Turn the pictures and concepts of a configuration into stored embeddings, once.
+
+    Example:  [bold]sparsecbm embed birds_gumbel --set images.max_train=500[/bold]
+    """
+    from sparsecbm import runs
+    from sparsecbm.cli import terminal
+    from sparsecbm.config import load_config
+
+    result = runs.embed_run(load_config(config, set_ or ()))
+    if not _is_main():
+        return
+    if as_json:
+        _print_json(result.to_json())
+    else:
+        terminal.show_embedding(result)
+
+
+@app.command()
+@_command("finished embeddings and the training checkpoint are kept; the same command goes on from there")
+def train(
+    config: Config, output: Output = None, set_: Set = None, as_json: AsJson = False, debug: Debug = False
+) -> None:
+    """Train a sparse concept bottleneck and write model, metrics, configuration as run, and report.
+
+    Example:  [bold]sparsecbm train birds_gumbel --set model.max_active_concepts=6[/bold]
+
+    Several devices:  [bold]accelerate launch -m sparsecbm train CONFIG[/bold]
+    """
+    from sparsecbm import runs
+    from sparsecbm.cli import terminal
+    from sparsecbm.config import load_config
+
+    overrides = [*(set_ or ()), *([f"output={json.dumps(str(output))}"] if output is not None else [])]
+    result = runs.train_run(load_config(config, overrides))
+    if not _is_main():
+        return
+    if as_json:
+        _print_json(result.to_json())
+    else:
+        terminal.show_training(result)
+
+
+@app.command()
+@_command()
+def evaluate(
+    model: Model,
+    images: Annotated[str | None, typer.Option(help="Image spec; by default the one it was trained on.")] = None,
+    split: Annotated[str, typer.Option(help="Split to measure on.")] = "test",
+    max_images: Annotated[int | None, typer.Option(min=1, help="At most so many pictures.")] = None,
+    embeddings: Annotated[
+        Path | None, typer.Option(help="File of vectors made elsewhere, in place of pictures.")
+    ] = None,
+    encoder: EncoderSpec = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Measure a model: accuracy, active concepts, NEC, name alignment, and concept AUC where the truth is known.
+
+    Example:  [bold]sparsecbm evaluate sparsecbm-demo --split validation[/bold]
+    """
+    from sparsecbm import runs
+    from sparsecbm.cli import terminal
+
+    result = runs.evaluate_run(
+        model, images=images, split=split, max_images=max_images, embeddings=embeddings, encoder=encoder, device=device
+    )
+    if as_json:
+        _print_json(result.to_json())
+    else:
+        terminal.show_evaluation(result)
+
+
+@app.command()
+@_command()
+def predict(
+    model: Model,
+    images: Images,
+    top: Annotated[int, typer.Option(min=1, help="Classes shown for each picture.")] = 3,
+    encoder: EncoderSpec = None,
+    on_error: OnError = "raise",
+    device: Device = "auto",
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Say what is in pictures.
+
+    Example:  [bold]sparsecbm predict sparsecbm-demo bird.png photos/[/bold]
+    """
+    from sparsecbm import runs
+    from sparsecbm.cli import terminal
+
+    result = runs.predict_run(model, images, top=top, encoder=encoder, on_error=on_error, device=device)
+    if as_json:
+        _print_json(result.to_json())
+    else:
+        terminal.show_predictions(result)
+
+
+@app.command()
+@_command()
+def explain(
+    model: Model,
+    images: Images,
+    target: Annotated[str | None, typer.Option("--class", help="Explain this class, not the predicted one.")] = None,
+    against: Annotated[str | None, typer.Option(help="Explain the score difference to this class.")] = None,
+    top: Annotated[int, typer.Option(min=1, help="Concepts named for each picture.")] = 10,
+    plot: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Also draw each ledger into this folder.")] = None,
+    encoder: EncoderSpec = None,
+    on_error: OnError = "raise",
+    device: Device = "auto",
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Show why pictures got their class: bias plus one signed contribution a concept, adding up to the score.
+
+    Example:  [bold]sparsecbm explain sparsecbm-demo bird.png --against "Farrow jay"[/bold]
+    """
+    from sparsecbm import runs
+    from sparsecbm.cli import terminal
+
+    result = runs.explain_run(
+        model, images, target=target, against=against, encoder=encoder, on_error=on_error, device=device
+    )
+    drawn = runs.plot_ledgers(result, plot, k=top) if plot is not None else []
+    if as_json:
+        _print_json(result.to_json(k=top))
+    else:
+        terminal.show_ledgers(result, k=top, drawn=drawn)
+
+
+@app.command()
+@_command()
+def report(
+    model: Model,
+    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="HTML file to write.")] = None,
+    images: Annotated[str | None, typer.Option(help="Image spec; by default the one it was trained on.")] = None,
+    split: Annotated[str, typer.Option(help="Split to report on.")] = "test",
+    max_images: Annotated[int | None, typer.Option(min=1, help="At most so many pictures.")] = None,
+    examples: Annotated[int, typer.Option(min=0, max=200, help="Pictures explained.")] = 12,
+    encoder: EncoderSpec = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Write one self-contained HTML page about a model: metrics, explained pictures, classes, concepts.
+
+    Example:  [bold]sparsecbm report sparsecbm-demo --examples 40[/bold]
+    """
+    from sparsecbm import runs
+    from sparsecbm.cli import terminal
+
+    result = runs.report_run(
+        model,
+        output=output,
+        images=images,
+        split=split,
+        max_images=max_images,
+        examples=examples,
+        encoder=encoder,
+        device=device,
+    )
+    if as_json:
+        _print_json(result.to_json())
+    else:
+        terminal.show_report(result)
+
+
+@app.command()
+@_command()
+def info(as_json: AsJson = False, debug: Debug = False) -> None:
+    """Show versions, devices, the cache folder, and what can be chosen by name.
+
+    Example:  [bold]sparsecbm info --json[/bold]
+    """
+    from sparsecbm import runs
+    from sparsecbm.cli import terminal
+
+    result = runs.info_run()
+    if as_json:
+        _print_json(result.to_json())
+    else:
+        terminal.show_info(result)
+
+
+ConceptFile = Annotated[Path, typer.Argument(metavar="FILE", help="Concept file: .txt, .json or .yaml.")]
+
+
+@concepts_app.command("show")
+@_command()
+def concepts_show(
+    file: ConceptFile,
+    limit: Annotated[int, typer.Option(min=1, help="Names shown.")] = 50,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """List the concepts of a file as they will be used.
+
+    Example:  [bold]sparsecbm concepts show my-concepts.txt --limit 10[/bold]
+    """
+    from sparsecbm import runs
+    from sparsecbm.cli import terminal
+
+    result = runs.check_concepts(file)
+    if as_json:
+        _print_json(result.to_json())
+    else:
+        terminal.show_concepts(result.concepts, limit)
+
+
+@concepts_app.command("check")
+@_command()
+def concepts_check(
+    file: ConceptFile,
+    max_length: Annotated[int, typer.Option(min=1, help="Name longer concepts, in characters.")] = 30,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Say what is odd about a concept file: blanks, repetitions, odd spaces, long names.
+
+    Example:  [bold]sparsecbm concepts check my-concepts.txt[/bold]
+    """
+    from sparsecbm import runs
+    from sparsecbm.cli import terminal
+
+    result = runs.check_concepts(file, max_length)
+    if as_json:
+        _print_json(result.to_json())
+    else:
+        terminal.show_check(result)
+
+
+@concepts_app.command("filter")
+@_command()
+def concepts_filter(
+    file: ConceptFile,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where to write what is kept.")
+    ] = None,
+    classes: Annotated[Path | None, typer.Option(metavar="FILE", help="Class names, a name a line.")] = None,
+    encoder: Annotated[str | None, typer.Option(help="Encoder for the similarity filters, such as bundled.")] = None,
+    images: Annotated[str | None, typer.Option(help="Image spec for the activation filter, such as birds.")] = None,
+    max_images: Annotated[int | None, typer.Option(min=1, help="At most so many of those pictures.")] = None,
+    templates: Annotated[str | None, typer.Option(help="Template with one {}, or the name of a template set.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", "-s", metavar="KEY=VALUE", help="Threshold, such as max_length=40; null: off."),
+    ] = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Drop concepts that are long, name a class, repeat each other, or never show; say which and why.
+
+    Example:  [bold]sparsecbm concepts filter raw.txt --classes classes.txt --encoder bundled -o kept.txt[/bold]
+    """
+    from sparsecbm import runs
+    from sparsecbm.cli import terminal
+    from sparsecbm.config import build_config
+
+    overrides = [f"concepts.filters.{override}" for override in set_ or ()]
+    checked = build_config({"concepts": {"filters": {}}}, overrides, what="--set").concepts.filters
+    result = runs.filter_concepts(
+        file,
+        output,
+        filters=checked,
+        classes=classes,
+        encoder=encoder,
+        images=images,
+        max_images=max_images,
+        templates=templates,
+    )
+    if as_json:
+        _print_json(result.to_json())
+    else:
+        terminal.show_filter(result)

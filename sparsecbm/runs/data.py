@@ -1,0 +1,246 @@
+"""From a configuration to what is trained on: embedded splits and an embedded concept bank."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsecbm._errors import InputError, StoredFileError, unknown
+from sparsecbm.config import ConceptsConfig, EmbeddingsConfig, ImagesConfig, RunConfig
+
+if TYPE_CHECKING:
+    from sparsecbm.concepts import ConceptSet
+    from sparsecbm.data import ImageSource
+    from sparsecbm.encoders import Encoder
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class EmbeddedSplit:
+    """One split as vectors.
+
+    Attributes
+    ----------
+    vectors : ndarray of float32, shape (n, d)
+        Unit rows, possibly memory-mapped.
+    labels : ndarray of int64, shape (n,), or None
+        Class indices.
+    ids : list of str
+        Name of each picture.
+    images : ImageSource or None
+        The pictures, unless the vectors were made elsewhere.
+    seconds : float
+        Wall time of opening and embedding.
+    provenance : dict
+        Where the vectors come from, as JSON values.
+    """
+
+    vectors: NDArray[np.float32]
+    labels: NDArray[np.int64] | None
+    ids: list[str]
+    images: ImageSource | None = None
+    seconds: float = 0.0
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class ConceptBank:
+    """Named, embedded concepts.
+
+    Attributes
+    ----------
+    names : tuple of str, length M
+        What is shown.
+    vectors : ndarray of float32, shape (M, d)
+        Text embeddings, unit rows.
+    record : dict
+        How they came about (source, prompts, what cleaning and filters dropped), as JSON values.
+    relevance : ndarray of float32, shape (K, M), or None
+        Relevance of each concept for each class, where the concept file gives it.
+    """
+
+    names: tuple[str, ...]
+    vectors: NDArray[np.float32]
+    record: dict[str, Any] = field(default_factory=dict)
+    relevance: NDArray[np.float32] | None = None
+
+
+def open_images(config: ImagesConfig, split: str) -> ImageSource:
+    """Open one split of the configured pictures."""
+    from sparsecbm.data import load_images
+
+    return load_images(
+        config.spec,
+        split,
+        seed=config.seed,
+        max_images=getattr(config, f"max_{split}", None),
+        on_error=config.on_error,
+        image_column=config.image_column,
+        label_column=config.label_column,
+        splits=config.splits,
+    )
+
+
+def open_encoder(config: RunConfig) -> Encoder:
+    """Load the configured encoder."""
+    from sparsecbm.encoders import load_encoder
+
+    return load_encoder(config.encoder.spec, device=config.encoder.device, precision=config.encoder.precision)
+
+
+def embed_split(config: RunConfig, encoder: Encoder, split: str) -> tuple[EmbeddedSplit, tuple[str, ...]]:
+    """Embed one split of the configured pictures, or reopen it; returns it with the class names."""
+    from sparsecbm.embeddings import embed_images
+
+    start = time.perf_counter()
+    images = open_images(config.images, split)
+    embedded = embed_images(encoder, images, batch_size=config.encoder.batch_size, cache=config.encoder.cache)
+    seconds = time.perf_counter() - start
+    made = EmbeddedSplit(embedded.vectors, embedded.labels, list(embedded.ids), images, seconds, embedded.provenance)
+    return made, tuple(images.class_names)
+
+
+def read_split(config: EmbeddingsConfig, split: str) -> tuple[EmbeddedSplit, tuple[str, ...]] | None:
+    """Read one split of vectors made elsewhere; None where the configuration names none."""
+    from sparsecbm.embeddings import load_embeddings
+
+    theirs = getattr(config, split)
+    if theirs is None:
+        return None
+    start = time.perf_counter()
+    embedded = load_embeddings(config.path, theirs)
+    ids = list(embedded.ids) or [f"{theirs}/{i}" for i in range(len(embedded))]
+    seconds = time.perf_counter() - start
+    made = EmbeddedSplit(embedded.vectors, embedded.labels, ids, None, seconds, embedded.provenance)
+    return made, embedded.class_names
+
+
+def read_concepts(config: EmbeddingsConfig) -> ConceptBank:
+    """Read concept texts embedded elsewhere: an .npz with an (M, d) array and M names.
+
+    Raises
+    ------
+    StoredFileError
+        If the file cannot be read.
+    InputError
+        If an array is missing or has the wrong shape.
+    """
+    path = Path(config.concepts)
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            for key in (config.concept_vectors, config.concept_names):
+                if key not in stored:
+                    raise unknown(f"array in {str(path)!r}", key, stored.files)
+            vectors = np.asarray(stored[config.concept_vectors], dtype=np.float32)
+            names = tuple(map(str, stored[config.concept_names].tolist()))
+    except InputError:
+        raise
+    except Exception as error:  # numpy and zipfile raise many kinds for a damaged file
+        raise StoredFileError(
+            f"cannot read concept embeddings {str(path)!r}: {error}; expected an .npz file"
+        ) from error
+    if vectors.ndim != 2 or len(vectors) != len(names):
+        raise InputError(
+            f"{str(path)!r}: {config.concept_vectors} has shape {vectors.shape} and there are {len(names)} names: "
+            "expected (M, d) and M"
+        )
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    wrong = np.flatnonzero(~np.isfinite(norms[:, 0]) | (norms[:, 0] == 0))
+    if len(wrong):
+        raise InputError(f"{str(path)!r}: the embedding of concept {names[wrong[0]]!r} is zero or not finite")
+    return ConceptBank(names, vectors / norms, {"source": str(path)})
+
+
+def open_concepts(config: ConceptsConfig) -> tuple[ConceptSet, list[str] | None]:
+    """Read the configured concepts, and for the built-in birds the prompt of each.
+
+    Raises
+    ------
+    InputError
+        If no concepts are configured, or their file is empty or not in its format.
+    """
+    from sparsecbm.concepts import ConceptSet
+
+    if config.file is not None:
+        return ConceptSet.from_file(config.file), None
+    if config.names is not None:
+        return ConceptSet.clean(config.names, provenance="named in the configuration"), None
+    if config.builtin == "birds":
+        from sparsecbm.data import birds
+
+        groups = {group: list(names) for group, names in birds.ATTRIBUTES.items()}
+        concepts = ConceptSet(birds.ATTRIBUTE_NAMES, groups=groups, provenance="attributes of the painted birds")
+        return concepts, list(birds.concept_phrases())
+    raise InputError("no concepts: expected one of concepts.file, concepts.names, concepts.builtin")
+
+
+def embed_concepts(
+    config: RunConfig, encoder: Encoder, class_names: Sequence[str], train: NDArray[np.float32] | None
+) -> ConceptBank:
+    """Embed the configured concepts with the encoder of the pictures, and filter them.
+
+    Parameters
+    ----------
+    config : RunConfig
+    encoder : Encoder
+    class_names : sequence of str
+        Concepts too similar to one of these are dropped, if the filter is on.
+    train : ndarray of shape (n, d) or None
+        Training embeddings, for the activation filter.
+    """
+    from sparsecbm.concepts import PromptTemplates
+    from sparsecbm.embeddings import embed_texts
+
+    concepts, prompts = open_concepts(config.concepts)
+    templates = PromptTemplates.of(config.concepts.templates)
+    if prompts is not None and config.concepts.templates is not None:
+        raise InputError(
+            "concepts.templates does not apply to concepts.builtin, whose prompts are fixed: set it to null"
+        )
+
+    def embed(texts: Sequence[str], patterns: Sequence[str]) -> NDArray[np.float32]:
+        return np.array(embed_texts(encoder, texts, patterns, cache=config.encoder.cache).vectors, dtype=np.float32)
+
+    vectors = embed(prompts, ("{}",)) if prompts is not None else embed(concepts.names, tuple(templates))
+    record: dict[str, Any] = {
+        "source": config.concepts.file or config.concepts.builtin or "configuration",
+        "provenance": concepts.provenance,
+        "templates": list(templates) if prompts is None else None,
+        "prompts": prompts,
+        "cleaning": list(concepts.report.lines),
+    }
+    filters = config.concepts.filters
+    if filters is not None:
+        class_vectors = (
+            embed([name.replace("_", " ") for name in class_names], tuple(templates)) if class_names else None
+        )
+        concepts, report = concepts.filter(
+            class_names=class_names or None,
+            concept_embeddings=vectors,
+            class_embeddings=class_vectors,
+            image_embeddings=train,
+            **filters.model_dump(),
+        )
+        kept = list(report.kept)
+        vectors = vectors[kept]
+        record["filters"] = list(report.lines)
+        if prompts is not None:
+            record["prompts"] = [prompts[j] for j in kept]
+    return ConceptBank(concepts.names, vectors, record, _relevance(concepts, class_names))
+
+
+def _relevance(concepts: ConceptSet, class_names: Sequence[str]) -> NDArray[np.float32] | None:
+    """Rows of the file's relevance in the order of the data's classes; None unless it knows them all."""
+    if concepts.relevance is None or concepts.class_names is None:
+        return None
+    row = {name: k for k, name in enumerate(concepts.class_names)}
+    if not set(class_names) <= set(row):
+        return None
+    return concepts.relevance[[row[name] for name in class_names]]

@@ -1,0 +1,47 @@
+"""`info_run`: what is installed, where, and what can be chosen by name."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+
+from sparsecbm.config import LOSSES, builtin_configs
+from sparsecbm.runs.results import InfoResult
+
+_PACKAGES = ("torch", "open_clip_torch", "transformers", "datasets", "accelerate", "scikit-learn", "numpy")
+
+
+def info_run() -> InfoResult:
+    """Gather versions, devices, the cache folder and its size, and the names to choose from."""
+    from sparsecbm import __version__
+    from sparsecbm.concepts import TEMPLATE_SETS
+    from sparsecbm.data.registry import SOURCES
+    from sparsecbm.embeddings import cache_dir
+    from sparsecbm.encoders import ENCODERS
+
+    folder = cache_dir()
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) if folder.is_dir() else 0
+    versions = {"sparsecbm": __version__, "python": platform.python_version()}
+    return InfoResult(
+        versions=versions | {name: metadata.version(name) for name in _PACKAGES},
+        devices=_devices(),
+        cache=str(folder),
+        cache_bytes=size,
+        configs=list(builtin_configs()),
+        choices={
+            "encoders": sorted(ENCODERS),
+            "images": sorted(SOURCES),
+            "losses": list(LOSSES),
+            "templates": list(TEMPLATE_SETS),
+        },
+    )
+
+
+def _devices() -> list[str]:
+    import torch
+
+    names = [f"cpu ({torch.get_num_threads()} threads)"]
+    names += [f"cuda:{i} ({torch.cuda.get_device_name(i)})" for i in range(torch.cuda.device_count())]
+    if torch.backends.mps.is_available():
+        names.append("mps")
+    return names

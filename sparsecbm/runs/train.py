@@ -1,0 +1,291 @@
+"""`train_run` and `embed_run`: the main job, from a configuration to a folder of results."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sparsecbm._errors import InputError, StoredFileError
+from sparsecbm._files import write_json, write_text
+from sparsecbm.config import RunConfig, dump_config, load_config
+from sparsecbm.runs.data import (
+    SPLITS,
+    ConceptBank,
+    EmbeddedSplit,
+    embed_concepts,
+    embed_split,
+    open_encoder,
+    read_concepts,
+    read_split,
+)
+from sparsecbm.runs.measure import measure
+from sparsecbm.runs.models import StoredModel, is_model_folder
+from sparsecbm.runs.reports import make_report
+from sparsecbm.runs.results import EmbedResult, TrainResult, plain
+
+if TYPE_CHECKING:
+    from sparsecbm.estimators import SparseCBMClassifier
+
+
+def is_main_process() -> bool:
+    """Whether this process writes and prints: always, but in an ``accelerate launch`` of several only the first."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """Everything a fit needs."""
+
+    splits: dict[str, EmbeddedSplit]
+    class_names: tuple[str, ...]
+    bank: ConceptBank
+    encoder: dict[str, Any] | None
+    seconds: float
+
+
+def embed_run(config: RunConfig) -> EmbedResult:
+    """Embed the pictures of every split and the concepts, or find them embedded already.
+
+    Raises
+    ------
+    InputError
+        If the configuration names vectors made elsewhere, or anything in it cannot be had; see `RunConfig`.
+    """
+    if config.embeddings is not None:
+        raise InputError("this configuration reads embeddings made elsewhere: there is nothing to embed")
+    prepared = prepare(config)
+    encoder = prepared.encoder or {}
+    splits = {
+        name: {
+            "images": len(split.vectors),
+            "skipped": len(split.images.skipped) if split.images is not None else 0,
+            "seconds": split.seconds,
+            "cache": split.provenance.get("cache"),
+        }
+        for name, split in prepared.splits.items()
+    }
+    return EmbedResult(
+        encoder=str(encoder.get("spec")),
+        fingerprint=str(encoder.get("fingerprint")),
+        dim=int(prepared.bank.vectors.shape[1]),
+        splits=plain(splits),
+        concepts=len(prepared.bank.names),
+        seconds=prepared.seconds,
+    )
+
+
+def train_run(config: RunConfig) -> TrainResult:
+    """Train a classifier and write everything about it.
+
+    Writes ``model/``, ``config.yaml`` (as run), ``report.html`` and, last, ``metrics.json`` into the output folder,
+    each beside and then renamed. While training, ``checkpoint/`` holds what the same call resumes from. In an
+    ``accelerate launch`` of several processes every process must call this; the first one writes.
+
+    Parameters
+    ----------
+    config : RunConfig
+
+    Returns
+    -------
+    TrainResult
+        In processes other than the first, without metrics.
+
+    Raises
+    ------
+    InputError
+        If the configuration asks for something that is not there or does not fit.
+    StoredFileError
+        If the output folder cannot be written, or holds files of these names that are not of an earlier run; found out
+        before the work begins.
+    """
+    output = Path(config.output or Path("runs") / config.name)
+    if is_main_process():
+        _check_writable(output)
+    prepared = prepare(config)
+    start = time.perf_counter()
+    classifier = _fit(config, prepared, output / "checkpoint")
+    seconds = {"embedding": prepared.seconds, "training": time.perf_counter() - start}
+    if not is_main_process():
+        return TrainResult(output, {})
+    return _publish(config, prepared, classifier, seconds, output)
+
+
+def demo_run(output: str | Path = "sparsecbm-demo", overrides: Sequence[str] = ()) -> TrainResult:
+    """Train ``birds_gumbel`` into a folder of the current one: no network, no data, and no cache needed."""
+    # The cache helps a second run, but a read-only home must not stop a first look.
+    base = [f"output={json.dumps(str(output))}", "encoder.cache=disk-or-memory"]
+    return train_run(load_config("birds_gumbel", [*base, *overrides]))
+
+
+def prepare(config: RunConfig) -> Prepared:
+    """Embed or read all splits and the concept bank."""
+    start = time.perf_counter()
+    if config.embeddings is not None:
+        splits, class_names, bank, encoder = _read(config)
+    else:
+        splits, class_names, bank, encoder = _embed(config)
+    train = splits["train"]
+    if train.labels is None:
+        raise InputError("the training pictures have no labels: give images.label_column, or class folders")
+    if train.vectors.shape[1] != bank.vectors.shape[1]:
+        raise InputError(
+            f"images have {train.vectors.shape[1]} dimensions and concepts {bank.vectors.shape[1]}: "
+            "embed both with the same encoder"
+        )
+    return Prepared(splits, class_names, bank, encoder, time.perf_counter() - start)
+
+
+def _embed(config: RunConfig) -> tuple[dict[str, EmbeddedSplit], tuple[str, ...], ConceptBank, dict[str, Any]]:
+    encoder = open_encoder(config)
+    splits: dict[str, EmbeddedSplit] = {}
+    class_names: tuple[str, ...] = ()
+    for name in SPLITS:
+        splits[name], names = embed_split(config, encoder, name)
+        class_names = class_names or names
+    bank = embed_concepts(config, encoder, class_names, splits["train"].vectors)
+    note = {"spec": encoder.spec, "fingerprint": encoder.fingerprint, "precision": encoder.precision}
+    return splits, class_names, bank, note
+
+
+def _read(config: RunConfig) -> tuple[dict[str, EmbeddedSplit], tuple[str, ...], ConceptBank, dict[str, Any] | None]:
+    assert config.embeddings is not None
+    splits: dict[str, EmbeddedSplit] = {}
+    class_names: tuple[str, ...] = ()
+    for name in SPLITS:
+        found = read_split(config.embeddings, name)
+        if found is not None:
+            splits[name], names = found
+            class_names = class_names or names
+    bank = read_concepts(config.embeddings)
+    spec = config.embeddings.encoder
+    return splits, class_names, bank, None if spec is None else {"spec": spec, "fingerprint": None}
+
+
+def _fit(config: RunConfig, prepared: Prepared, checkpoint: Path) -> SparseCBMClassifier:
+    from sparsecbm.estimators import SparseCBMClassifier
+
+    train, validation = prepared.splits["train"], prepared.splits.get("validation")
+    bank, known = prepared.bank, np.unique(train.labels)
+    classifier = SparseCBMClassifier(
+        bank.vectors,
+        list(bank.names),
+        concept_relevance=None if bank.relevance is None else bank.relevance[known],
+        random_state=config.seed,
+        **config.model.model_dump(),
+    )
+    held_out: dict[str, Any] = {}
+    if validation is not None and validation.labels is not None:
+        held_out = {"X_val": validation.vectors, "y_val": validation.labels}
+    classifier.fit(train.vectors, train.labels, **held_out, checkpoint_dir=checkpoint)
+    classifier.metadata_ = _metadata(config, prepared, known.tolist())
+    return classifier
+
+
+def _metadata(config: RunConfig, prepared: Prepared, known: Sequence[int]) -> dict[str, Any]:
+    from sparsecbm import __version__
+
+    names = prepared.class_names
+    return plain(
+        {
+            "config": config.name,
+            # A class may have no training picture: the model's classes are some of the data's labels.
+            "class_names": [names[k] for k in known] if names else list(map(str, known)),
+            "label_names": names,
+            "encoder": prepared.encoder,
+            "images": None if config.embeddings is not None else config.images.model_dump(mode="json"),
+            "concepts": prepared.bank.record,
+            "sparsecbm": __version__,
+        }
+    )
+
+
+def _publish(
+    config: RunConfig, prepared: Prepared, classifier: SparseCBMClassifier, seconds: dict[str, float], output: Path
+) -> TrainResult:
+    start = time.perf_counter()
+    test = prepared.splits.get("test")
+    metrics: dict[str, Any] = {
+        "config": config.name,
+        "seed": config.seed,
+        "classes": len(prepared.class_names) or len(classifier.classes_),
+        "concepts": len(prepared.bank.names),
+        "encoder": prepared.encoder,
+        "images": {name: len(split.vectors) for name, split in prepared.splits.items()},
+    }
+    measured = test is not None and test.labels is not None
+    shown = test if test is not None else prepared.splits["train"]
+    metrics["test"] = measure(classifier, test) if measured else None
+    if measured and config.evaluation.baseline:
+        metrics["test"]["linear_probe"] = _linear_probe(prepared)
+    model = StoredModel(output / "model", classifier)
+    page, ledgers = make_report(
+        model, shown, metrics["test"], title=config.name, examples=config.evaluation.examples, seed=config.seed
+    )
+    seconds["evaluation"] = time.perf_counter() - start
+    metrics["seconds"] = seconds
+    # From here on the folder changes; metrics.json comes last, so that where it stands the rest is complete.
+    (output / "metrics.json").unlink(missing_ok=True)
+    _replace_folder(output / "model", classifier.save)
+    write_text(output / "config.yaml", dump_config(config))
+    write_text(output / "report.html", page)
+    write_json(output / "metrics.json", plain(metrics))
+    _remove_checkpoint(output / "checkpoint")
+    example = next((ledger for ledger in ledgers if ledger.truth == ledger.target), None)
+    return TrainResult(output, plain(metrics), example)
+
+
+def _linear_probe(prepared: Prepared) -> float:
+    """Test accuracy of a black box, a logistic regression on the same embeddings: what readability costs."""
+    from sparsecbm.evaluation.controls import linear_probe
+
+    train, test = prepared.splits["train"], prepared.splits["test"]
+    probe = linear_probe().fit(np.asarray(train.vectors), train.labels)
+    return float(probe.score(np.asarray(test.vectors), test.labels))
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise StoredFileError(
+            f"cannot write to output folder {str(folder)!r}: {error.strerror or error}; choose another with --output"
+        ) from error
+    found = [name for name in ("model", "config.yaml", "metrics.json", "report.html") if (folder / name).exists()]
+    if found and not is_model_folder(folder / "model"):
+        raise StoredFileError(
+            f"output folder {str(folder)!r} holds {', '.join(found)}, which no earlier run wrote: "
+            "choose an empty folder with --output"
+        )
+
+
+def _remove_checkpoint(folder: Path) -> None:
+    (folder / "training.safetensors").unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # something else may lie there, or the folder may never have been made
+        folder.rmdir()
+
+
+def _replace_folder(path: Path, write: Callable[[Path], Any]) -> None:
+    """Write a folder beside and rename it over the old one."""
+    try:
+        beside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        try:
+            write(beside / "new")
+            if path.exists():
+                path.rename(beside / "old")
+            (beside / "new").rename(path)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+    except OSError as error:
+        raise StoredFileError(f"cannot write {str(path)!r}: {error.strerror or error}; free some space") from error

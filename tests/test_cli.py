@@ -1,0 +1,286 @@
+"""The command as a user meets it: help, results, and one clear line for everything that goes wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import resource
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import typer.main
+
+from sparsecbm.cli import app, main
+from sparsecbm.config import builtin_configs
+
+ROOT = Path(__file__).parents[1]
+SMALL = ["images.max_train=120", "images.max_validation=40", "images.max_test=60", "model.max_iter=40"]
+SMALL_OPTIONS = [word for pair in SMALL for word in ("--set", pair)]
+
+
+def run(*arguments: str) -> int:
+    """Run in this process; return the exit code."""
+    with pytest.raises(SystemExit) as stopped:
+        main(list(arguments))
+    return int(stopped.value.code or 0)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An output folder of a small run, made by the command itself in a new process, in an empty folder."""
+    home = tmp_path_factory.mktemp("cli")
+    environment = os.environ | {"SPARSECBM_CACHE": str(home / "cache"), "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
+    environment["OMP_NUM_THREADS"] = "1"  # several test processes share the cores
+    command = [sys.executable, "-m", "sparsecbm", "demo", *SMALL_OPTIONS]
+    done = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    for words in ("Accuracy", "Active concepts per image", "NEC", "Name alignment", "Concept AUC", "report.html"):
+        assert words in done.stdout
+    assert "= score" in done.stdout
+    assert "Traceback" not in done.stderr
+    assert "Warning" not in done.stderr
+    return home / "sparsecbm-demo"
+
+
+@pytest.fixture
+def bird(tmp_path: Path) -> Path:
+    from sparsecbm.data.birds import BirdImages
+
+    path = tmp_path / "bird [red].png"
+    BirdImages("test", n_images=1)[0].save(path)
+    return path
+
+
+def commands() -> dict[tuple[str, ...], object]:
+    """All commands by their words."""
+    root = typer.main.get_command(app)
+    found: dict[tuple[str, ...], object] = {}
+
+    def visit(command, words) -> None:
+        children = getattr(command, "commands", None)
+        if not children:
+            found[words] = command
+            return
+        for name, child in children.items():
+            visit(child, (*words, name))
+
+    visit(root, ())
+    return found
+
+
+def test_all_commands_of_the_contract_exist() -> None:
+    names = {words[0] for words in commands()}
+    assert {"demo", "embed", "train", "evaluate", "predict", "explain", "report", "concepts", "info"} <= names
+
+
+@pytest.mark.parametrize("words", sorted(commands()), ids=" ".join)
+def test_every_command_has_help_with_an_example(words, capsys) -> None:
+    assert run(*words, "--help") == 0
+    shown = capsys.readouterr().out
+    assert "Example:" in shown
+    assert f"sparsecbm {' '.join(words)}" in re.sub(r"\s+", " ", shown)
+    for option in ("--debug", "--json"):
+        assert option in shown
+
+
+def documented() -> list[str]:
+    """Every command line in the README's code, in the comments of the configurations, and in the help texts."""
+    texts = [path.read_text(encoding="utf-8") for path in builtin_configs().values()]
+    readme = ROOT / "README.md"
+    if readme.is_file():  # its code blocks; prose may begin with the package's name too
+        texts += re.findall(r"^```\w*\n(.*?)^```", readme.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    texts += [re.sub(r"\[/?bold\]", "\n", command.callback.__doc__ or "") for command in commands().values()]
+    lines = [line for text in texts for line in text.splitlines()]
+    found = [re.search(r"(?:^|&&|[#$:]|-m)\s*(sparsecbm [a-z].*)$", line) for line in lines]
+    return sorted({match[1].strip() for match in found if match})
+
+
+@pytest.mark.parametrize("line", documented())
+def test_documented_commands_exist(line: str) -> None:
+    words = shlex.split(line.replace("`", ""), comments=True)[1:]
+    known = commands()
+    command = next((known[tuple(words[:n])] for n in (1, 2) if tuple(words[:n]) in known), None)
+    assert command is not None, f"no such command: {line}"
+    options = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    for word in words:
+        if word.startswith("-") and not word.lstrip("-").isdigit():
+            assert word.split("=")[0] in options | {"--help", "-h"}, f"{word} is no option in: {line}"
+
+
+def test_help_is_fast_and_loads_nothing_heavy() -> None:
+    code = (
+        "import sys\nfrom sparsecbm.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+        "print([m for m in ('torch', 'transformers', 'sklearn', 'pydantic', 'matplotlib') if m in sys.modules])"
+    )
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.stdout.strip().endswith("[]")
+    # CPU seconds, which a busy machine does not stretch as it does the clock.
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.0
+
+
+def test_version_and_bare_command(capsys) -> None:
+    assert run("--version") == 0
+    assert re.fullmatch(r"sparsecbm \d+\.\d+\.\d+\S*\n", capsys.readouterr().out)
+    assert run() == 0
+    assert "Commands" in capsys.readouterr().out
+
+
+# -- results -----------------------------------------------------------------------------------------------------------
+
+
+def test_evaluate_prints_json_equal_to_the_metrics(folder: Path, capsys) -> None:
+    assert run("evaluate", str(folder), "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    stored = json.loads((folder / "metrics.json").read_text())["test"]
+    stored.pop("linear_probe", None)
+    assert result["metrics"] == stored
+
+
+@pytest.mark.parametrize("columns", ["80", "200"])
+def test_predictions_fit_the_terminal(folder: Path, bird: Path, columns, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    assert run("predict", str(folder), str(bird)) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert max(len(line.rstrip()) for line in lines) <= int(columns)
+    assert "[red].png" in lines[1]  # square brackets are no markup
+    assert re.search(r"[A-Z]\w+ \w+ +\d+\.\d% +\d ", lines[1])
+
+
+def test_predict_explain_report_in_words_and_json(folder: Path, bird: Path, tmp_path: Path, capsys) -> None:
+    assert run("predict", str(folder), str(bird), "--json") == 0
+    (prediction,) = json.loads(capsys.readouterr().out)["predictions"]
+    assert prediction["image"] == str(bird)
+    assert sum(row["probability"] for row in prediction["top"]) <= 1 + 1e-9
+    assert run("explain", str(folder), str(bird)) == 0
+    assert f"{prediction['class']} (" in capsys.readouterr().out
+    assert run("explain", str(folder), str(bird), "--json", "--top", "3", "--plot", str(tmp_path / "drawn")) == 0
+    (row,) = json.loads(capsys.readouterr().out)["explanations"]
+    total = row["bias"] + sum(c["contribution"] for c in row["contributions"]) + row["others"]["contribution"]
+    assert total == pytest.approx(row["score"], abs=1e-9)
+    assert len(row["contributions"]) <= 3
+    assert len(list((tmp_path / "drawn").glob("*.png"))) == 1
+    assert run("report", str(folder), "--output", str(tmp_path / "r.html"), "--examples", "2") == 0
+    assert (tmp_path / "r.html").read_text().startswith("<!doctype html>")
+
+
+def test_embed_and_info(folder: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("SPARSECBM_CACHE", str(folder.parent / "cache"))
+    assert run("embed", "birds_gumbel", *SMALL_OPTIONS, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["splits"]["train"]["images"] == 120
+    assert run("info", "--json") == 0
+    info = json.loads(capsys.readouterr().out)
+    assert info["cache"] == str(folder.parent / "cache")
+    assert info["cache_bytes"] > 0
+
+
+def test_concepts(tmp_path: Path, capsys) -> None:
+    words = tmp_path / "words.txt"
+    words.write_text("red  crown\n\nRed Crown\nlake\n" + "x" * 40 + "\n")
+    assert run("concepts", "show", str(words)) == 0
+    assert capsys.readouterr().out.splitlines() == ["red crown", "lake", "x" * 40]
+    assert run("concepts", "check", str(words), "--json") == 0
+    checked = json.loads(capsys.readouterr().out)
+    assert checked["count"] == 3
+    assert checked["long"] == ["x" * 40]
+    assert len(checked["changes"]) == 3
+    kept = tmp_path / "kept.txt"
+    assert run("concepts", "filter", str(words), "-o", str(kept)) == 0
+    assert "kept 2 of 3" in capsys.readouterr().out
+    assert (
+        run("concepts", "filter", str(words), "--encoder", "bundled", "-s", "max_mutual_similarity=-0.99", "--json")
+        == 0
+    )
+    assert any(row["filter"] == "mutual" for row in json.loads(capsys.readouterr().out)["dropped"])
+
+
+# -- bad input ---------------------------------------------------------------------------------------------------------
+
+BAD = [
+    (["trian"], r"No such command 'trian'.*train"),
+    (["train"], r"Missing argument 'CONFIG'"),
+    (["train", "birds_gumbel", "--sett", "a=b"], r"No such option: --sett"),
+    (["predict", "m", "x.png", "--top", "0"], r"Invalid value for .?--top"),
+    (["train", "birds_gumble"], r"unknown config 'birds_gumble'.*did you mean 'birds_gumbel'\?"),
+    (["train", "birds_gumbel", "--set", "model.los=l1"], r"unknown key 'model\.los'; did you mean 'model\.loss'\?"),
+    (["train", "birds_gumbel", "--set", "model.loss=gumbl"], r"unknown model\.loss 'gumbl'.*did you mean 'gumbel'"),
+    (["train", "birds_gumbel", "--set", "encoder.spec=bundeld"], r"unknown encoder 'bundeld'.*did you mean 'bundled'"),
+    (["train", "birds_gumbel", "--set", "images.spec=birdz"], r"unknown images 'birdz'.*did you mean 'birds'"),
+    (["embed", "birds_gumbel", "--set", "concepts.file=EMPTY"], r"concept file .* is empty"),
+    (["embed", "birds_gumbel", "--set", "concepts.file=nowhere.txt"], r"cannot read concept file .*nowhere\.txt"),
+    (["embed", "birds_gumbel", "--set", "images.spec=folder:nowhere"], r"folder .*nowhere.* does not exist"),
+    (["evaluate", "nowhere"], r"there is no model 'nowhere'"),
+    (["predict", "nowhere", "nowhere.png"], r"there is no picture 'nowhere\.png'"),
+    (["report", "."], r"'\.' holds no model"),
+    (["concepts", "check", "nowhere.txt"], r"cannot read concept file"),
+    (["concepts", "filter", "EMPTY"], r"is empty"),
+    (["concepts", "filter", "nowhere.txt", "-s", "max_lenth=3"], r"did you mean 'concepts\.filters\.max_length'"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "match"), BAD, ids=[" ".join(arguments) for arguments, _ in BAD])
+def test_bad_input_is_one_line_and_exit_code_2(arguments, match, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty.txt").write_text("\n\n")
+    small = SMALL_OPTIONS if arguments[0] in ("train", "embed") and "--set" in arguments else []
+    code = run(*[word.replace("EMPTY", "empty.txt") for word in arguments], *small)
+    shown = capsys.readouterr()
+    assert code == 2, shown.err
+    lines = shown.err.strip().splitlines()
+    assert len(lines) == 1, shown.err
+    assert lines[0].startswith("error: ")
+    assert re.search(match, lines[0])
+    assert shown.out == ""
+
+
+def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch, capsys) -> None:
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    monkeypatch.setenv("SPARSECBM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    assert run("embed", "birds_gumbel", *SMALL_OPTIONS) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert "cache" in lines[0]
+
+
+def test_an_internal_error_is_exit_code_1_and_debug_shows_it(tmp_path: Path, monkeypatch, capsys) -> None:
+    from sparsecbm import runs
+
+    def broken() -> None:
+        raise ZeroDivisionError("a bug\nin two lines")
+
+    monkeypatch.setattr(runs, "info_run", broken)
+    assert run("info") == 1
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert lines == ["error: internal error: ZeroDivisionError: a bug in two lines (add --debug for the traceback)"]
+    with pytest.raises(ZeroDivisionError):
+        main(["info", "--debug"])
+
+
+def test_ctrl_c_ends_with_130_and_the_same_command_finishes(tmp_path: Path) -> None:
+    environment = os.environ | {"SPARSECBM_CACHE": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT)}
+    environment["OMP_NUM_THREADS"] = "1"
+    options = [word for pair in (*SMALL[:3], "model.max_iter=100000") for word in ("--set", pair)]
+    command = [sys.executable, "-m", "sparsecbm", "train", "birds_gumbel", "--output", "out", *options]
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+    checkpoint = tmp_path / "out" / "checkpoint"
+    for _ in range(1200):
+        if checkpoint.is_dir() and any(checkpoint.glob("*.safetensors")):
+            break
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130, error
+    lines = [line for line in error.strip().splitlines() if line]
+    assert len(lines) == 1, error
+    assert lines[0].startswith("interrupted: finished embeddings and the training checkpoint are kept")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["checkpoint"]

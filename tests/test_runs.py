@@ -1,0 +1,399 @@
+"""Whole runs on the embedded default and on stand-ins: what they write, resume, refuse and reproduce."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sparsecbm import runs
+from sparsecbm._errors import InputError, StoredFileError
+from sparsecbm.config import RunConfig, build_config, builtin_configs, load_config
+
+SMALL = (
+    "images.max_train=200",
+    "images.max_validation=60",
+    "images.max_test=120",
+    "model.max_iter=60",
+    "evaluation.examples=4",
+    "evaluation.baseline=false",
+)
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs") / "out"
+
+
+@pytest.fixture(scope="module")
+def trained(output: Path, tmp_path_factory: pytest.TempPathFactory) -> runs.TrainResult:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SPARSECBM_CACHE", str(tmp_path_factory.getbasetemp() / "sparsecbm-cache"))
+        return runs.train_run(load_config("birds_gumbel", [*SMALL, f"output={output}"]))
+
+
+@pytest.fixture
+def birds(tmp_path: Path) -> list[Path]:
+    from sparsecbm.data.birds import BirdImages
+
+    source = BirdImages("test", n_images=6)
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i in range(6):
+        source[i].save(folder / f"bird{i}.png")
+    return sorted(folder.iterdir())
+
+
+def test_train_writes_everything_and_no_more(trained: runs.TrainResult, output: Path) -> None:
+    assert sorted(path.name for path in output.iterdir()) == ["config.yaml", "metrics.json", "model", "report.html"]
+    assert sorted(path.name for path in (output / "model").iterdir()) == ["config.json", "model.safetensors"]
+    metrics = json.loads((output / "metrics.json").read_text())
+    assert metrics == trained.metrics
+    test = metrics["test"]
+    assert test["n_images"] == 120
+    assert test["accuracy"] == pytest.approx(test["correct"] / 120)
+    assert test["accuracy"] > 0.5
+    assert test["active_concepts"]["max"] <= 8
+    assert test["nec"] <= 9
+    assert test["name_alignment"] > 0.8
+    assert 0.5 < test["concept_auc"]["mean"] <= 1
+    assert len(test["concept_auc"]["each"]) == 31
+    assert load_config(output / "config.yaml").model.max_iter == 60
+    page = (output / "report.html").read_text()
+    assert page.count("<img") == 4
+    assert f"{test['accuracy']:.1%}" in page
+
+
+def test_example_is_a_right_prediction_that_adds_up(trained: runs.TrainResult) -> None:
+    assert trained.example is not None
+    assert trained.example.truth == trained.example.target
+    total = trained.example.bias + sum(entry.contribution for entry in trained.example.entries)
+    assert total == pytest.approx(trained.example.score, abs=1e-9)
+
+
+def test_same_seed_same_model(trained: runs.TrainResult, output: Path, tmp_path: Path) -> None:
+    again = runs.train_run(load_config(output / "config.yaml", [f"output={tmp_path / 'again'}"]))
+    first, second = (path / "model" / "model.safetensors" for path in (output, again.output))
+    assert first.read_bytes() == second.read_bytes()
+    assert again.metrics["test"] == trained.metrics["test"]
+
+
+def test_evaluate_reproduces_the_metrics(trained: runs.TrainResult, output: Path) -> None:
+    measured = runs.evaluate_run(output).metrics
+    assert measured == trained.metrics["test"]
+    fewer = runs.evaluate_run(output / "model", split="validation", max_images=40).metrics
+    assert fewer["n_images"] == 40
+
+
+def test_predict_needs_nothing_but_the_model_and_pictures(trained, output: Path, birds: list[Path]) -> None:
+    result = runs.predict_run(output, birds, top=2)
+    assert [made.source for made in result.predictions] == [str(path) for path in birds]
+    stored = runs.load_model(output)
+    vectors = runs.model_encoder(stored).encode_images([Image.open(path) for path in birds])
+    probabilities = stored.classifier.predict_proba(vectors)
+    for made, row in zip(result.predictions, probabilities):
+        assert made.label == stored.class_names[row.argmax()]
+        assert made.probability == pytest.approx(row.max(), abs=1e-6)
+        assert len(made.classes) == 2
+        assert made.n_active <= 8
+    folder = runs.predict_run(output, [birds[0].parent], top=2)
+    assert folder.predictions == result.predictions
+
+
+def test_explain_adds_up_to_the_scores(trained, output: Path, birds: list[Path], tmp_path: Path) -> None:
+    result = runs.explain_run(output, birds)
+    stored = runs.load_model(output)
+    vectors = runs.model_encoder(stored).encode_images([Image.open(path) for path in birds])
+    scores = stored.classifier.logits(vectors)
+    for ledger, row in zip(result.shown, scores):
+        assert ledger.score == pytest.approx(row.max(), abs=1e-6)
+    names = stored.class_names
+    pair = runs.explain_run(output, birds[:1], target=names[3], against=names[5]).shown[0]
+    assert pair.score == pytest.approx(scores[0, 3] - scores[0, 5], abs=1e-6)
+    drawn = runs.plot_ledgers(result, tmp_path / "drawn")
+    assert [path.name for path in drawn] == [f"{i:03d}-bird{i}.png" for i in range(6)]
+    assert all(Image.open(path).size[0] > 600 for path in drawn)
+    with pytest.raises(InputError, match=r"unknown class 'Farrow joy'.*did you mean 'Farrow jay'"):
+        runs.explain_run(output, birds[:1], target="Farrow joy")
+
+
+def test_report_is_rewritten(trained, output: Path, tmp_path: Path) -> None:
+    result = runs.report_run(output, output=tmp_path / "page.html", examples=2, max_images=40)
+    assert result.path.read_text().count("<img") == 2
+    assert result.bytes == result.path.stat().st_size
+
+
+def test_unreadable_pictures_are_named_or_skipped(trained, output: Path, birds: list[Path]) -> None:
+    whole = birds[2].read_bytes()
+    birds[2].write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"bird2\.png"):
+        runs.predict_run(output, birds)
+    result = runs.predict_run(output, birds, on_error="skip")
+    assert len(result.predictions) == 5
+    assert [Path(name).name for name, _ in result.skipped] == ["bird2.png"]
+    with pytest.raises(InputError, match=r"there is no picture .*nowhere\.png"):
+        runs.predict_run(output, ["nowhere.png"])
+    empty = birds[0].parent / "empty"
+    empty.mkdir()
+    with pytest.raises(InputError, match="holds no picture"):
+        runs.predict_run(output, [empty])
+
+
+def test_another_encoder_is_refused(trained, output: Path, birds: list[Path], tmp_path: Path) -> None:
+    from sparsecbm.encoders import BUNDLED_FOLDER
+
+    copy = tmp_path / "encoder"
+    shutil.copytree(BUNDLED_FOLDER, copy)
+    assert runs.predict_run(output, birds[:1], encoder=f"open_clip:local-dir:{copy}").predictions
+    config = json.loads((copy / "open_clip_config.json").read_text())
+    config["preprocess_cfg"]["mean"] = [0.1, 0.2, 0.3]
+    (copy / "open_clip_config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match=r"is not the one that model .* was trained on: fingerprint"):
+        runs.predict_run(output, birds[:1], encoder=f"open_clip:local-dir:{copy}")
+
+
+def test_damaged_models_are_refused(trained, output: Path, birds: list[Path], tmp_path: Path) -> None:
+    def copied(name: str) -> Path:
+        shutil.copytree(output / "model", tmp_path / name)
+        return tmp_path / name
+
+    missing = copied("missing")
+    (missing / "model.safetensors").unlink()
+    tampered = copied("tampered")
+    data = bytearray((tampered / "model.safetensors").read_bytes())
+    data[-3] ^= 1
+    (tampered / "model.safetensors").write_bytes(data)
+    foreign = copied("foreign")
+    (foreign / "config.json").write_text('{"model_type": "clip"}')
+    (tmp_path / "empty").mkdir()
+    for path, match in (
+        (missing, "has no model.safetensors"),
+        (tampered, "does not match the checksum"),
+        (foreign, "does not describe a sparsecbm model"),
+        (tmp_path / "empty", "holds no model"),
+        (tmp_path / "none", "there is no model"),
+        (birds[0], "is a file"),
+    ):
+        with pytest.raises(StoredFileError, match=match):
+            runs.predict_run(path, birds[:1])
+
+
+def test_an_output_that_cannot_be_written_is_said_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoredFileError, match="choose another with --output"):
+        runs.train_run(load_config("birds_gumbel", [f"output={tmp_path / 'file' / 'out'}"]))
+
+
+def test_files_that_no_run_wrote_are_never_overwritten(trained, output: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "project"
+    (mine / "model").mkdir(parents=True)
+    (mine / "model" / "thesis.txt").write_text("years of work")
+    (mine / "config.yaml").write_text("seed: 1\n")
+    with pytest.raises(StoredFileError, match=r"holds model, config\.yaml, which no earlier run wrote"):
+        runs.train_run(load_config("birds_gumbel", [f"output={mine}"]))
+    assert (mine / "model" / "thesis.txt").read_text() == "years of work"
+    # Folders of earlier runs may be written again, and what lies in checkpoint/ beside the checkpoint stays.
+    again = tmp_path / "again"
+    shutil.copytree(output, again)
+    (again / "checkpoint").mkdir()
+    (again / "checkpoint" / "notes.txt").write_text("mine")
+    runs.train_run(load_config(output / "config.yaml", [f"output={again}", "model.max_iter=20"]))
+    assert [path.name for path in (again / "checkpoint").iterdir()] == ["notes.txt"]
+
+
+def test_interrupted_training_resumes_to_the_same_model(
+    trained: runs.TrainResult, output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sparsecbm.bottleneck import training
+
+    config = load_config(output / "config.yaml", [f"output={tmp_path / 'cut'}", "model.max_iter=240"])
+    whole = runs.train_run(config.model_copy(update={"output": str(tmp_path / "whole")}))
+    saved = []
+    save = training.save_state
+
+    def save_and_stop(*args, **kwargs):
+        save(*args, **kwargs)
+        saved.append(1)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "save_state", save_and_stop)
+    with pytest.raises(KeyboardInterrupt):
+        runs.train_run(config)
+    assert saved
+    assert [path.name for path in (tmp_path / "cut").iterdir()] == ["checkpoint"]
+    monkeypatch.setattr(training, "save_state", save)
+    resumed = runs.train_run(config)
+    assert not (tmp_path / "cut" / "checkpoint").exists()
+    assert (resumed.model / "model.safetensors").read_bytes() == (whole.model / "model.safetensors").read_bytes()
+
+
+def test_a_failure_while_publishing_leaves_the_old_model_whole(
+    trained, output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sparsecbm.estimators import SparseCBMClassifier
+
+    target = tmp_path / "out"
+    shutil.copytree(output, target)
+
+    def full_disk(self, path):
+        Path(path).mkdir()
+        (Path(path) / "model.safetensors").write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(SparseCBMClassifier, "save", full_disk)
+    with pytest.raises(StoredFileError, match="No space left on device"):
+        runs.train_run(load_config(output / "config.yaml", [f"output={target}", "seed=1"]))
+    monkeypatch.undo()
+    assert runs.load_model(target).classifier.classes_.shape == (20,)
+    assert not [path for path in target.iterdir() if path.name.startswith(".")]
+
+
+# -- vectors made elsewhere --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def vectors(tmp_path: Path, rng: np.random.Generator) -> dict[str, str]:
+    centres = rng.normal(size=(4, 16))
+
+    def unit(rows: np.ndarray) -> np.ndarray:
+        return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+    arrays = {}
+    for split, n in (("train", 80), ("test", 40)):
+        labels = np.arange(n) % 4
+        arrays[f"{split}_images"] = unit(centres[labels] + 0.3 * rng.normal(size=(n, 16)))
+        arrays[f"{split}_labels"] = labels
+    np.savez(tmp_path / "v.npz", **arrays, class_names=np.array(["ant", "bee", "cat", "dog"]))
+    np.savez(
+        tmp_path / "c.npz", embeddings=unit(rng.normal(size=(12, 16))), names=np.array([f"word {j}" for j in range(12)])
+    )
+    return {"path": str(tmp_path / "v.npz"), "concepts": str(tmp_path / "c.npz")}
+
+
+def own(vectors: dict[str, str], tmp_path: Path, **changes) -> RunConfig:
+    values = {
+        "embeddings": {**vectors, **changes},
+        "model": {"max_active_concepts": 6, "max_iter": 60},
+        "output": str(tmp_path / "own"),
+    }
+    return build_config(values)
+
+
+def test_own_embeddings(vectors, tmp_path: Path) -> None:
+    result = runs.train_run(own(vectors, tmp_path))
+    assert result.metrics["test"]["accuracy"] > 0.5
+    assert result.metrics["test"]["linear_probe"] > 0.8
+    assert "concept_auc" not in result.metrics["test"]
+    assert (result.output / "report.html").read_text().count("<article") == 12
+    with pytest.raises(InputError, match="trained on embeddings made elsewhere"):
+        runs.evaluate_run(result.output)
+    again = runs.evaluate_run(result.output, embeddings=vectors["path"]).metrics
+    assert again["accuracy"] == result.metrics["test"]["accuracy"]
+    with pytest.raises(InputError, match="nothing to embed"):
+        runs.embed_run(own(vectors, tmp_path))
+
+
+def test_own_embeddings_refusals(vectors, tmp_path: Path, rng: np.random.Generator) -> None:
+    def concepts(**arrays) -> str:
+        path = tmp_path / f"bad{len(list(tmp_path.iterdir()))}.npz"
+        np.savez(path, **arrays)
+        return str(path)
+
+    names = np.array(["a", "b"])
+    for path, match in (
+        (concepts(embeddings=np.eye(2, 8), names=names), "images have 16 dimensions and concepts 8"),
+        (concepts(embeddings=np.zeros((2, 16)), names=names), "concept 'a' is zero or not finite"),
+        (concepts(embeddings=np.eye(3, 16), names=names), r"shape \(3, 16\) and there are 2 names"),
+        (concepts(embedings=np.eye(2, 16), names=names), "did you mean 'embedings'"),
+        (str(tmp_path / "v.npy"), "cannot read concept embeddings"),
+    ):
+        with pytest.raises(InputError, match=match):
+            runs.train_run(own(vectors, tmp_path, concepts=path))
+    with pytest.raises(InputError, match=r"unknown split 'tran'.*did you mean 'train'"):
+        runs.train_run(own(vectors, tmp_path, train="tran"))
+
+
+def test_other_classes_are_refused(vectors, tmp_path: Path) -> None:
+    result = runs.train_run(own(vectors, tmp_path))
+    with np.load(vectors["path"]) as stored:
+        arrays = {key: stored[key] for key in stored.files}
+    arrays["class_names"] = np.array(["ant", "cat", "bee", "dog"])
+    np.savez(tmp_path / "other.npz", **arrays)
+    with pytest.raises(InputError, match=r"class 1 is 'cat'.*'bee' in the model"):
+        runs.evaluate_run(result.output, embeddings=tmp_path / "other.npz")
+
+
+# -- stand-ins of the hub's layout -------------------------------------------------------------------------------------
+
+HUB = [name for name, path in builtin_configs().items() if "spec: hub:" in path.read_text()]
+
+
+@pytest.mark.parametrize("name", HUB)
+def test_hub_configs_train_on_a_stand_in_of_the_same_layout(name: str, tmp_path: Path) -> None:
+    """The same columns and official splits as on the hub, a few painted birds as pictures, the bundled encoder."""
+    config = load_config(name)
+    _write_stand_in(tmp_path / "data", config)
+    overrides = [
+        f"images.spec=hub:{tmp_path / 'data'}",
+        "encoder.spec=bundled",
+        "model.max_iter=20",
+        "model.max_active_concepts=4",
+        # The small encoder's texts lie closer together than a large one's; the thresholds are the large one's.
+        "concepts.filters.max_mutual_similarity=null",
+        "concepts.filters.max_class_similarity=null",
+        "evaluation.examples=2",
+        "evaluation.baseline=false",
+        f"output={tmp_path / 'out'}",
+    ]
+    result = runs.train_run(load_config(name, overrides))
+    assert result.metrics["classes"] == 3
+    assert result.metrics["test"]["n_images"] >= 3
+    splits = result.metrics["images"]
+    assert sum(splits.values()) == (36 if name == "places365" else 48)
+
+
+def _write_stand_in(folder: Path, config: RunConfig) -> None:
+    from datasets import ClassLabel, Dataset, Features
+    from datasets import Image as ImageFeature
+
+    from sparsecbm.data.birds import BirdImages
+
+    image, label = config.images.image_column or "image", config.images.label_column or "label"
+    features = Features({image: ImageFeature(), label: ClassLabel(names=["ant", "bee", "cat"])})
+    held_out = (config.images.splits or {}).get("test", "test")
+    sizes = {"train": 36} if config.name == "places365" else {"train": 36, held_out: 12}
+    birds = BirdImages("train", n_images=48)
+    (folder / "data").mkdir(parents=True)
+    start = 0
+    for split, n in sizes.items():
+        rows = {image: [birds[start + i] for i in range(n)], label: [i % 3 for i in range(n)]}
+        table = Dataset.from_dict(rows, features=features)
+        table.to_parquet(str(folder / "data" / f"{split}-00000-of-00001.parquet"))
+        start += n
+
+
+def test_embed_run_is_a_hit_the_second_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPARSECBM_CACHE", str(tmp_path / "cache"))
+    config = load_config("birds_gumbel", SMALL)
+    first = runs.embed_run(config)
+    assert {name: row["images"] for name, row in first.splits.items()} == {"train": 200, "validation": 60, "test": 120}
+    from sparsecbm.encoders.base import Encoder
+
+    def encoded(*args, **kwargs):
+        raise AssertionError("the encoder was called although everything is stored")
+
+    monkeypatch.setattr(Encoder, "_forward", encoded)
+    second = runs.embed_run(config)
+    assert second.concepts == 31
+    assert second.fingerprint == first.fingerprint
+
+
+def test_info_names_what_can_be_chosen() -> None:
+    info = runs.info_run().to_json()
+    assert "birds_gumbel" in info["configs"]
+    assert set(info["choices"]["losses"]) == {"gumbel", "contrastive", "l1", "similarity", "none"}
+    json.dumps(info)
