@@ -27,11 +27,11 @@ METHODS: dict[str, dict[str, object]] = {
     "l1": {"loss": "l1"},
     "similarity": {"loss": "similarity"},
     "none": {"loss": "none"},
-    "gumbel, published": {"loss": "gumbel", "variant": "published"},
-    "contrastive, published": {"loss": "contrastive", "variant": "published"},
-    "l1, published": {"loss": "l1", "variant": "published"},
-    "similarity, published": {"loss": "similarity", "variant": "published"},
-    "none, published": {"loss": "none", "variant": "published"},
+    "gumbel, published": {"loss": "gumbel", "variant": "published", "learning_rate": 1e-3},
+    "contrastive, published": {"loss": "contrastive", "variant": "published", "learning_rate": 1e-3},
+    "l1, published": {"loss": "l1", "variant": "published", "learning_rate": 1e-3},
+    "similarity, published": {"loss": "similarity", "variant": "published", "learning_rate": 1e-3},
+    "none, published": {"loss": "none", "variant": "published", "learning_rate": 1e-3},
 }
 COLUMNS = ("accuracy", "active", "max active", "exact zeros", "NEC", "alignment", "seconds")
 

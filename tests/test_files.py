@@ -60,7 +60,10 @@ def test_unknown_suggests() -> None:
     assert "did you mean" not in str(unknown("loss", "zzz", ["gumbel", "l1"]))
 
 
-def test_progress_appears_only_when_it_is_worth_it(capfd: pytest.CaptureFixture[str]) -> None:
+def test_progress_appears_only_when_it_is_worth_it(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes the captured stream for a terminal
     assert list(track(range(5), "quick", enabled=True)) == list(range(5))
     assert capfd.readouterr().err == ""
     with ProgressBar("slow", 3, enabled=True, delay=0.0) as bar:

@@ -102,7 +102,8 @@ class PublishedBottleneckLayer(nn.Module):
         self.register_buffer("scores", rows.float() * (1.0 if concept_embeddings is None else logit_scale))
         n_concepts = len(self.scores)
         bound = 1.0 / math.sqrt(n_concepts)
-        self.weight = nn.Parameter(torch.empty(n_concepts, n_concepts).uniform_(-bound, bound, generator=generator))
+        self.weight = nn.Parameter(torch.empty(n_concepts, n_concepts))
+        nn.init.uniform_(self.weight, -bound, bound, generator=generator)
 
     def forward(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
         """Map embeddings (n, d) to units (n, M). The published model adds no noise to its input."""

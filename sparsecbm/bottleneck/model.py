@@ -25,8 +25,9 @@ class ConceptBottleneck(nn.Module):
         Maps units to activations.
     n_classes : int
         K.
-    head_bias : bool
-        Whether the head has intercepts; the published one has none.
+    head_generator : torch.Generator or None
+        None: the head has intercepts and starts at zero. A generator: the published head, without intercepts and with
+        PyTorch's default initial weights, uniform within 1 / sqrt(M).
     """
 
     def __init__(
@@ -34,16 +35,20 @@ class ConceptBottleneck(nn.Module):
         layer: ConceptBottleneckLayer | PublishedBottleneckLayer,
         gate: Gate,
         n_classes: int,
-        head_bias: bool = True,
+        head_generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         self.layer = layer
         self.gate = gate
-        # No seed needed: a class starts with no opinion, and PyTorch's global generator stays as it was.
-        self.head = nn.utils.skip_init(nn.Linear, gate.n_concepts, n_classes, bias=head_bias)
-        nn.init.zeros_(self.head.weight)
-        if head_bias:
-            nn.init.zeros_(self.head.bias)
+        # skip_init: PyTorch's global generator stays as it was.
+        self.head = nn.utils.skip_init(nn.Linear, gate.n_concepts, n_classes, bias=head_generator is None)
+        with torch.no_grad():
+            if head_generator is None:
+                self.head.weight.zero_()
+                self.head.bias.zero_()
+            else:
+                bound = gate.n_concepts**-0.5
+                nn.init.uniform_(self.head.weight, -bound, bound, generator=head_generator)
 
     def forward(
         self, x: Tensor, temperature: float, input_noise: Tensor | None = None, gate_noise: Tensor | None = None

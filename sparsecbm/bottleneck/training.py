@@ -39,7 +39,9 @@ class TrainingOptions:
     batch_size : int
         Images a step, over all processes together.
     learning_rate : float
-        Of the head; the layer takes 0.3 of it and the gate 3 times it. Cosine decay to 0.
+        Of the head; the gate takes 3 times it. Cosine decay to 0.
+    layer_learning_rate : float
+        Of the Concept Bottleneck Layer.
     loss_weight : float
         Weight of the concept loss beside the cross-entropy.
     head_l2 : float
@@ -65,6 +67,7 @@ class TrainingOptions:
     max_iter: int = 300
     batch_size: int = 256
     learning_rate: float = 3e-3
+    layer_learning_rate: float = 1e-3
     loss_weight: float = 1.0
     head_l2: float = 1e-4
     input_noise: float = 1.0
@@ -80,7 +83,7 @@ class TrainingOptions:
         for name in ("max_iter", "batch_size", "n_iter_no_change", "n_evaluations", "gradient_accumulation_steps"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name}={getattr(self, name)!r}: expected a positive integer")
-        for name in ("learning_rate",):
+        for name in ("learning_rate", "layer_learning_rate"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name}={getattr(self, name)!r}: expected a positive number")
         for name in ("loss_weight", "head_l2", "input_noise"):
@@ -175,7 +178,7 @@ class Trainer:
         self.accelerator = make_accelerator(device, options, log_with, log_dir)
         gate = list(model.gate.parameters())
         groups = [
-            {"params": list(model.layer.parameters()), "lr": 0.3 * options.learning_rate},
+            {"params": list(model.layer.parameters()), "lr": options.layer_learning_rate},
             {"params": list(model.head.parameters()), "lr": options.learning_rate},
         ]
         if gate:
