@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import TypeVar
+
+from sparsecbm._launch import is_main_process
 
 T = TypeVar("T")
 
@@ -29,7 +30,7 @@ class ProgressBar:
 
     def __init__(self, description: str, total: int, enabled: bool | None = None, delay: float = 1.0) -> None:
         if enabled is None:
-            enabled = sys.stderr.isatty() and os.environ.get("RANK", "0") == "0"
+            enabled = sys.stderr.isatty() and is_main_process()
         self.description, self.total, self.enabled, self.delay = description, total, enabled, delay
         self._done = 0
         self._start = time.monotonic()

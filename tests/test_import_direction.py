@@ -14,11 +14,12 @@ import sparsecbm
 ROOT = Path(sparsecbm.__file__).parent
 
 # What each room may import of the package. Rooms not named here may not be imported by anyone but `cli`.
-BASE = {"_errors", "_files", "_progress", "_threads"}
+BASE = {"_errors", "_files", "_launch", "_progress", "_threads"}
 ALLOWED: dict[str, set[str]] = {
     "_errors": set(),
     "_files": {"_errors"},
-    "_progress": set(),
+    "_launch": set(),
+    "_progress": {"_launch"},
     "_threads": set(),
     "samplers": set(),
     "encoders": BASE,

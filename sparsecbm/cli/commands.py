@@ -15,6 +15,8 @@ from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 
+from sparsecbm._launch import is_main_process
+
 Result = TypeVar("Result")
 
 app = typer.Typer(
@@ -108,12 +110,6 @@ def _print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
 
 
-def _is_main() -> bool:
-    from sparsecbm.runs import is_main_process
-
-    return is_main_process()
-
-
 def _version(wanted: bool) -> None:
     if wanted:
         from sparsecbm import __version__
@@ -155,7 +151,7 @@ def demo(
     from sparsecbm.cli import terminal
 
     result = runs.demo_run(output, overrides=set_ or ())
-    if not _is_main():
+    if not is_main_process():
         return
     if as_json:
         _print_json(result.to_json())
@@ -176,7 +172,7 @@ def embed(config: Config, set_: Set = None, as_json: AsJson = False, debug: Debu
     from sparsecbm.config import load_config
 
     result = runs.embed_run(load_config(config, set_ or ()))
-    if not _is_main():
+    if not is_main_process():
         return
     if as_json:
         _print_json(result.to_json())
@@ -201,7 +197,7 @@ def train(
 
     overrides = [*(set_ or ()), *([f"output={json.dumps(str(output))}"] if output is not None else [])]
     result = runs.train_run(load_config(config, overrides))
-    if not _is_main():
+    if not is_main_process():
         return
     if as_json:
         _print_json(result.to_json())

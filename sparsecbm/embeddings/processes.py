@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import os
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from sparsecbm._errors import InputError
+from sparsecbm._launch import is_one_of_several, started_fewer_than_asked
 
 T = TypeVar("T")
-
-# Where torchrun and the MPI launchers say how many processes they started.
-_WORLD_SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,14 @@ class Processes:
         import torch.distributed as distributed
 
         joined = distributed.is_available() and distributed.is_initialized()
-        if not joined and all(os.environ.get(name, "1") == "1" for name in _WORLD_SIZES):
+        if not joined and not is_one_of_several():
+            if started_fewer_than_asked():
+                warnings.warn(
+                    "`accelerate launch --cpu` started one process: on CPU it starts several only with "
+                    "--mpirun_hostfile; or use `ACCELERATE_USE_CPU=true accelerate launch --multi_gpu "
+                    "--num_processes N`",
+                    stacklevel=2,
+                )
             # Without a launcher PartialState would settle this process's device for good.
             return cls()
         import torch

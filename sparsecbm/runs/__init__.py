@@ -17,7 +17,7 @@ from sparsecbm.runs.results import (
     ReportResult,
     TrainResult,
 )
-from sparsecbm.runs.train import demo_run, embed_run, is_main_process, prepare, train_run
+from sparsecbm.runs.train import demo_run, embed_run, prepare, train_run
 from sparsecbm.runs.use import evaluate_run, explain_run, plot_ledgers, predict_run, report_run
 
 __all__ = [
@@ -40,7 +40,6 @@ __all__ = [
     "filter_concepts",
     "headline",
     "info_run",
-    "is_main_process",
     "load_model",
     "measure",
     "model_encoder",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import tempfile
 import time
@@ -17,6 +16,7 @@ import numpy as np
 
 from sparsecbm._errors import InputError, StoredFileError
 from sparsecbm._files import write_json, write_text
+from sparsecbm._launch import is_main_process
 from sparsecbm.config import RunConfig, dump_config, load_config
 from sparsecbm.runs.data import (
     SPLITS,
@@ -35,11 +35,6 @@ from sparsecbm.runs.results import EmbedResult, TrainResult, plain
 
 if TYPE_CHECKING:
     from sparsecbm.estimators import SparseCBMClassifier
-
-
-def is_main_process() -> bool:
-    """Whether this process writes and prints: always, but in an ``accelerate launch`` of several only the first."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 @dataclass(frozen=True, eq=False)
