@@ -195,6 +195,7 @@ class Trainer:
         self._schedule = ExponentialSchedule(first, last, rate) if rate > 0 else ConstantSchedule(first)
         self.history: list[dict[str, float]] = []
         self._step = 0
+        self._order: tuple[int, np.ndarray] | None = None  # the running epoch and its permutation
         self._best: dict[str, Tensor] | None = None
         self._best_accuracy = -1.0
         self._stale = 0
@@ -264,8 +265,9 @@ class Trainer:
         size = min(self.options.batch_size, n)
         per_epoch = math.ceil(n / size)
         epoch, place = divmod(number, per_epoch)
-        order = np.random.default_rng([self.seed, epoch]).permutation(n)
-        return order[place * size : (place + 1) * size]
+        if self._order is None or self._order[0] != epoch:
+            self._order = (epoch, np.random.default_rng([self.seed, epoch]).permutation(n))
+        return self._order[1][place * size : (place + 1) * size]
 
     def _loss(self, X: np.ndarray, y: np.ndarray, rows: np.ndarray) -> tuple[Tensor, dict[str, Any]]:
         options, accelerator = self.options, self.accelerator

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sparsecbm._errors import InputError
-from sparsecbm.bottleneck.gates.base import Gate
+from sparsecbm.bottleneck.gates.base import Gate, check_limit
 
 
 class SoftThresholdGate(Gate):
@@ -30,10 +29,8 @@ class SoftThresholdGate(Gate):
 
     def __init__(self, n_concepts: int, nonnegative: bool = True, max_active_concepts: int | None = None) -> None:
         super().__init__(n_concepts)
-        if max_active_concepts is not None and max_active_concepts < 1:
-            raise InputError(f"max_active_concepts={max_active_concepts!r}: expected a positive integer or None")
         self.nonnegative = bool(nonnegative)
-        self.max_active_concepts = max_active_concepts
+        self.max_active_concepts = None if max_active_concepts is None else check_limit(max_active_concepts)
         self.log_threshold = nn.Parameter(torch.zeros(n_concepts))
 
     def options(self) -> dict[str, object]:

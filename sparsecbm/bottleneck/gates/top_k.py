@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from sparsecbm._errors import InputError
-from sparsecbm.bottleneck.gates.base import Gate
+from sparsecbm.bottleneck.gates.base import Gate, check_limit
 from sparsecbm.samplers import noise as sampler_noise
 from sparsecbm.samplers.concrete import straight_through
 
@@ -33,9 +32,7 @@ class TopKGate(Gate):
 
     def __init__(self, n_concepts: int, max_active_concepts: int, nonnegative: bool = True) -> None:
         super().__init__(n_concepts)
-        if max_active_concepts < 1:
-            raise InputError(f"max_active_concepts={max_active_concepts!r}: expected a positive integer or None")
-        self.max_active_concepts = int(max_active_concepts)
+        self.max_active_concepts = check_limit(max_active_concepts)
         self.nonnegative = bool(nonnegative)
         self.gain = nn.Parameter(torch.zeros(n_concepts))
 
