@@ -1,8 +1,9 @@
 """Speed of sparsecbm.samplers beside torch.distributions, a plain torch.bernoulli sweep and scikit-learn, in one run.
 
 The contestants of a row take turns, round after round, so that whatever else the machine does meets them alike; a
-row's ratio is the median over the rounds of the peer's time over ours. Exits with 1 where a ratio falls short of its
-goal.
+row's ratio is the median over the rounds of the peer's time over ours. Each contestant lives in a process of its own:
+in a shared one, what either leaves of the heap (pages returned to the system, or kept) decides a third of the other's
+time. Exits with 1 where a ratio falls short of its goal.
 
 Example: python scripts/benchmark_samplers.py --threads 2 --rounds 21
 
@@ -14,11 +15,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import statistics
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -52,18 +55,93 @@ class Row:
 
 
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
-clock = CLOCKS["wall"]
 
 
-def compare(contestants: list[Callable[[], object]], rounds: int) -> list[list[float]]:
+def contestant(name: str, gradient: bool) -> Callable[[], object]:
+    """Return what one round of the contestant `name` runs, with its inputs made."""
+    generator = torch.Generator().manual_seed(0)
+    kind, _, what = name.partition(" ")
+    if kind in ("binary", "categorical"):
+        logits = torch.randn(SHAPE, generator=generator, requires_grad=gradient)
+        temperature = torch.tensor(0.5)
+        if what.startswith("ours"):
+            q = (BinaryConcrete if kind == "binary" else Concrete)(temperature, logits=logits)
+            finish = torch.sigmoid if kind == "binary" else torch.exp
+            if what.endswith("state"):
+                return lambda: finish(q.rsample(generator=generator))
+            return lambda: q.rsample(generator=generator)
+        p = (RelaxedBernoulli if kind == "binary" else RelaxedOneHotCategorical)(temperature, logits=logits)
+        return p.rsample if what.endswith("state") else p.base_dist.rsample
+    return gibbs(what, generator)
+
+
+def gibbs(what: str, generator: torch.Generator) -> Callable[[], object]:
+    """One full sweep (both halves) of CHAINS chains over a UNITS x UNITS machine."""
+    rbm = RestrictedBoltzmannMachine(UNITS, UNITS, scale=0.1, generator=generator).requires_grad_(False)
+    state: list = [(torch.rand(CHAINS, UNITS, generator=generator) < 0.5).float()]
+    if what == "ours":
+        sampler = GibbsSampler(rbm, state[0])
+        return lambda: sampler.advance(1, generator=generator)
+    if what == "floor":
+        hidden, visible = torch.empty(CHAINS, UNITS), torch.empty(CHAINS, UNITS)
+
+        def floor() -> None:
+            torch.addmm(rbm.hidden_bias, state[0], rbm.weight, out=hidden)
+            torch.addmm(rbm.visible_bias, hidden, rbm.weight.T, out=visible)
+
+        return floor
+    if what == "straightforward":
+
+        def straightforward() -> None:
+            h = torch.bernoulli(torch.sigmoid(state[0] @ rbm.weight + rbm.hidden_bias), generator=generator)
+            state[0] = torch.bernoulli(torch.sigmoid(h @ rbm.weight.T + rbm.visible_bias), generator=generator)
+
+        return straightforward
+    theirs = BernoulliRBM(n_components=UNITS, random_state=0).fit(state[0].numpy()[:50])
+    theirs.components_ = rbm.weight.T.numpy().astype(np.float32)
+    theirs.intercept_hidden_ = np.zeros(UNITS, dtype=np.float32)
+    theirs.intercept_visible_ = np.zeros(UNITS, dtype=np.float32)
+    state[0] = state[0].numpy()
+
+    def scikit_learn() -> None:
+        state[0] = theirs.gibbs(state[0])
+
+    return scikit_learn
+
+
+def serve(connection: Connection, name: str, gradient: bool, threads: int, clock: str) -> None:
+    """For every True, run a contestant twice and answer with the seconds of the second; end at False."""
+    torch.set_num_threads(threads)
+    run, now = contestant(name, gradient), CLOCKS[clock]
+    connection.send(None)
+    while connection.recv():
+        time.sleep(0.02)  # until the other contestant's threads have stopped spinning
+        run()
+        start = now()
+        run()
+        connection.send(now() - start)
+
+
+def compare(names: list[str], options: argparse.Namespace, gradient: bool = False) -> list[list[float]]:
     """Return the seconds of each contestant in each round, after two rounds that do not count."""
-    seconds: list[list[float]] = [[] for _ in contestants]
-    for round_ in range(rounds + 2):
-        for times, run in zip(seconds, contestants, strict=True):
-            start = clock()
-            run()
+    context = multiprocessing.get_context("spawn")
+    lines = []
+    for name in names:
+        mine, other = context.Pipe()
+        arguments = (other, name, gradient, options.threads, options.clock)
+        context.Process(target=serve, args=arguments, daemon=True).start()
+        lines.append(mine)
+    for line in lines:
+        line.recv()
+    seconds: list[list[float]] = [[] for _ in names]
+    for round_ in range(options.rounds + 2):
+        for times, line in zip(seconds, lines, strict=True):
+            line.send(True)
+            spent = line.recv()
             if round_ >= 2:
-                times.append(clock() - start)
+                times.append(spent)
+    for line in lines:
+        line.send(False)
     return seconds
 
 
@@ -73,65 +151,24 @@ def row(what: str, peer: str, ours: list[float], theirs: list[float], asked: flo
     return Row(what, peer, 1e3 * statistics.median(ours), 1e3 * statistics.median(theirs), ratio, asked)
 
 
-def concrete_rows(rounds: int, gradient: bool) -> list[Row]:
+def concrete_rows(options: argparse.Namespace, gradient: bool) -> list[Row]:
     """Binary and categorical samples at SHAPE, in logit / log space and in the unit interval / on the simplex."""
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(SHAPE, generator=generator, requires_grad=gradient)
-    binary, categorical = BinaryConcrete(0.5, logits=logits), Concrete(0.5, logits=logits)
-    temperature = torch.tensor(0.5)
-    peer_binary = RelaxedBernoulli(temperature, logits=logits)
-    peer_categorical = RelaxedOneHotCategorical(temperature, logits=logits)
     note = " (logits need a gradient)" if gradient else ""
-    pairs = [
-        ("binary rsample", "LogitRelaxedBernoulli", binary.rsample, peer_binary.base_dist.rsample, False),
-        ("binary rsample, sigmoid", "RelaxedBernoulli", binary.rsample, peer_binary.rsample, True),
-        (
-            "categorical rsample",
-            "ExpRelaxedCategorical",
-            categorical.rsample,
-            peer_categorical.base_dist.rsample,
-            False,
-        ),
-        ("categorical rsample, exp", "RelaxedOneHotCategorical", categorical.rsample, peer_categorical.rsample, True),
-    ]
     rows = []
-    for what, peer, sample, theirs, to_state in pairs:
-        finish = (torch.sigmoid if what.startswith("binary") else torch.exp) if to_state else (lambda y: y)
-        ours = lambda sample=sample, finish=finish: finish(sample(generator=generator))  # noqa: E731
-        times = compare([ours, theirs], rounds)
+    for what, peer, name in [
+        ("binary rsample", "LogitRelaxedBernoulli", "binary {}"),
+        ("binary rsample, sigmoid", "RelaxedBernoulli", "binary {} state"),
+        ("categorical rsample", "ExpRelaxedCategorical", "categorical {}"),
+        ("categorical rsample, exp", "RelaxedOneHotCategorical", "categorical {} state"),
+    ]:
+        times = compare([name.format("ours"), name.format("torch")], options, gradient)
         rows.append(row(what + note, peer, *times, 3.0))
     return rows
 
 
-def gibbs_rows(rounds: int) -> list[Row]:
+def gibbs_rows(options: argparse.Namespace) -> list[Row]:
     """One full sweep (both halves) of CHAINS chains over a UNITS x UNITS machine."""
-    generator = torch.Generator().manual_seed(0)
-    rbm = RestrictedBoltzmannMachine(UNITS, UNITS, scale=0.1, generator=generator).requires_grad_(False)
-    start = (torch.rand(CHAINS, UNITS, generator=generator) < 0.5).float()
-    sampler = GibbsSampler(rbm, start)
-    plain = [start.clone()]
-    theirs = BernoulliRBM(n_components=UNITS, random_state=0).fit(start.numpy()[:50])
-    theirs.components_ = rbm.weight.T.numpy().astype(np.float32)
-    theirs.intercept_hidden_ = np.zeros(UNITS, dtype=np.float32)
-    theirs.intercept_visible_ = np.zeros(UNITS, dtype=np.float32)
-    state = [start.numpy()]
-    hidden, visible = torch.empty(CHAINS, UNITS), torch.empty(CHAINS, UNITS)
-
-    def ours() -> None:
-        sampler.advance(1, generator=generator)
-
-    def straightforward() -> None:
-        h = torch.bernoulli(torch.sigmoid(plain[0] @ rbm.weight + rbm.hidden_bias), generator=generator)
-        plain[0] = torch.bernoulli(torch.sigmoid(h @ rbm.weight.T + rbm.visible_bias), generator=generator)
-
-    def scikit_learn() -> None:
-        state[0] = theirs.gibbs(state[0])
-
-    def floor() -> None:
-        torch.addmm(rbm.hidden_bias, start, rbm.weight, out=hidden)
-        torch.addmm(rbm.visible_bias, hidden, rbm.weight.T, out=visible)
-
-    times = compare([ours, straightforward, scikit_learn, floor], rounds)
+    times = compare([f"gibbs {what}" for what in ("ours", "straightforward", "scikit-learn", "floor")], options)
     return [
         row("block Gibbs sweep", "torch.bernoulli(torch.sigmoid(...))", times[0], times[1], 2.0),
         row("block Gibbs sweep", "sklearn BernoulliRBM.gibbs", times[0], times[2], 1.0),
@@ -143,7 +180,10 @@ def main() -> int:
     """Run every comparison, print the table, and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--threads", type=int, default=1, help="threads of PyTorch (default 1; more only on an idle machine)"
+        "--threads",
+        type=int,
+        default=torch.get_num_threads(),
+        help="threads of PyTorch (default: its own choice, %(default)s here)",
     )
     parser.add_argument("--rounds", type=int, default=21, help="rounds behind each median (default 21)")
     parser.add_argument(
@@ -153,10 +193,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.threads < 1 or options.rounds < 1:
         parser.error(f"--threads and --rounds must be at least 1, got {options.threads} and {options.rounds}")
-    global clock
-    clock = CLOCKS[options.clock]
-    torch.set_num_threads(options.threads)
-    rows = [*concrete_rows(options.rounds, True), *concrete_rows(options.rounds, False), *gibbs_rows(options.rounds)]
+    rows = [*concrete_rows(options, True), *concrete_rows(options, False), *gibbs_rows(options)]
     table = Table(
         title=f"{SHAPE} samples; Gibbs {UNITS} x {UNITS} x {CHAINS}; {options.threads} threads, {options.clock} time"
     )
