@@ -10,17 +10,34 @@ conjugate gradients, preconditioned with the exact Hessian block of every class,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+import contextlib
+from dataclasses import dataclass, field
+from functools import cache, cached_property
 
 import numpy as np
 
 #: Bytes that gathered copies of the supported columns may take before dense products replace them.
 GATHER_BYTES = 400_000_000
-
-
+#: A part of the samples keeps at least so many a class.
+PER_CLASS = 125
+#: It holds one sample in so many, if they suffice.
+STRIDE = 8
 #: Samples from which a class's curvature is estimated, where more of them matter.
 ROWS = 1000
+#: Multiplications in a full product (samples x concepts x classes) from which several BLAS threads help.
+THREADED = 1e9
+
+
+@cache
+def _pools():
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController().select(user_api="blas")
+
+
+def few_threads(multiplications: float) -> contextlib.AbstractContextManager:
+    """One BLAS thread where products are small: there several only wait for each other."""
+    return _pools().limit(limits=1) if multiplications < THREADED else contextlib.nullcontext()
 
 
 @dataclass(frozen=True)
@@ -37,12 +54,15 @@ class Problem:
         Non-negative sample weights that sum to 1.
     factors : tuple of ndarray (r, M) and ndarray (r, n), optional
         Low-rank factorisation ``columns = factors[0].T @ factors[1]``, which makes full gradients cheaper.
+    wide : Problem, optional
+        The float64 data of which this is the float32 copy: only they tell what is constant.
     """
 
     columns: np.ndarray
     targets: np.ndarray
     weights: np.ndarray
     factors: tuple[np.ndarray, np.ndarray] | None = None
+    wide: Problem | None = field(default=None, repr=False)
 
     @property
     def n_samples(self) -> int:
@@ -59,6 +79,11 @@ class Problem:
         """Number of classes K."""
         return self.targets.shape[0]
 
+    @property
+    def product(self) -> float:
+        """Multiplications in the logits of all samples."""
+        return float(self.n_samples) * self.n_concepts * self.n_classes
+
     @cached_property
     def single(self) -> Problem:
         """The same data in float32, for selection: half the memory traffic; the final fit is in float64."""
@@ -66,13 +91,15 @@ class Problem:
             return self
         factors = None if self.factors is None else tuple(part.astype(np.float32) for part in self.factors)
         out = Problem(self.columns.astype(np.float32), self.targets.astype(np.float32),
-                      self.weights.astype(np.float32), factors)  # fmt: skip
-        out.__dict__["usable"] = self.usable
+                      self.weights.astype(np.float32), factors, self)  # fmt: skip
+        out.__dict__["labels"] = self.labels
         return out
 
     @cached_property
     def usable(self) -> np.ndarray:
         """Mask (M,) of concepts that vary over the samples; a constant one only shifts the intercepts."""
+        if self.wide is not None:
+            return self.wide.usable
         columns = self.columns if self.weights.all() else self.columns[:, self.weights > 0]
         low, high = columns.min(axis=1), columns.max(axis=1)
         return high - low > 1e-12 * np.maximum(np.maximum(np.abs(low), np.abs(high)), 1e-300)
@@ -82,19 +109,59 @@ class Problem:
         """Weighted mean (M,) of the squared activations of each concept."""
         return np.einsum("mn,mn,n->m", self.columns, self.columns, self.weights)
 
+    @cached_property
+    def labels(self) -> np.ndarray | None:
+        """Class numbers (n,), or None where the targets are soft."""
+        labels = self.targets.argmax(0)
+        hard = (
+            np.count_nonzero(self.targets) == labels.size and (self.targets[labels, np.arange(labels.size)] == 1).all()
+        )
+        return labels if hard else None
+
+    @cached_property
+    def fewer(self) -> Problem | None:
+        """A part of the samples that is enough to select by (`PER_CLASS`, `STRIDE`), or None if that is no saving."""
+        stride = min(STRIDE, self.n_samples // (PER_CLASS * self.n_classes))
+        return self.part(stride) if stride >= 3 and self.weights.all() else None
+
+    def part(self, stride: int) -> Problem:
+        """One sample in `stride`, every class in proportion; weights sum to 1 again."""
+        order = np.argsort(self.targets.argmax(0) if self.labels is None else self.labels, kind="stable")
+        kept = np.sort(order[stride // 2 :: stride])
+        weights = self.weights[kept]
+        columns, targets = (np.ascontiguousarray(rows[:, kept]) for rows in (self.columns, self.targets))
+        out = Problem(columns, targets, weights / weights.sum())
+        out.__dict__["labels"] = None if self.labels is None else self.labels[kept]
+        return out
+
     def loss(self, logits: np.ndarray) -> tuple[float, np.ndarray]:
         """Weighted cross-entropy and class probabilities (K, n) of logits (K, n)."""
-        shifted = logits - logits.max(0)
-        probabilities = np.exp(shifted)
+        probabilities = logits - logits.max(0)
+        labels = self.labels
+        if labels is None:
+            matched = np.einsum("kn,kn->n", self.targets, probabilities)
+        else:
+            matched = probabilities[labels, np.arange(labels.size)]
+        np.exp(probabilities, out=probabilities)
         total = probabilities.sum(0)
-        losses = np.log(total) - np.einsum("kn,kn->n", self.targets, shifted)
-        value = float(self.weights @ losses.astype(np.float64))
+        losses = np.log(total) - matched
         probabilities /= total
-        return value, probabilities
+        return float(self.weights.astype(np.float64) @ losses.astype(np.float64)), probabilities
+
+    def logits(self, coef: np.ndarray) -> np.ndarray:
+        """Logits (K, n) without intercepts of weights (K, M), most of whose columns may be zero."""
+        used = np.flatnonzero(coef.any(0))
+        if used.size == 0:
+            return np.zeros(self.targets.shape, coef.dtype)
+        if 2 * used.size > self.n_concepts:  # a copy costs more than it saves
+            return coef @ self.columns
+        return coef[:, used] @ self.columns[used]
 
     def residual(self, probabilities: np.ndarray) -> np.ndarray:
         """Derivative (K, n) of the loss with respect to the logits."""
-        return (probabilities - self.targets) * self.weights
+        residual = probabilities - self.targets
+        residual *= self.weights
+        return residual
 
     def gradient(self, residual: np.ndarray) -> np.ndarray:
         """Derivative (K, M) with respect to all weights, from that with respect to the logits."""
@@ -109,25 +176,44 @@ class Problem:
         return prior - prior.mean()
 
 
-def bending(curvature: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def bending(curvature: np.ndarray, rows: int = ROWS) -> tuple[np.ndarray, np.ndarray]:
     """Samples, and their weights, that stand for a class's curvature (n,) in preconditioners and prices.
 
-    Those that the class is sure about are left out. If more than `ROWS` are left, the most curved are kept and the
+    Those that the class is sure about are left out. If more than `rows` are left, the most curved are kept and the
     others thinned evenly, with weights that keep their sum.
     """
     peak = curvature.max()
     seen = np.flatnonzero(curvature > 1e-3 * peak)
-    if seen.size <= ROWS:
+    if seen.size <= rows:
         return seen, curvature[seen]
     values = curvature[seen]
     heavy = values > 0.1 * peak
-    if int(heavy.sum()) > ROWS // 2:
+    if int(heavy.sum()) > rows // 2:
         heavy[:] = False
     rest = np.flatnonzero(~heavy)
-    thin = rest[:: -(-rest.size // (ROWS // 2))]
+    thin = rest[:: -(-rest.size // (rows // 2))]
     values[thin] *= values[rest].sum() / values[thin].sum()
     kept = np.concatenate([np.flatnonzero(heavy), thin])
     return seen[kept], values[kept]
+
+
+@dataclass(frozen=True)
+class Bends:
+    """Curvature of every class: the samples that stand for it with their weights (`bending`), and its sums (K,)."""
+
+    samples: list[tuple[np.ndarray, np.ndarray]]
+    totals: np.ndarray
+
+    @classmethod
+    def of(cls, problem: Problem, probabilities: np.ndarray) -> Bends:
+        """Curvature s_i p (1 - p) at class probabilities (K, n)."""
+        samples, totals = [], np.empty(len(probabilities))
+        for k, p in enumerate(probabilities):
+            curvature = problem.weights * p
+            curvature *= 1 - p
+            totals[k] = curvature.sum()
+            samples.append(bending(curvature))
+        return cls(samples, totals)
 
 
 class Support:
@@ -153,17 +239,17 @@ class Support:
         self.slots[:, -1] = self.size + np.arange(classes)
         columns = problem.columns
         used = np.flatnonzero(mask.any(0))
-        # Gathered products cost `size` rows each, dense ones K * |used|, at several times the speed a multiplication.
+        # Gathered products read `size` rows each; dense ones multiply K * |used|, about 20 times as fast a row.
         gather = self.size * problem.n_samples * columns.itemsize <= GATHER_BYTES
-        self.gathered = columns[self.cols] if gather and self.size * 10 <= problem.n_classes * used.size * 3 else None
+        self.gathered = columns[self.cols] if gather and self.size * 20 <= problem.n_classes * used.size else None
         if self.gathered is None:
-            self.used = columns[used]
+            self.used = columns if used.size == problem.n_concepts else columns[used]
             self.position = np.searchsorted(used, self.cols)
 
-    def block(self, k: int) -> np.ndarray:
-        """Columns (s_k, n) that class `k` uses."""
+    def block(self, k: int, samples: np.ndarray) -> np.ndarray:
+        """Columns (s_k, len(samples)) that class `k` uses, at some samples."""
         start, stop = self.offsets[k], self.offsets[k + 1]
-        return self.problem.columns[self.cols[start:stop]] if self.gathered is None else self.gathered[start:stop]
+        return self.problem.columns[self.cols[start:stop, None], samples]
 
     def forward(self, w: np.ndarray) -> np.ndarray:
         """Logits (K, n) without intercepts."""
@@ -188,24 +274,25 @@ class Support:
             np.matmul(self.gathered[start:stop], residual[k], out=out[start:stop])
         return out
 
-    def inverses(self, curvature: np.ndarray, l2: float) -> np.ndarray:
-        """Inverses (K, S, S) of the per-class Hessian blocks, estimated by `bending`, padded by unit rows (`slots`).
+    def inverses(self, bends: Bends, l2: float) -> np.ndarray:
+        """Inverses (K, S, S) of the per-class Hessian blocks, padded by unit rows (`slots`).
 
-        `curvature` (K, n) is s_i p (1 - p). A jitter far below a block's scale keeps it regular.
+        A jitter far below a block's scale keeps it regular.
         """
         classes, width = self.slots.shape
         out = np.zeros((classes, width, width))  # float64: small, and inverted
         for k in range(classes):
-            seen, bend = bending(curvature[k])
-            columns = self.block(k)[:, seen]
+            seen, bend = bends.samples[k]
+            columns = self.block(k, seen)
             size = len(columns)
-            out[k, :size, :size] = (columns * bend) @ columns.T
-            out[k, :size, -1] = out[k, -1, :size] = columns @ bend
+            weighted = columns * bend
+            out[k, :size, :size] = weighted @ columns.T
+            out[k, :size, -1] = out[k, -1, :size] = weighted.sum(1)
         diagonal = np.einsum("kii->ki", out)
-        diagonal[:, -1] = curvature.sum(1) + 1e-8
+        diagonal[:, -1] = bends.totals + 1e-8
         diagonal[:, :-1] += np.where(self.slots[:, :-1] < self.size, l2, 1.0)
         diagonal += 1e-10 * diagonal.mean(1, keepdims=True)
-        return np.linalg.inv(out).astype(curvature.dtype, copy=False)
+        return np.linalg.inv(out).astype(self.problem.columns.dtype, copy=False)
 
     def dense(self, w: np.ndarray) -> np.ndarray:
         """Weight matrix (K, M)."""
@@ -230,6 +317,8 @@ class Fit:
         Largest absolute derivative over the free weights and intercepts.
     probabilities : ndarray of shape (K, n)
         Class probabilities.
+    logits : ndarray of shape (K, n)
+        Logits.
     """
 
     w: np.ndarray
@@ -237,6 +326,7 @@ class Fit:
     objective: float
     kkt: float
     probabilities: np.ndarray
+    logits: np.ndarray
 
 
 def newton(
@@ -251,6 +341,9 @@ def newton(
     max_steps: int = 50,
     max_products: int = 60,
     forcing: float = 0.1,
+    bends: Bends | None = None,
+    logits: np.ndarray | None = None,
+    check: bool = True,
 ) -> Fit:
     """Minimise on a fixed support, from (`w`, `b`).
 
@@ -272,16 +365,26 @@ def newton(
         Newton steps, and conjugate-gradient products in each.
     forcing : float
         Relative residual at which conjugate gradients stop.
+    bends : Bends, optional
+        Curvature at the start, if known.
+    logits : ndarray of shape (K, n), optional
+        Logits of the start, if known.
+    check : bool
+        Compute the derivative after the last step (`Fit.kkt`, else that before it).
     """
     problem = support.problem
     dtype = problem.columns.dtype
     w, b = w.astype(dtype), b.astype(dtype)  # copies
     noise = 10 * float(np.finfo(dtype).eps)
-    logits = support.forward(w) + b[:, None]
+    if logits is None:
+        logits = support.forward(w)
+        logits += b[:, None]
     loss, probabilities = problem.loss(logits)
     objective = loss + 0.5 * l2 * float(w @ w) + float(np.sum(tilt * w))
     kkt = np.inf
     for step in range(max_steps + 1):
+        if step == max_steps and not check:
+            break
         residual = problem.residual(probabilities)
         grad_w = support.adjoint(residual) + l2 * w + tilt
         grad_b = residual.sum(1)
@@ -295,15 +398,15 @@ def newton(
             break
         curvature = problem.weights * probabilities
         if step % 4 == 0:  # an old preconditioner is nearly as good as a new one
-            inverses = support.inverses(curvature * (1 - probabilities), l2)
-        direction_w, direction_b = _conjugate_gradients(
+            known = bends if step == 0 and bends is not None else Bends.of(problem, probabilities)
+            inverses = support.inverses(known, l2)
+        direction_w, direction_b, change = _conjugate_gradients(
             support, curvature, probabilities, inverses, grad_w, grad_b, l2, active, max_products,
             min(forcing, 10 * np.sqrt(kkt)),
         )  # fmt: skip
         slope = float(grad_w @ direction_w + grad_b @ direction_b)
         if slope >= 0:
             break
-        change = None if lower is not None else support.forward(direction_w) + direction_b[:, None]
         length = 1.0
         for _ in range(30):
             new_w = w + length * direction_w
@@ -330,7 +433,7 @@ def newton(
                 float(np.abs(residual.sum(1)).max(initial=0.0)),
             )
             break
-    return Fit(w, b, objective, kkt, probabilities)
+    return Fit(w, b, objective, kkt, probabilities, logits)
 
 
 def _conjugate_gradients(
@@ -344,7 +447,8 @@ def _conjugate_gradients(
     active: np.ndarray | None,
     max_products: int,
     forcing: float,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Newton direction of the weights and intercepts, and its logits (K, n)."""
     size, slots = support.size, support.slots
 
     def precondition(rw: np.ndarray, rb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -354,6 +458,7 @@ def _conjugate_gradients(
         return (zw if active is None else np.where(active, zw, 0.0)), zb
 
     xw, xb = np.zeros_like(grad_w), np.zeros_like(grad_b)
+    change = np.zeros_like(probabilities)
     rw, rb = -grad_w, -grad_b
     zw, zb = precondition(rw, rb)
     pw, pb = zw, zb
@@ -361,8 +466,10 @@ def _conjugate_gradients(
     for _ in range(max_products):
         # Hessian product: s_i (p_k u_k - p_k sum_l p_l u_l), then back to the weights. The direction in which all
         # intercepts move together has no curvature; it is damped, and the gradient has no component along it.
-        u = support.forward(pw) + pb[:, None]
-        v = curvature * (u - np.einsum("kn,kn->n", probabilities, u))
+        u = support.forward(pw)
+        u += pb[:, None]
+        v = u - np.einsum("kn,kn->n", probabilities, u)
+        v *= curvature
         hw = support.adjoint(v) + l2 * pw
         if active is not None:
             hw = np.where(active, hw, 0.0)
@@ -372,6 +479,8 @@ def _conjugate_gradients(
             break
         step = energy / bend
         xw, xb = xw + step * pw, xb + step * pb
+        u *= u.dtype.type(step)
+        change += u
         rw, rb = rw - step * hw, rb - step * hb
         zw, zb = precondition(rw, rb)
         new_energy = float(rw @ zw + rb @ zb)
@@ -381,4 +490,5 @@ def _conjugate_gradients(
         energy = new_energy
     if not xw.any() and not xb.any():
         xw, xb = precondition(-grad_w, -grad_b)
-    return xw, xb
+        change = support.forward(xw) + xb[:, None]
+    return xw, xb, change

@@ -6,8 +6,9 @@ Omega is the sum of absolute weights, or, with ``group=True``, the sum over conc
 The intercepts b are not penalised. glm_saga's (lam, alpha) is l1 = lam * alpha, l2 = lam * (1 - alpha).
 
 The solver keeps a working set of weights, minimises over it by Newton steps inside the current orthant
-(`sparsecbm.heads._support`), and lets in the weights whose derivative exceeds l1 most. Convergence is judged by the
-duality gap of the *whole* problem, so that a returned point carries its own proof.
+(`sparsecbm.heads._support`), and lets in the weights whose derivative exceeds l1 most. Large problems start in float32
+(`sparsecbm.heads._blocks`), which is often enough. Convergence is judged by the duality gap of the *whole* problem in
+float64, so that a returned point carries its own proof.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sparsecbm._errors import InputError
-from sparsecbm.heads._support import Problem, Support, newton
+from sparsecbm.heads._blocks import LARGE, approximate
+from sparsecbm.heads._support import Problem, Support, few_threads, newton
 
 
 @dataclass(frozen=True)
@@ -92,11 +94,12 @@ def make_problem(
     InputError
         If shapes disagree, or values are not finite, not class numbers, or negative weights.
     """
-    A = np.asarray(A, dtype=np.float64)
+    A = np.asarray(A)
     if A.ndim != 2 or 0 in A.shape:
         raise InputError(f"A has shape {A.shape}: expected (samples, concepts) with at least one of each")
-    if not np.isfinite(A).all():
-        row, column = np.argwhere(~np.isfinite(A))[0]
+    columns = _transposed(A)
+    if not np.isfinite(A if A.dtype.kind == "f" else columns).all():
+        column, row = np.argwhere(~np.isfinite(columns))[0]
         raise InputError(f"A[{row}, {column}] is {A[row, column]}: expected finite activations; remove or fill it")
     y = np.asarray(y)
     if y.shape[:1] != A.shape[:1]:
@@ -118,9 +121,19 @@ def make_problem(
         raise InputError(
             f"sample_weight has shape {weights.shape}: expected ({len(A)},) finite non-negative numbers, not all zero"
         )
-    columns = np.ascontiguousarray(A.T)
     factors = low_rank_factors(columns, targets.shape[0]) if low_rank else None
-    return Problem(columns, targets, weights / weights.sum(), factors)
+    problem = Problem(columns, targets, weights / weights.sum(), factors)
+    if y.ndim == 1:
+        problem.__dict__["labels"] = y.astype(np.int64)  # known, so not to be read off the targets
+    return problem
+
+
+def _transposed(A: np.ndarray, rows: int = 512) -> np.ndarray:
+    """A float64 copy (M, n) of A^T, some rows at a time: half the time of one strided pass."""
+    out = np.empty(A.shape[::-1])
+    for start in range(0, len(A), rows):
+        out[:, start : start + rows] = A[start : start + rows].T
+    return out
 
 
 def low_rank_factors(
@@ -226,11 +239,12 @@ def multinomial_logistic(
             raise InputError(
                 f"start.coef has shape {coef.shape}: expected {(problem.n_classes, problem.n_concepts)} as in the data"
             )
-    if l1 == 0:
-        return _ridge(problem, coef, intercept, l2, tol)
-    if group:
-        return _group(problem, coef, intercept, l1, l2, tol, max_iter)
-    return _lasso(problem, coef, intercept, l1, l2, tol, max_iter)
+    with few_threads(problem.product):
+        if l1 == 0:
+            return _ridge(problem, coef, intercept, l2, tol)
+        if group:
+            return _group(problem, coef, intercept, l1, l2, tol, max_iter)
+        return _lasso(problem, coef, intercept, l1, l2, tol, max_iter)
 
 
 def multinomial_path(
@@ -275,7 +289,7 @@ def multinomial_path(
     return path
 
 
-def _certify(
+def certify(
     problem: Problem,
     coef: np.ndarray,
     probabilities: np.ndarray,
@@ -290,20 +304,13 @@ def _certify(
     objective = loss + l1 * float(sizes.sum()) + 0.5 * l2 * float((coef * coef).sum())
     slopes = np.linalg.norm(gradient, axis=0) if group else np.abs(gradient)
     largest = float(slopes.max(initial=0.0))
-    scales = {1.0, min(1.0, l1 / largest) if largest > 0 else 1.0}
+    least = min(1.0, l1 / largest) if largest > 0 else 1.0
     best = -np.inf
-    for scale in scales:
-        if l2 > 0:
-            excess = np.maximum(scale * slopes - l1, 0.0)
-            conjugate = float((excess * excess).sum()) / (2 * l2)
-        elif scale * largest > l1 * (1 + 1e-12):
-            continue
-        else:
-            conjugate = 0.0
+    for scale in _dual_scales(problem, probabilities, slopes, l1, l2, least):
         mixed = scale * probabilities + (1 - scale) * problem.targets
-        entropy = np.where(mixed > 0, mixed * np.log(np.maximum(mixed, 1e-300)), 0.0).sum(0)
         # Soft targets t shift the loss by <t, logits>; the conjugate point is then t + theta / s, the same mixture.
-        best = max(best, -float(problem.weights @ entropy) - conjugate)
+        entropy = float(problem.weights @ _entropies(mixed))
+        best = max(best, entropy - _conjugate(slopes, scale, l1, l2))
     total = gradient + l2 * coef
     if group:
         directions = coef / np.maximum(sizes, 1e-300)
@@ -315,21 +322,58 @@ def _certify(
     return objective, max(objective - best, 0.0), float(violations.max(initial=0.0))
 
 
+def _entropies(mixed: np.ndarray) -> np.ndarray:
+    """Entropies (n,) of the columns of (K, n); several times as fast in float32 as `scipy.special.entr`."""
+    logs = np.maximum(mixed, np.finfo(mixed.dtype).tiny)
+    np.log(logs, out=logs)
+    logs *= mixed
+    return -logs.sum(0, dtype=np.float64)
+
+
+def _conjugate(slopes: np.ndarray, scale: float, l1: float, l2: float) -> float:
+    excess = np.maximum(scale * slopes - l1, 0.0)
+    if l2 > 0:
+        return float(np.sum(excess * excess, dtype=np.float64)) / (2 * l2)
+    return 0.0 if float(excess.max(initial=0.0)) <= 1e-12 * l1 else np.inf
+
+
+def _dual_scales(
+    problem: Problem, probabilities: np.ndarray, slopes: np.ndarray, l1: float, l2: float, least: float
+) -> list[float]:
+    """Factors to try on the dual point: any is valid, the best one lies between `least`, which is feasible, and 1."""
+    if least >= 1 or l2 == 0:
+        return [least]
+    some = slice(None, None, max(1, problem.n_samples // 1000))
+    p, targets, weights = probabilities[:, some], problem.targets[:, some], problem.weights[some]
+    share = float(weights.sum())
+    if share == 0:
+        return [least, 1.0]
+
+    def dual(scale: float) -> float:
+        entropy = float(weights @ _entropies(scale * p + (1 - scale) * targets)) / share
+        return entropy - _conjugate(slopes, scale, l1, l2)
+
+    grid = 1 - (1 - least) * np.linspace(0, 1, 9) ** 2
+    guess = float(max(grid, key=dual))
+    return [guess] if problem.n_samples * problem.n_classes > 1e6 else sorted({least, guess, 1.0})
+
+
 def _result(
     problem: Problem, coef: np.ndarray, intercept: np.ndarray, l1: float, l2: float, group: bool, iterations: int
 ) -> MultinomialResult:
     # The dual point must be orthogonal to the intercepts: minimise over them to machine precision first.
-    offset = coef @ problem.columns
-    intercept = _intercepts(problem, offset, intercept)
-    loss, probabilities = problem.loss(offset + intercept[:, None])
+    offset = problem.logits(coef)
+    intercept, loss, probabilities = _intercepts(problem, offset, intercept)
     gradient = problem.gradient(problem.residual(probabilities))
-    objective, gap, kkt = _certify(problem, coef, probabilities, gradient, loss, l1, l2, group)
+    objective, gap, kkt = certify(problem, coef, probabilities, gradient, loss, l1, l2, group)
     relative = gap / max(abs(objective), 1e-12)
     return MultinomialResult(coef, intercept, l1, l2, objective, gap, relative, kkt, iterations)
 
 
-def _intercepts(problem: Problem, offset: np.ndarray, intercept: np.ndarray, steps: int = 30) -> np.ndarray:
-    """Best intercepts for fixed logits without them, centred; damped Newton in K dimensions."""
+def _intercepts(
+    problem: Problem, offset: np.ndarray, intercept: np.ndarray, steps: int = 30
+) -> tuple[np.ndarray, float, np.ndarray]:
+    """Best intercepts for fixed logits without them, centred, with loss and probabilities; Newton in K dimensions."""
     intercept = intercept - intercept.mean()
     loss, probabilities = problem.loss(offset + intercept[:, None])
     classes = len(intercept)
@@ -356,7 +400,7 @@ def _intercepts(problem: Problem, offset: np.ndarray, intercept: np.ndarray, ste
         loss = new_loss
         if abs(moved) <= 1e-16 and length == 1.0 and np.abs(slope).max() <= 1e-12:
             break
-    return intercept
+    return intercept, loss, probabilities
 
 
 def _ridge(problem: Problem, coef: np.ndarray, intercept: np.ndarray, l2: float, tol: float) -> MultinomialResult:
@@ -405,18 +449,24 @@ def _ridge(problem: Problem, coef: np.ndarray, intercept: np.ndarray, l2: float,
 def _lasso(
     problem: Problem, coef: np.ndarray, intercept: np.ndarray, l1: float, l2: float, tol: float, max_iter: int
 ) -> MultinomialResult:
+    if problem.product >= LARGE:
+        coef, intercept, rounds = approximate(problem, coef, intercept, l1, l2, 0.7 * tol)
+        result = _result(problem, coef, intercept, l1, l2, False, rounds)
+        if result.relative_gap <= tol:
+            return result
     coef, intercept = coef.copy(), intercept.copy()
     precision = 1e-3
     stuck = 0
     result = None
     for iteration in range(max_iter):
-        logits = coef @ problem.columns if coef.any() else np.zeros(problem.targets.shape)
+        logits = problem.logits(coef)
         if iteration == 0:
-            intercept = _intercepts(problem, logits, intercept)
-        loss, probabilities = problem.loss(logits + intercept[:, None])
+            intercept, loss, probabilities = _intercepts(problem, logits, intercept)
+        else:
+            loss, probabilities = problem.loss(logits + intercept[:, None])
         residual = problem.residual(probabilities)
         gradient = problem.gradient(residual)
-        objective, gap, _ = _certify(problem, coef, probabilities, gradient, loss, l1, l2, False)
+        objective, gap, _ = certify(problem, coef, probabilities, gradient, loss, l1, l2, False)
         if gap <= tol * abs(objective):
             result = _result(problem, coef, intercept, l1, l2, False, iteration)
             if result.relative_gap <= tol:
@@ -462,10 +512,9 @@ def _group(
     total = 0
     for _ in range(max_iter):
         offset = coef[:, used] @ problem.columns[used] if used.size else np.zeros(problem.targets.shape)
-        intercept = _intercepts(problem, offset, intercept)
-        loss, probabilities = problem.loss(offset + intercept[:, None])
+        intercept, loss, probabilities = _intercepts(problem, offset, intercept)
         gradient = problem.gradient(problem.residual(probabilities))
-        objective, gap, _ = _certify(problem, coef, probabilities, gradient, loss, l1, l2, True)
+        objective, gap, _ = certify(problem, coef, probabilities, gradient, loss, l1, l2, True)
         if gap <= tol * abs(objective):
             break
         excess = np.linalg.norm(gradient, axis=0) - l1
@@ -516,7 +565,7 @@ def _accelerated(
         if count % 20 == 0:
             loss, probabilities = problem.loss(point @ design)
             slope = problem.residual(probabilities) @ columns.T
-            _, gap, _ = _certify(problem, point[:, :-1], probabilities, slope, loss, l1, l2, group)
+            _, gap, _ = certify(problem, point[:, :-1], probabilities, slope, loss, l1, l2, group)
             if gap <= target:
                 break
     return point[:, :-1], point[:, -1], count

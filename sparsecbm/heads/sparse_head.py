@@ -15,17 +15,17 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from sparsecbm._errors import InputError, unknown
-from sparsecbm.heads._support import Problem, Support, newton
+from sparsecbm.heads._support import Problem, Support, few_threads, newton
 from sparsecbm.heads.multinomial import make_problem, multinomial_logistic
 from sparsecbm.heads.nec import anec, counting_rules
 from sparsecbm.heads.selection import SELECTIONS, Budget, State
 from sparsecbm.heads.selection.base import gains, saliency
 
 #: Ridge penalties that ``l2="auto"`` chooses from.
-L2_GRID = (0.03, 0.01, 0.003, 0.001)
+L2_GRID = (0.03, 0.01, 0.005, 0.003, 0.001)
 _GROWING = ("forward", "splice")
 #: Options for the later points of a path, which start from a refined support.
-_LATER = {"splice": {"rounds": 8}}
+_LATER = {"splice": {"rounds": 6}}
 
 
 class SparseHead(ClassifierMixin, BaseEstimator):
@@ -45,8 +45,10 @@ class SparseHead(ClassifierMixin, BaseEstimator):
     method : str
         A name in `sparsecbm.heads.SELECTIONS`.
     l2 : float or "auto" or sequence of float
-        Ridge penalty > 0 on the scaled activations; "auto" or a sequence is chosen by accuracy (ties: log loss) on
-        `validation` data, else on a seeded stratified quarter of the training data, and never on test data.
+        Ridge penalty > 0 on the scaled activations. "auto" (`L2_GRID`) or a sequence: the bilevel choice, in which
+        every value selects and solves its own head, and the one of least log loss (ties: accuracy) on `validation`
+        data wins, else on a seeded stratified quarter of the training data; never on test data. The head is then
+        fitted to all training data. Log loss tells penalties apart on a few hundred samples where accuracy cannot.
     scaling : {"global", "column", None}
         Divide all activations by one number (root mean variance of the columns), or each by its standard deviation, or
         not at all. The weights returned always apply to the activations as given.
@@ -133,9 +135,10 @@ class SparseHead(ClassifierMixin, BaseEstimator):
             On invalid parameters or labels of one class.
         """
         A, codes, weights = self._check(A, y, sample_weight)
-        penalty = self._choose_l2(A, codes, weights, validation)
-        problem, mean, scale = self._problem(A, codes, weights)
-        return self._finish(problem, self._select(problem, penalty), penalty, mean, scale)
+        with few_threads(float(A.size) * len(self.classes_)):
+            penalty = self._choose_l2(A, codes, weights, validation)
+            problem, mean, scale = self._problem(A, codes, weights)
+            return self._finish(problem, self._select(problem, penalty), penalty, mean, scale)
 
     def path(
         self,
@@ -178,8 +181,9 @@ class SparseHead(ClassifierMixin, BaseEstimator):
             head.classes_, head.n_features_in_ = first.classes_, first.n_features_in_
             if hasattr(first, "feature_names_in_"):
                 head.feature_names_in_ = first.feature_names_in_
-            state = head._select(problem, penalty, state if self.method in _GROWING else None)
-            heads.append(head._finish(problem, state, penalty, mean, scale))
+            with few_threads(problem.product):
+                state = head._select(problem, penalty, state if self.method in _GROWING else None)
+                heads.append(head._finish(problem, state, penalty, mean, scale))
         scored, wanted = (A, labels) if test is None else test
         return HeadPath(
             tuple(sizes),
@@ -296,15 +300,15 @@ class SparseHead(ClassifierMixin, BaseEstimator):
                 )
             held_codes = np.searchsorted(self.classes_, held_y)
         problem, mean, scale = self._problem(A[inner], codes[inner], None if weights is None else weights[inner])
-        best: tuple[float, float] = (-1.0, -np.inf)
+        best: tuple[float, float] = (-np.inf, -1.0)
         chosen = float(grid[0])
         for value in grid:
             state = self._select(problem, float(value))
             logits = held @ (state.coef / scale).T + (state.intercept - (state.coef / scale) @ mean)
             hits = float((logits.argmax(1) == held_codes).mean())
             likelihood = float(np.log(softmax(logits, 1)[np.arange(len(held_codes)), held_codes] + 1e-300).mean())
-            if (hits, likelihood) > best:
-                best, chosen = (hits, likelihood), float(value)
+            if (likelihood, hits) > best:
+                best, chosen = (likelihood, hits), float(value)
         return chosen
 
     def _select(self, problem: Problem, penalty: float, state: State | None = None) -> State:
@@ -383,10 +387,14 @@ def _start(coef: np.ndarray, intercept: np.ndarray, penalty: float):
 
 def _solve(problem: Problem, state: State, nonnegative: bool, penalty: float, tol: float) -> State:
     """Solve the chosen support to the asked gap."""
-    support = Support(problem, state.mask)  # selection may have been in float32
-    lower = np.ones(support.size) if nonnegative else None
-    w, b = state.coef[support.rows, support.cols], state.intercept
-    for precision in (1e-10, 1e-12):
+    lower = np.ones(int(state.mask.sum())) if nonnegative else None
+    single = Support(problem.single, state.mask)
+    w, b = state.coef[single.rows, single.cols], state.intercept
+    # Float32 as far as it goes, then float64 as far as is needed.
+    fit = newton(single, w, b, l2=penalty, lower=lower, tol=1e-6, max_steps=50)
+    w, b = fit.w.astype(np.float64), fit.b.astype(np.float64)
+    support = Support(problem, state.mask)
+    for precision in (1e-11, 1e-12):
         fit = newton(support, w, b, l2=penalty, lower=lower, tol=precision, max_steps=100)
         w, b = fit.w, fit.b
         state = State(state.mask, support.dense(w), b, fit.objective, support, fit)

@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 
 from sparsecbm._errors import InputError
 from sparsecbm.heads import l1_max, multinomial_logistic, multinomial_path
+from sparsecbm.heads._blocks import approximate
 from sparsecbm.heads._support import Support, newton
 from sparsecbm.heads.multinomial import low_rank_factors, make_problem
 
@@ -120,6 +121,43 @@ def test_sample_weights_equal_repetition_and_soft_labels_equal_mixtures():
     assert mixed.relative_gap <= 1e-8
 
 
+@pytest.mark.parametrize("per_class", [10**6, 20])
+@pytest.mark.parametrize("ratio", [1.0, 0.9])
+def test_large_problems_reach_the_same_optimum(per_class, ratio, monkeypatch):
+    # Both ways of `approximate`: rounds over all samples, and steps on a part of them.
+    rng = np.random.default_rng(4)
+    A = rng.normal(size=(1200, 5)) @ rng.normal(size=(5, 60)) + rng.normal(size=(1200, 60))
+    y = (A @ rng.normal(size=(60, 6)) * 0.5 + rng.gumbel(size=(1200, 6))).argmax(1)
+    l1 = 0.05 * l1_max(A, y)
+    l2 = l1 * (1 - ratio) / ratio
+    exact = multinomial_logistic(A, y, l1=l1, l2=l2, tol=1e-9)
+    monkeypatch.setattr("sparsecbm.heads._support.PER_CLASS", per_class)
+    problem = make_problem(A, y)
+    assert (problem.single.fewer is None) == (per_class == 10**6)
+    coef, intercept, _ = approximate(problem, np.zeros((6, 60)), problem.log_prior(), l1, l2, 1e-4)
+    reached = objective(A, y, coef, intercept, l1, l2)
+    assert exact.objective - exact.gap <= reached <= exact.objective * (1 + 1e-4)
+    assert not coef.all()
+    monkeypatch.setattr("sparsecbm.heads.multinomial.LARGE", 0)
+    for tol in (1e-2, 1e-4, 1e-7):
+        point = multinomial_logistic(make_problem(A, y), l1=l1, l2=l2, tol=tol)
+        assert point.relative_gap <= tol
+        assert point.gap >= point.objective - exact.objective - 1e-12
+        assert point.objective == pytest.approx(objective(A, y, point.coef, point.intercept, l1, l2), rel=1e-12)
+
+
+def test_soft_labels_and_weights_pass_the_large_solver(monkeypatch):
+    A, y = draw(7)
+    rng = np.random.default_rng(2)
+    soft = rng.dirichlet(np.ones(int(y.max()) + 1), size=len(y))
+    weight = rng.integers(0, 3, len(y))
+    exact = multinomial_logistic(A, soft, l1=0.02, l2=0.001, sample_weight=weight, tol=1e-8)
+    monkeypatch.setattr("sparsecbm.heads.multinomial.LARGE", 0)
+    large = multinomial_logistic(A, soft, l1=0.02, l2=0.001, sample_weight=weight, tol=1e-8)
+    assert large.objective == pytest.approx(exact.objective, rel=1e-7)
+    assert large.relative_gap <= 1e-8
+
+
 def test_low_rank_gradients_equal_dense_ones():
     rng = np.random.default_rng(0)
     scores = rng.normal(size=(3000, 40)) @ rng.normal(size=(40, 400)) + rng.normal(size=400)
@@ -136,10 +174,10 @@ def test_low_rank_gradients_equal_dense_ones():
 @pytest.mark.parametrize("bytes_", [0, 10**9])
 def test_newton_reaches_a_stationary_point_in_both_layouts(bytes_, monkeypatch):
     monkeypatch.setattr("sparsecbm.heads._support.GATHER_BYTES", bytes_)
-    A, y = draw(2, classes=8)
+    A, y = draw(2, classes=40)
     problem = make_problem(A, y)
     rng = np.random.default_rng(1)
-    mask = rng.random((problem.n_classes, problem.n_concepts)) < 0.15
+    mask = rng.random((problem.n_classes, problem.n_concepts)) < 0.02
     support = Support(problem, mask)
     assert (support.gathered is None) == (bytes_ == 0)
     fit = newton(support, np.zeros(support.size), problem.log_prior(), l2=0.02, tol=1e-10)
@@ -191,7 +229,7 @@ def test_objective_equals_glm_sagas(seed):
     torch.nn.init.zeros_(linear.weight)
     torch.nn.init.zeros_(linear.bias)
     elasticnet.train_saga(
-        linear, loader, 0.1, 3000, lam, alpha, group=False, tol=0.0, n_ex=len(y), n_classes=classes,
+        linear, loader, 0.1, 1500, lam, alpha, group=False, tol=0.0, n_ex=len(y), n_classes=classes,
         logger=lambda message: None,
     )  # fmt: skip
     weight, bias = (part.detach().double().numpy() for part in (linear.weight, linear.bias))

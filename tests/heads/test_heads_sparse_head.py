@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sparsecbm._errors import InputError
@@ -183,11 +184,24 @@ def test_path_grows_and_reports_all_counts(planted):
     np.testing.assert_array_equal(again.heads[2].coef_, path.heads[2].coef_)
 
 
+def test_selection_on_a_part_of_the_samples_is_as_good(planted, monkeypatch):
+    A, y, _ = planted
+    full = SparseHead(2).fit(A, y)
+    monkeypatch.setattr("sparsecbm.heads._support.PER_CLASS", 20)
+    assert make_problem(A, y).single.fewer.n_samples == len(y) // 3
+    part = SparseHead(2).fit(A, y)
+    assert nec(part.coef_) == 2
+    assert part.certificate_["relative_gap"] <= 1e-6
+    assert part.certificate_["objective"] <= full.certificate_["objective"] * 1.05
+    path = SparseHead().path(A, y, nec=(1, 2, 3))
+    assert [head.nec_["average"] for head in path.heads] == [1, 2, 3]
+
+
 def test_validation_chooses_the_penalty_and_test_data_cannot(planted):
     A, y, _ = planted
     train, held = (A[:240], y[:240]), (A[240:], y[240:])
     grid = (3.0, 0.3, 0.01)
-    scores = {value: SparseHead(2, l2=value).fit(*train).score(*held) for value in grid}
+    scores = {value: -log_loss(held[1], SparseHead(2, l2=value).fit(*train).predict_proba(held[0])) for value in grid}
     chosen = SparseHead(2, l2=grid).fit(*train, validation=held)
     assert scores[chosen.l2_] == max(scores.values())
     np.testing.assert_array_equal(chosen.coef_, SparseHead(2, l2=chosen.l2_).fit(*train).coef_)

@@ -10,10 +10,11 @@ Prices come from the quadratic model of one class with everything else fixed, H 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
-from sparsecbm.heads._support import Fit, Problem, Support, bending, newton
+from sparsecbm.heads._support import Bends, Fit, Problem, Support, newton
 from sparsecbm.heads.nec import largest
 
 
@@ -55,6 +56,11 @@ class State:
     support: Support = field(repr=False)
     fit: Fit = field(repr=False)
 
+    @cached_property
+    def bends(self) -> Bends:
+        """Curvature of the classes at the refitted weights."""
+        return Bends.of(self.support.problem, self.fit.probabilities)
+
 
 def empty(problem: Problem, budget: Budget, l2: float) -> State:
     """The model without concepts."""
@@ -72,28 +78,26 @@ def refit(
     *,
     steps: int = 3,
     tol: float = 1e-6,
+    before: State | None = None,
 ) -> State:
-    """Newton steps on a support, warm-started."""
+    """Newton steps on a support, warm-started; `before` is the state at the start, if its support is within this."""
     support = Support(problem, mask)
     w = coef[support.rows, support.cols]
     lower = None
     if budget.nonnegative:
         w, lower = np.maximum(w, 0.0), np.ones(support.size)
-    fit = newton(support, w, intercept, l2=l2, lower=lower, max_steps=steps, tol=tol, max_products=15, forcing=0.2)
+    fit = newton(support, w, intercept, l2=l2, lower=lower, max_steps=steps, tol=tol, max_products=15, forcing=0.2,
+                 check=False,
+                 bends=None if before is None else before.bends,
+                 logits=None if before is None else before.fit.logits)  # fmt: skip
     return State(mask, support.dense(fit.w), fit.b, fit.objective, support, fit)
-
-
-def _curvature(state: State, l2: float) -> tuple[np.ndarray, np.ndarray]:
-    problem = state.support.problem
-    curvature = problem.weights * state.fit.probabilities * (1 - state.fit.probabilities)
-    return curvature, state.support.inverses(curvature, l2)
 
 
 def saliency(state: State, l2: float, tiny: float = 1e-300) -> np.ndarray:
     """Price (K, M) of dropping each weight; 0 off the support, at least `tiny` on it."""
     out = np.zeros(state.mask.shape)
-    _, inverses = _curvature(state, l2)
     support = state.support
+    inverses = support.inverses(state.bends, l2)
     used = support.slots < support.size
     variances = np.einsum("kii->ki", inverses)[used]
     out[support.rows, support.cols] = np.maximum(state.fit.w**2 / (2 * variances), tiny)
@@ -108,8 +112,7 @@ def gains(state: State, l2: float, budget: Budget, candidates: int = 32) -> np.n
     """
     problem, support, mask = state.support.problem, state.support, state.mask
     gradient = problem.gradient(problem.residual(state.fit.probabilities))
-    curvature, inverses = _curvature(state, l2)
-    rough = gradient**2 / (curvature.sum(1)[:, None] * problem.second_moments + l2)
+    rough = gradient**2 / (state.bends.totals[:, None] * problem.second_moments + l2)
     # Concepts that are (numerically) constant cannot be told from the intercept.
     rough[mask | ~problem.usable] = -1.0
     if budget.nonnegative:
@@ -117,19 +120,25 @@ def gains(state: State, l2: float, budget: Budget, candidates: int = 32) -> np.n
     out = np.zeros(mask.shape)
     sizes = np.diff(support.offsets)
     for k in range(problem.n_classes):
-        inner = np.r_[: sizes[k], inverses.shape[1] - 1]
-        matrix = inverses[k][np.ix_(inner, inner)]
         count = min(problem.n_concepts, max(candidates, int(sizes[k])))
         chosen = np.argpartition(-rough[k], count - 1)[:count]
         chosen = np.sort(chosen[rough[k, chosen] >= 0])
         if chosen.size == 0:
             continue
-        seen, bend = bending(curvature[k])
-        columns = problem.columns[np.ix_(chosen, seen)]
+        seen, bend = state.bends.samples[k]
+        columns = problem.columns[chosen[:, None], seen]
         weighted = columns * bend
-        cross = np.vstack([support.block(k)[:, seen] @ weighted.T, (columns @ bend)[None]])
+        own = support.block(k, seen)
+        # Support and intercept of the class, and their cross terms with the candidates.
+        inner = np.empty((len(own) + 1, len(own) + 1))
+        inner[:-1, :-1] = (own * bend) @ own.T
+        inner[:-1, -1] = inner[-1, :-1] = own @ bend
+        inner[-1, -1] = state.bends.totals[k] + 1e-8
+        inner[np.arange(len(own)), np.arange(len(own))] += l2
+        inner += 1e-10 * np.trace(inner) / len(inner) * np.eye(len(inner))
+        cross = np.vstack([own @ weighted.T, weighted.sum(1)[None]]).astype(np.float64)
         diagonal = np.einsum("cn,cn->c", weighted, columns) + l2
-        schur = np.maximum(diagonal - np.einsum("sc,sc->c", cross, matrix @ cross), 1e-6 * diagonal)
+        schur = np.maximum(diagonal - np.einsum("sc,sc->c", cross, np.linalg.solve(inner, cross)), 1e-6 * diagonal)
         out[k, chosen] = np.maximum(gradient[k, chosen] ** 2 / (2 * schur), 1e-300)
     return out
 
@@ -158,7 +167,7 @@ def fill(problem: Problem, state: State, budget: Budget, l2: float) -> State:
         mask = budget.keep(scores)
         if (mask == state.mask).all():
             break
-        state = refit(problem, mask, state.coef, state.intercept, budget, l2)
+        state = refit(problem, mask, state.coef, state.intercept, budget, l2, before=state)
     return state
 
 

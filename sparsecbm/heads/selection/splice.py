@@ -11,10 +11,24 @@ from sparsecbm.heads._support import Problem
 from sparsecbm.heads.selection import forward
 from sparsecbm.heads.selection.base import Budget, State, fill, gains, refit, shrink, top
 
+#: Batches of swaps on all samples, after those on a part of them.
+LAST = 3
+
 
 def select(problem: Problem, budget: Budget, l2: float, *, rounds: int = 30, state: State | None = None) -> State:
-    """Forward selection (from `state`, if given) refined by at most `rounds` batches of swaps."""
-    return swap(problem.single, forward.select(problem, budget, l2, state=state), budget, l2, rounds=rounds)
+    """Forward selection (from `state`, if given) refined by at most `rounds` batches of swaps.
+
+    Where samples are plenty, all but the last batches are chosen on a part of them.
+    """
+    whole = problem.single
+    part = whole.fewer
+    if part is None:
+        return swap(whole, forward.select(whole, budget, l2, state=state), budget, l2, rounds=rounds)
+    if state is not None:
+        state = refit(part, state.mask, state.coef, state.intercept, budget, l2, steps=1)
+    state = swap(part, forward.select(part, budget, l2, state=state), budget, l2, rounds=rounds)
+    state = refit(whole, state.mask, state.coef, state.intercept, budget, l2, steps=2)
+    return swap(whole, state, budget, l2, rounds=LAST)
 
 
 def swap(
@@ -37,8 +51,8 @@ def swap(
     smallest = max(1, total // 200)
     for _ in range(rounds):
         newcomers = top(gains(state, l2, budget), batch)
-        grown = refit(problem, state.mask | newcomers, state.coef, state.intercept, budget, l2)
-        swapped = shrink(problem, grown, budget, l2)
+        grown = refit(problem, state.mask | newcomers, state.coef, state.intercept, budget, l2, steps=1, before=state)
+        swapped = shrink(problem, grown, budget, l2, steps=2)
         gain = state.objective - swapped.objective
         if gain > 0:
             state = swapped
