@@ -1,4 +1,4 @@
-"""Mean and shrunk covariance of embeddings, in one pass over the rows, and the whitening they define."""
+"""Mean and shrunk covariance of embeddings, streamed over the rows in two passes, and the whitening they define."""
 
 from __future__ import annotations
 

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sparsecbm._accelerator import make_accelerator
+from sparsecbm._checkpoint import load_state, save_state
 from sparsecbm._errors import InputError
 from sparsecbm._progress import ProgressBar
 from sparsecbm._threads import single_threaded_kernels
-from sparsecbm.bottleneck.checkpoint import load_state, save_state
 from sparsecbm.bottleneck.losses import Batch, ConceptLoss
 from sparsecbm.bottleneck.model import ConceptBottleneck
 from sparsecbm.samplers import noise as sampler_noise
@@ -97,43 +98,6 @@ class TrainingOptions:
             raise InputError(f"mixed_precision={self.mixed_precision!r}: expected 'no', 'fp16' or 'bf16'")
 
 
-def make_accelerator(device: str, options: TrainingOptions, log_with: str | None, log_dir: str | Path | None) -> Any:
-    """Return an Accelerator for `device` ("auto", "cpu", "cuda", "mps").
-
-    Raises
-    ------
-    InputError
-        If the device is unknown or absent.
-    """
-    from accelerate import Accelerator, DistributedDataParallelKwargs
-    from accelerate.state import AcceleratorState
-
-    kind = str(device).split(":")[0]
-    if kind not in ("auto", "cpu", "cuda", "mps"):
-        raise InputError(f"device={device!r}: expected 'auto', 'cpu', 'cuda' or 'mps'")
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"device={device!r}: this machine has no usable CUDA device; use device='auto' or 'cpu'")
-    if kind == "mps" and not torch.backends.mps.is_available():
-        raise InputError(f"device={device!r}: this machine has no usable MPS device; use device='auto' or 'cpu'")
-    # Started by torchrun on a machine without an accelerator, Accelerate must be told, or it sees one process.
-    cpu = kind == "cpu" or (kind == "auto" and not torch.accelerator.is_available())
-    # Accelerate keeps one process-wide state and refuses a second Accelerator with other settings.
-    state = AcceleratorState._shared_state
-    if state and (
-        state.get("_mixed_precision") != options.mixed_precision
-        or cpu != (getattr(state.get("device"), "type", "cpu") == "cpu")
-    ):
-        AcceleratorState._reset_state(reset_partial_state=True)
-    return Accelerator(
-        cpu=cpu,
-        mixed_precision=options.mixed_precision,
-        gradient_accumulation_steps=options.gradient_accumulation_steps,
-        log_with=log_with,
-        project_dir=None if log_dir is None else str(log_dir),
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
-    )
-
-
 class Trainer:
     """Train a `ConceptBottleneck` on embeddings.
 
@@ -175,7 +139,13 @@ class Trainer:
     ) -> None:
         self.options, self.loss, self.seed, self.scores = options, loss, int(seed), scores
         self.checkpoint_dir, self.progress, self.log_with = checkpoint_dir, progress, log_with
-        self.accelerator = make_accelerator(device, options, log_with, log_dir)
+        self.accelerator = make_accelerator(
+            device,
+            mixed_precision=options.mixed_precision,
+            gradient_accumulation_steps=options.gradient_accumulation_steps,
+            log_with=log_with,
+            log_dir=log_dir,
+        )
         gate = list(model.gate.parameters())
         groups = [
             {"params": list(model.layer.parameters()), "lr": options.layer_learning_rate},

@@ -1,4 +1,4 @@
-"""Training state in one safetensors file: tensors by flattened name, everything else as JSON in its header."""
+"""State in one safetensors file: tensors by flattened name, everything else as JSON in its header."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def load_state(folder: str | Path) -> dict[str, Any] | None:
     StoredFileError
         If the file is damaged or not a checkpoint.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
     path = Path(folder) / FILE_NAME
     if not path.exists():
@@ -69,7 +69,9 @@ def load_state(folder: str | Path) -> dict[str, Any] | None:
         with safe_open(path, framework="pt") as stored:
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a dict
             return _rebuild(json.loads(stored.metadata()["tree"]), tensors)
-    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
+    # SafetensorError, or whatever a foreign tree of JSON makes of `_rebuild`.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise StoredFileError(
-            f"checkpoint {str(path)!r} is damaged or foreign ({error}); delete it to start training afresh"
+            f"checkpoint {str(path)!r} is damaged or foreign ({reason}); delete it to start training afresh"
         ) from error

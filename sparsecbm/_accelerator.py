@@ -1,0 +1,53 @@
+"""The one Accelerator that training loops share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sparsecbm._errors import InputError
+
+
+def make_accelerator(
+    device: str,
+    *,
+    mixed_precision: str = "no",
+    gradient_accumulation_steps: int = 1,
+    log_with: str | None = None,
+    log_dir: str | Path | None = None,
+) -> Any:
+    """Return an Accelerator for `device` ("auto", "cpu", "cuda", "mps").
+
+    Raises
+    ------
+    InputError
+        If the device is unknown or absent.
+    """
+    import torch
+    from accelerate import Accelerator, DistributedDataParallelKwargs
+    from accelerate.state import AcceleratorState
+
+    kind = str(device).split(":")[0]
+    if kind not in ("auto", "cpu", "cuda", "mps"):
+        raise InputError(f"device={device!r}: expected 'auto', 'cpu', 'cuda' or 'mps'")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"device={device!r}: this machine has no usable CUDA device; use device='auto' or 'cpu'")
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise InputError(f"device={device!r}: this machine has no usable MPS device; use device='auto' or 'cpu'")
+    # Started by torchrun on a machine without an accelerator, Accelerate must be told, or it sees one process.
+    cpu = kind == "cpu" or (kind == "auto" and not torch.accelerator.is_available())
+    # Accelerate keeps one process-wide state and refuses a second Accelerator with other settings.
+    state = AcceleratorState._shared_state
+    if state and (
+        state.get("_mixed_precision") != mixed_precision
+        or cpu != (getattr(state.get("device"), "type", "cpu") == "cpu")
+    ):
+        AcceleratorState._reset_state(reset_partial_state=True)
+    return Accelerator(
+        cpu=cpu,
+        mixed_precision=mixed_precision,
+        gradient_accumulation_steps=gradient_accumulation_steps,
+        log_with=log_with,
+        project_dir=None if log_dir is None else str(log_dir),
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+    )
