@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from sparsecbm._errors import StoredFileError
+from sparsecbm._untrusted import read_bytes
 
 
 @contextlib.contextmanager
@@ -74,14 +75,14 @@ def read_json(path: str | Path) -> Any:
     Raises
     ------
     StoredFileError
-        If the file is missing or is not JSON.
+        If the file is missing, larger than `sparsecbm._untrusted.MAX_TEXT_BYTES`, or is not JSON.
     """
     path = Path(path)
+    data = read_bytes(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise StoredFileError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        return json.loads(data.decode("utf-8"))
+    # JSONDecodeError, UnicodeDecodeError and a number of too many digits are all ValueErrors.
+    except (ValueError, RecursionError) as error:
         raise StoredFileError(
             f"{str(path)!r} is not valid JSON ({error}); it may be damaged: write it again"
         ) from error

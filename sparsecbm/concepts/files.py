@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparsecbm import _files
+from sparsecbm import _files, _untrusted
 from sparsecbm._errors import InputError, unknown
 from sparsecbm.concepts.cleaning import check_name, same_name_key
 from sparsecbm.concepts.concept_set import ConceptSet
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import yaml
 
 _KEYS = ("names", "groups", "relevance", "class_names", "provenance")
+_MAX_DEPTH = 20
 _SUFFIXES = (".txt", ".json", ".yaml", ".yml")
 _HEADER = re.compile(r"#\s*([A-Za-z][\w ]*):\s+(.*\S)\s*")
 
@@ -69,9 +70,9 @@ def _suffix(path: Path) -> str:
 
 def _read_text(path: Path) -> str:
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot read concept file {str(path)!r}: {error.strerror or error}") from error
+        data = _untrusted.read_bytes(path)
+    except InputError as error:
+        raise InputError(str(error).replace("cannot read", "cannot read concept file", 1)) from error
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -192,7 +193,10 @@ def _parse_json(text: str) -> object:
 
     try:
         return json.loads(text, object_pairs_hook=unique)
-    except (json.JSONDecodeError, RecursionError) as error:
+    # JSONDecodeError, or a number of too many digits.
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(f"it is not valid JSON ({error})") from error
 
 
@@ -218,8 +222,17 @@ def _parse_yaml(text: str) -> object:
             return super().construct_mapping(node, deep)
 
     try:
+        depth = 0
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            # Aliases of aliases unfold to more names than memory holds.
+            if isinstance(event, yaml.AliasEvent):
+                raise InputError(f"line {event.start_mark.line + 1}: YAML aliases are not allowed, write the names out")
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > _MAX_DEPTH:  # PyYAML takes a minute for 20,000 brackets
+                raise InputError(f"line {event.start_mark.line + 1}: nested more than {_MAX_DEPTH} levels deep")
         return Loader(text).get_single_data()  # what yaml.safe_load does with its own loader
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    # PyYAML's constructors raise ValueError for a date like 2001-13-45, TypeError and AttributeError for odd tags.
+    except (yaml.YAMLError, RecursionError, ValueError, TypeError, AttributeError, LookupError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"it is not valid YAML ({' '.join(str(error).split())})") from error
+        raise InputError(f"it is not valid YAML ({' '.join(str(error).split())[:300]})") from error

@@ -3,9 +3,23 @@
 from __future__ import annotations
 
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
+
+from sparsecbm._errors import StoredFileError
+from sparsecbm._untrusted import read_bytes
+
+MAX_PICTURE_BYTES = 512 * 2**20
+"""Largest encoded picture that is read."""
+
+# What photos come in. Not all that Pillow opens: it hands EPS to an interpreter of PostScript, and fetches previews of
+# formats for which it has only stubs from whatever handler is registered.
+FORMATS = (
+    "AVIF", "BMP", "DDS", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "PCX", "PNG",
+    "PPM", "PSD", "QOI", "SGI", "SUN", "TGA", "TIFF", "WEBP", "XBM",
+)  # fmt: skip
 
 
 class UndecodableError(Exception):
@@ -21,26 +35,43 @@ def decode_image(data: bytes | None) -> Image.Image:
     Raises
     ------
     UndecodableError
-        If the bytes are missing, truncated, no picture, or a decompression bomb (more than twice
-        ``PIL.Image.MAX_IMAGE_PIXELS`` pixels).
+        If the bytes are missing, truncated, no picture in one of `FORMATS`, or a decompression bomb (more than twice
+        ``PIL.Image.MAX_IMAGE_PIXELS`` pixels, 179 million unless you change it).
     """
     if data is None:
         raise UndecodableError("there is no picture in this row")
     if not data:
         raise UndecodableError("it is empty (0 bytes)")
     try:
-        with Image.open(BytesIO(data)) as image:
+        Image.init()
+        # Pillow may be built without one of them, and then does not know its name.
+        with Image.open(BytesIO(data), formats=[name for name in FORMATS if name in Image.OPEN]) as image:
             image.load()
             return _to_rgb(ImageOps.exif_transpose(image))
     except Image.DecompressionBombError as error:
         raise UndecodableError(f"it is too large ({error})") from error
     except Image.UnidentifiedImageError as error:
-        raise UndecodableError("it is not a picture in any format that Pillow reads") from error
+        raise UndecodableError(f"it is not a picture in any of the formats {', '.join(FORMATS)}") from error
     except UndecodableError:
         raise
     # Pillow's plugins raise many types on damaged data: OSError, SyntaxError, struct.error, zlib.error, IndexError ...
     except Exception as error:
         raise UndecodableError(str(error) or type(error).__name__) from error
+
+
+def read_picture(path: str | Path) -> bytes:
+    """Encoded bytes of a picture file.
+
+    Raises
+    ------
+    UndecodableError
+        If it cannot be read, is a device or pipe, or is larger than `MAX_PICTURE_BYTES`.
+    """
+    try:
+        return read_bytes(path, MAX_PICTURE_BYTES)
+    except StoredFileError as error:
+        reason = str(error).removeprefix(f"cannot read {str(path)!r}: ").removeprefix(f"{str(path)!r} ")
+        raise UndecodableError(f"it cannot be read ({reason})") from error
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

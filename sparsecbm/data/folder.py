@@ -16,7 +16,7 @@ from PIL import Image
 
 from sparsecbm._errors import InputError
 from sparsecbm.data.base import Catalogue, EncodedImages, LoadOptions, name_list
-from sparsecbm.data.decode import UndecodableError
+from sparsecbm.data.decode import read_picture
 from sparsecbm.data.select import select
 
 _NOT_PICTURES = {"thumbs.db", "desktop.ini", "readme", "readme.md", "readme.txt", "license", "license.txt"}
@@ -75,10 +75,7 @@ class FolderCatalogue(Catalogue):
             raise InputError(f"{self.what} has {names} beside the class folders: move them into one to give a class")
 
     def read(self, row: int) -> bytes:
-        try:
-            return (self.root / self.files[row]).read_bytes()
-        except OSError as error:
-            raise UndecodableError(f"it cannot be read ({error.strerror or error})") from error
+        return read_picture(self.root / self.files[row])
 
     def name(self, row: int) -> str:
         return self.files[row]

@@ -16,11 +16,16 @@ def _birds(rest: str, options: LoadOptions, spec: str) -> ImageSource:
     for option in ("image_column", "label_column", "splits"):
         if getattr(options, option) is not None:
             raise InputError(f"{option}={getattr(options, option)!r} does not apply to {spec!r}")
+    habitat = rest or "species"
+    if habitat not in birds.HABITATS:
+        raise unknown("habitat of the painted birds", habitat, birds.HABITATS)
     split = canonical_split(options.split)
     n_images = birds.SPLIT_SIZES.get(split)
     if options.max_images is not None and n_images is not None:
         n_images = min(n_images, options.max_images)
-    return birds.BirdImages(split, seed=options.seed, n_images=n_images)
+    source = birds.BirdImages(split, seed=options.seed, n_images=n_images, habitat=habitat)
+    source.spec = spec
+    return source
 
 
 def _folder(rest: str, options: LoadOptions, spec: str) -> ImageSource:
@@ -47,7 +52,7 @@ SOURCES: dict[str, Callable[[str, LoadOptions, str], ImageSource]] = {
     "hub": _hub,
     "parquet": _parquet,
 }
-_FORMS = {"birds": "birds", "folder": "folder:PATH", "hub": "hub:REPO[:CONFIG]", "parquet": "parquet:GLOB"}
+_FORMS = {"birds": "birds[:HABITAT]", "folder": "folder:PATH", "hub": "hub:REPO[:CONFIG]", "parquet": "parquet:GLOB"}
 
 
 def load_images(
@@ -68,6 +73,8 @@ def load_images(
     spec : str
         ``birds`` (painted, no files needed), ``hub:REPO[:CONFIG]`` (a data set of the Hugging Face Hub, or a folder in
         its layout), ``folder:PATH`` (one folder a class) or ``parquet:GLOB`` (files in the hub's parquet layout).
+        ``birds:tied`` paints every bird in the habitat of its species, a planted spurious cue, and ``birds:untied`` in
+        any; see `sparsecbm.data.birds.HABITATS`.
     split : str
         ``train``, ``validation`` (``val``, ``valid``, ``dev``), ``test``, the name of any official split, or ``all``.
         Official splits are used where they exist. A missing validation split is 10% and a missing test split 20% of
@@ -116,9 +123,7 @@ def load_images(
     kind, colon, rest = spec.partition(":")
     if kind not in SOURCES:
         raise _unknown_source(spec, kind)
-    if kind == "birds" and colon:
-        raise InputError(f"images {spec!r}: 'birds' takes nothing behind it")
-    if kind != "birds" and not rest:
+    if not rest and (kind != "birds" or colon):
         raise InputError(f"images {spec!r}: expected {_FORMS[kind]!r}")
     return SOURCES[kind](rest, options, spec)
 

@@ -7,7 +7,8 @@ import glob as globbing
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from sparsecbm._errors import InputError, StoredFileError, unknown
 from sparsecbm.data.base import Catalogue, EncodedImages, LoadOptions, name_list
-from sparsecbm.data.decode import UndecodableError
+from sparsecbm.data.decode import MAX_PICTURE_BYTES, UndecodableError, read_picture
 from sparsecbm.data.select import select
 from sparsecbm.data.splits import SPLITS, canonical_split
 
@@ -34,7 +35,7 @@ def load_hub(rest: str, options: LoadOptions, spec: str) -> EncodedImages:
     repo, config = (rest, None) if not colon or Path(rest).expanduser().is_dir() else (head, tail)
     local = Path(repo).expanduser()
     parts = _load_dataset(str(local) if local.is_dir() else repo, config, spec)
-    return select(TableCatalogue(parts, options, spec), options, spec)
+    return select(TableCatalogue(parts, options, spec, _hub_roots(local)), options, spec)
 
 
 def load_parquet(pattern: str, options: LoadOptions, spec: str) -> EncodedImages:
@@ -58,7 +59,8 @@ def load_parquet(pattern: str, options: LoadOptions, spec: str) -> EncodedImages
                 f"{name_list([name for name in by_split if name])}: name them like 'train-00000-of-00001.parquet'"
             )
         by_split["all"] = by_split.pop("")
-    return select(TableCatalogue(_read_parquet(by_split, spec), options, spec), options, spec)
+    roots = tuple(sorted({Path(file).parent.resolve() for file in files}))
+    return select(TableCatalogue(_read_parquet(by_split, spec), options, spec, roots), options, spec)
 
 
 def _split_of(file: Path) -> str:
@@ -162,11 +164,17 @@ def _quiet() -> Iterator[None]:
 
 
 class TableCatalogue(Catalogue):
-    """Tables of one data set, one a split, kept on disk as Arrow and never decoded by `datasets`."""
+    """Tables of one data set, one a split, kept on disk as Arrow and never decoded by `datasets`.
 
-    def __init__(self, parts: Mapping[str, Dataset], options: LoadOptions, spec: str) -> None:
+    Cells that hold the name of a file and not its bytes are read from `roots` alone.
+    """
+
+    def __init__(
+        self, parts: Mapping[str, Dataset], options: LoadOptions, spec: str, roots: Sequence[Path] = ()
+    ) -> None:
         import datasets
 
+        self._roots = tuple(roots)
         self.what = repr(spec)
         first = next(iter(parts.values()))
         image = _image_column(first.features, options.image_column, spec)
@@ -202,7 +210,7 @@ class TableCatalogue(Catalogue):
 
     def read(self, row: int) -> bytes | None:
         index, _, table = self._find(row)
-        return _bytes(table[index]["image"])
+        return _bytes(table[index]["image"], self._roots)
 
     def read_many(self, rows: np.ndarray) -> Iterator[bytes | None]:
         for begin in range(0, len(rows), _BATCH):
@@ -210,26 +218,49 @@ class TableCatalogue(Catalogue):
             while batch:
                 table = batch[0][2]
                 same = next((i for i, entry in enumerate(batch) if entry[2] is not table), len(batch))
-                yield from map(_bytes, table[[entry[0] for entry in batch[:same]]]["image"])
+                for cell in table[[entry[0] for entry in batch[:same]]]["image"]:
+                    yield _bytes(cell, self._roots)
                 batch = batch[same:]
 
 
-def _bytes(value: dict[str, Any] | None) -> bytes | None:
+def _hub_roots(local: Path) -> tuple[Path, ...]:
+    """Where the files of a hub data set lie: its folder, or what was downloaded and unpacked of it."""
+    import datasets
+    from huggingface_hub import constants
+
+    caches = (datasets.config.HF_DATASETS_CACHE, datasets.config.DOWNLOADED_DATASETS_PATH, constants.HF_HUB_CACHE)
+    folders = (local, *caches) if local.is_dir() else caches
+    return tuple(Path(folder).resolve() for folder in folders)
+
+
+def _bytes(value: dict[str, Any] | None, roots: Sequence[Path]) -> bytes | None:
     """Encoded picture of one cell: its bytes, else the file it names."""
     if value is None or (value["bytes"] is None and value["path"] is None):
         return None
     if value["bytes"] is not None:
         return value["bytes"]
     path = value["path"]
+    inner, archived, outer = path.partition("::")
+    # The table may come from a stranger: it must not name a private file, nor make this machine fetch an address.
+    if (archived and not inner.startswith("zip://")) or "://" in (outer or path):
+        raise UndecodableError(f"its file {path!r} is an address: expected bytes, or a file beside the table")
+    # A relative name is one beside the table, wherever the program was started.
+    found = (Path(root, outer or path).resolve() for root in roots)
+    real = next((file for root, file in zip(roots, found) if file.is_relative_to(root) and file.exists()), None)
+    if real is None:
+        raise UndecodableError(
+            f"its file {path!r} is missing, or lies outside the data set's folder: put it beside the table"
+        )
+    if not archived:
+        return read_picture(real)
     try:
-        if "::" in path:  # a file inside an archive
-            import fsspec
-
-            with fsspec.open(path, "rb") as handle:
-                return handle.read()
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise UndecodableError(f"its file {path!r} cannot be read ({error.strerror or error})") from error
+        with zipfile.ZipFile(real) as archive, archive.open(inner.removeprefix("zip://")) as handle:
+            data = handle.read(MAX_PICTURE_BYTES + 1)
+    except (OSError, KeyError, zipfile.BadZipFile) as error:
+        raise UndecodableError(f"its file {path!r} cannot be read ({error})") from error
+    if len(data) > MAX_PICTURE_BYTES:
+        raise UndecodableError(f"its file {path!r} is larger than {MAX_PICTURE_BYTES // 2**20} MiB")
+    return data
 
 
 def _pictures(table: Dataset, column: str, datasets: Any) -> Dataset:

@@ -11,6 +11,11 @@ An entry is a folder named by the key, a SHA-256 of everything the numbers depen
 Shards and files are written beside and renamed, so a killed run leaves whole shards and at most a stray temporary
 file. The next run checks the shards it finds and encodes only the rest. Shards go once `vectors.npy` stands.
 
+The lock is the operating system's (flock, or its like on Windows): it is gone with the process that held it, however
+that ended. Readers take no lock: an array that they have mapped stays readable when its entry is removed, and one that
+goes before they have it is a miss. Each opening notes the time as the manifest's modification time, where the cache can
+be written, so that `sparsecbm.embeddings.cache.prune_cache` knows what was last used.
+
 Reopening compares the size of `vectors.npy`, and its SHA-256 if the file is at most 256 MiB (a fraction of a second);
 a larger file is hashed only where its modification time is not the one noted in the manifest. What does not match is
 encoded again.
@@ -136,7 +141,11 @@ class Entry:
             array = np.load(self.vectors, mmap_mode="r", allow_pickle=False)
         except (StoredFileError, OSError, KeyError, TypeError, ValueError):
             return None
-        return array if array.shape == self._shape and array.dtype == self.plan.dtype else None
+        if array.shape != self._shape or array.dtype != self.plan.dtype:
+            return None
+        with contextlib.suppress(OSError):  # a cache that only others may write
+            os.utime(self.manifest)
+        return array
 
     def missing(self) -> list[Rows]:
         """Shards that are not there, or whose checksum does not match; the latter are removed."""
@@ -283,13 +292,21 @@ def fetch(
     """
     entry = Entry(root, plan)
     processes = Processes.current()
+    array: np.ndarray | None = None
     with contextlib.ExitStack() as held:
         shards: list[Rows] | None = None
         with processes.together():
-            if processes.is_main and entry.open() is None:
-                held.enter_context(_locked(entry.lock))
+            array = entry.open() if processes.is_main else None
+            # Of several processes the first holds the lock on a hit too: the entry must not go before all have it.
+            if processes.is_main and (array is None or processes.count > 1):
+                try:
+                    held.enter_context(locked(entry.lock))
+                except StoredFileError:
+                    if array is None:  # a hit needs no writing
+                        raise
                 # Somebody else may have written it while this process waited.
-                shards = entry.missing() if entry.open() is None else None
+                array = entry.open()
+                shards = entry.missing() if array is None else None
         shards = processes.from_main(shards)
         if shards is not None:
             share = shards[processes.index :: processes.count]
@@ -299,7 +316,9 @@ def fetch(
             with processes.together():
                 if processes.is_main:
                     entry.assemble(provenance)
-    array = entry.open()
+        array = entry.open() if array is None else array
+        with processes.together():  # nobody removes the entry before all have it
+            pass
     if array is None:
         raise StoredFileError(
             f"the cached embeddings in {str(entry.folder)!r} cannot be read back; is the cache folder shared by all "
@@ -309,7 +328,16 @@ def fetch(
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path, wait: bool = True) -> Iterator[None]:
+    """Hold an entry's lock.
+
+    Raises
+    ------
+    filelock.Timeout
+        If another process holds it and `wait` is False.
+    StoredFileError
+        If the cache cannot be written.
+    """
     from filelock import FileLock, Timeout
 
     try:
@@ -318,8 +346,12 @@ def _locked(path: Path) -> Iterator[None]:
         try:
             lock.acquire(timeout=0)
         except Timeout:
+            if not wait:
+                raise
             logger.warning("another process is writing the same embeddings (%s): waiting for it", path)
             lock.acquire()
+    except Timeout:  # an OSError too
+        raise
     except OSError as error:
         raise StoredFileError(
             f"cannot write the cache folder {str(path.parent)!r}: {error.strerror or error}; free some space, set "

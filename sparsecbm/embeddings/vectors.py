@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 
 from sparsecbm._errors import InputError, StoredFileError, suggest, unknown
 from sparsecbm._files import atomic_path, atomic_write
+from sparsecbm._untrusted import open_npz, open_parquet, regular_file
 from sparsecbm.embeddings.table import Embeddings, check_labels
 
 # Rows whose length is within this of one (float16 storage is off by up to about 1e-3) count as unit rows.
@@ -48,7 +48,8 @@ def load_embeddings(path: str | Path, split: str, *, normalize: bool | None = No
     Raises
     ------
     StoredFileError
-        If the file is missing, damaged, needs unpickling, or lacks the arrays.
+        If the file is missing, damaged, needs unpickling, lacks the arrays, or would unfold to far more than its size
+        (more than 256 MiB and 100 times as much).
     InputError
         If the split is not there, a vector is NaN, infinite or zero, the numbers of rows differ, or a label is out of
         range.
@@ -56,8 +57,9 @@ def load_embeddings(path: str | Path, split: str, *, normalize: bool | None = No
     path = Path(path)
     if path.suffix not in READERS:
         raise unknown("embeddings format", path.suffix or path.name, READERS)
-    if not path.is_file():
+    if not path.exists():
         raise StoredFileError(f"there is no embeddings file {str(path)!r}")
+    regular_file(path)
     try:
         vectors, labels, names = READERS[path.suffix](path, split)
     except InputError:
@@ -114,10 +116,7 @@ Read = tuple[np.ndarray, "np.ndarray | None", tuple[str, ...]]
 
 
 def _read_npz(path: Path, split: str) -> Read:
-    if not zipfile.is_zipfile(path):
-        raise StoredFileError(f"{str(path)!r} is not an .npz file; it may be damaged")
-    # Without pickle: an array of objects is refused.
-    with np.load(path, allow_pickle=False) as archive:
+    with open_npz(path) as archive:
         _check_split(path, split, archive.files)
         labels = archive[split + _LABELS] if split + _LABELS in archive.files else None
         names = tuple(map(str, archive["class_names"])) if "class_names" in archive.files else ()
@@ -136,9 +135,8 @@ def _read_safetensors(path: Path, split: str) -> Read:
 
 
 def _read_parquet(path: Path, split: str) -> Read:
-    import pyarrow.parquet as parquet
-
-    table = parquet.read_table(path)
+    with open_parquet(path) as file:
+        table = file.read()
     if "embedding" not in table.column_names:
         near = suggest("embedding", table.column_names)
         raise StoredFileError(f"{str(path)!r} has columns {', '.join(table.column_names)}: expected 'embedding'{near}")
@@ -147,11 +145,7 @@ def _read_parquet(path: Path, split: str) -> Read:
         if split not in set(where):
             raise InputError(f"{str(path)!r}: {unknown('split', split, {str(name) for name in where})}")
         table = table.take(np.flatnonzero(where == split))
-    rows = table["embedding"].to_pylist()
-    lengths = {len(row) if row is not None else 0 for row in rows}
-    if len(lengths) > 1:
-        raise InputError(f"{str(path)!r}: embeddings of different lengths {sorted(lengths)[:4]}: expected one length d")
-    vectors = np.array(rows, dtype=np.float32)
+    vectors = _matrix(path, table["embedding"])
     names = _names(((table.schema.metadata or {}).get(b"class_names") or b"").decode("utf-8"))
     if "label" not in table.column_names:
         return vectors, None, names
@@ -165,6 +159,26 @@ def _read_parquet(path: Path, split: str) -> Read:
             raise InputError(f"{str(path)!r}: {unknown('label', strange[0], names)}")
         return vectors, np.array([names.index(label) for label in labels]), names
     return vectors, np.array(labels), names
+
+
+def _matrix(path: Path, column: Any) -> np.ndarray:
+    """Lists of numbers as one array, without a Python object for each number."""
+    import pyarrow.compute as compute
+    import pyarrow.types as types
+
+    kind = column.type
+    if not (types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)):
+        raise InputError(f"{str(path)!r}: column 'embedding' holds {kind}: expected lists of numbers")
+    if not (types.is_floating(kind.value_type) or types.is_integer(kind.value_type)):
+        raise InputError(f"{str(path)!r}: column 'embedding' holds {kind}: expected lists of numbers")
+    if column.null_count:
+        raise InputError(f"{str(path)!r}: {column.null_count} rows have no embedding: fill them in or leave them out")
+    lengths = np.unique(compute.list_value_length(column).to_numpy()).tolist()
+    if len(lengths) > 1:
+        raise InputError(f"{str(path)!r}: embeddings of different lengths {lengths[:4]}: expected one length d")
+    # A missing number becomes NaN, which is refused with the row's number.
+    numbers = np.asarray(compute.list_flatten(column).to_numpy(), dtype=np.float32)
+    return numbers.reshape(len(column), lengths[0] if lengths else 0)
 
 
 READERS: dict[str, Callable[[Path, str], Read]] = {

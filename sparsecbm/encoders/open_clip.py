@@ -13,7 +13,7 @@ from sparsecbm._errors import InputError, StoredFileError, suggest
 from sparsecbm._files import read_json
 from sparsecbm.encoders.base import Encoder, Inputs
 from sparsecbm.encoders.fingerprint import as_plain_number, describe_hf_tokenizer, plain_config
-from sparsecbm.encoders.loading import explained
+from sparsecbm.encoders.loading import check_declared_size, explained
 
 _LOCAL, _HUB = "local-dir:", "hf-hub:"
 _LAYOUT = "open_clip's local-dir layout asks for"
@@ -131,7 +131,16 @@ def load_local_dir(spec: str, folder: Path, device: torch.device, precision: str
         raise StoredFileError(f"encoder {spec!r}: {str(config)!r} lacks model_cfg.{missing[0]}, which {_LAYOUT}")
     if not any(True for pattern in ("*.safetensors", "*.bin", "*.pth") for _ in folder.glob(pattern)):
         raise StoredFileError(f"encoder {spec!r}: {str(folder)!r} has no weights (open_clip_model.safetensors)")
-    return _create(spec, f"{_LOCAL}{folder}", None, device, precision)
+    name = f"{_LOCAL}{folder}"
+    with explained(spec, local=True):
+        check_declared_size(spec, folder, model_cfg, lambda: _shapes(name))
+    return _create(spec, name, None, device, precision)
+
+
+def _shapes(name: str) -> torch.nn.Module:
+    import open_clip
+
+    return open_clip.create_model(name, load_weights=False, device="meta")
 
 
 def _check_name(spec: str, name: str, pretrained: str) -> None:

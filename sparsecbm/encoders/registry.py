@@ -16,9 +16,14 @@ BUNDLED_FOLDER = Path(__file__).parent / "bundled"
 
 
 def _bundled(spec: str, rest: str, device: torch.device, precision: str) -> Encoder:
-    from sparsecbm.encoders.open_clip import load_local_dir
+    from sparsecbm.encoders.bundled_clip import BundledEncoder, is_as_released
 
-    return load_local_dir(spec, BUNDLED_FOLDER, device, precision)
+    def whole() -> Encoder:
+        from sparsecbm.encoders.open_clip import load_local_dir
+
+        return load_local_dir(spec, BUNDLED_FOLDER, device, precision)
+
+    return BundledEncoder(spec, BUNDLED_FOLDER, device, precision, whole) if is_as_released(BUNDLED_FOLDER) else whole()
 
 
 def _open_clip(spec: str, rest: str, device: torch.device, precision: str) -> Encoder:

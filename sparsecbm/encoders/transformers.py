@@ -14,7 +14,7 @@ from PIL import Image
 from sparsecbm._errors import InputError, StoredFileError, suggest
 from sparsecbm.encoders.base import Encoder, Inputs
 from sparsecbm.encoders.fingerprint import as_plain_number, describe_hf_tokenizer, plain_config
-from sparsecbm.encoders.loading import explained
+from sparsecbm.encoders.loading import check_declared_size, explained
 
 
 @dataclass(frozen=True)
@@ -153,10 +153,13 @@ def load_transformers(spec: str, rest: str, device: torch.device, precision: str
         raise StoredFileError(f"encoder {spec!r}: there is no folder {rest!r}; expected one made by save_pretrained")
     source = str(folder) if local else rest
     with explained(spec, local):
-        from transformers import AutoImageProcessor, AutoModel, AutoTokenizer, PreTrainedConfig
+        from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer, PreTrainedConfig
 
         config, _ = PreTrainedConfig.get_config_dict(source)
         _check_family(spec, config.get("model_type"))
+        if local:
+            described = AutoConfig.from_pretrained(source, trust_remote_code=False)
+            check_declared_size(spec, folder, config, lambda: AutoModel.from_config(described))
         # In float32 whatever the file holds; without remote code; a pickled file only as plain tensors.
         with _without_loading_bar():
             model, report = AutoModel.from_pretrained(

@@ -17,6 +17,24 @@ def test_birds_are_an_image_source() -> None:
     assert birds.fingerprint != load_images("birds", "val", seed=3, max_images=20).fingerprint
 
 
+def test_habitat_of_the_birds_is_part_of_the_spec() -> None:
+    usual, tied, untied = (
+        load_images(spec, "test", max_images=400) for spec in ("birds", "birds:tied", "birds:untied")
+    )
+    assert (usual.habitat, tied.habitat, untied.habitat) == ("species", "tied", "untied")
+    assert untied.spec == "birds:untied"
+    assert len({usual.fingerprint, tied.fingerprint, untied.fingerprint}) == 3
+    from sparsecbm.data.birds import species_attributes
+
+    habitats = slice(-4, None)
+    agree = [
+        (made.attributes == species_attributes()[made.labels])[:, habitats].all(axis=1).mean()
+        for made in (tied, untied)
+    ]
+    assert agree[0] == 1.0
+    assert agree[1] < 0.35  # a quarter by chance
+
+
 def test_birds_never_give_more_than_they_have() -> None:
     assert len(load_images("birds", "test", max_images=10**6)) == len(load_images("birds", "test"))
 
@@ -27,7 +45,9 @@ def test_birds_never_give_more_than_they_have() -> None:
         ("brids", {}, "did you mean 'birds'"),
         ("foldr:x", {}, "did you mean 'folder'"),
         ("folder:", {}, "expected 'folder:PATH'"),
-        ("birds:20", {}, "takes nothing behind it"),
+        ("birds:20", {}, "unknown habitat of the painted birds '20'"),
+        ("birds:untid", {}, "did you mean 'untied'"),
+        ("birds:", {}, "expected 'birds"),
         ("uoft-cs/cifar10", {}, "did you mean 'hub:uoft-cs/cifar10'"),
         (7, {}, "expected a text"),
         ("birds", {"split": "tests"}, "did you mean 'test'"),

@@ -152,7 +152,7 @@ def test_pickled_arrays_are_refused(tmp_path):
     rows = np.empty((1, 1), dtype=object)
     rows[0, 0] = Code()
     np.savez(tmp_path / "a.npz", train_images=rows)
-    with pytest.raises(StoredFileError, match="allow_pickle"):
+    with pytest.raises(StoredFileError, match="would have to be unpickled"):
         load_embeddings(tmp_path / "a.npz", "train")
     assert not marker.exists()
 
