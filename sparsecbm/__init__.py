@@ -11,10 +11,15 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
+    "ConceptMatrixSearch": "sparsecbm.estimators",
     "ConceptSet": "sparsecbm.concepts",
+    "DescriptionClassifier": "sparsecbm.estimators",
     "Embeddings": "sparsecbm.embeddings",
+    "LinearProbe": "sparsecbm.estimators",
     "SparseCBMClassifier": "sparsecbm.estimators",
+    "SparseDecomposer": "sparsecbm.estimators",
     "SparseHead": "sparsecbm.heads",
+    "ZeroShotClassifier": "sparsecbm.estimators",
     "embed_images": "sparsecbm.embeddings",
     "embed_texts": "sparsecbm.embeddings",
     "load_embeddings": "sparsecbm.embeddings",

@@ -30,7 +30,7 @@ from sparsecbm.bottleneck import (
     whitening,
 )
 from sparsecbm.estimators.inputs import check_concepts, unit_rows
-from sparsecbm.estimators.storage import read_model, write_model
+from sparsecbm.estimators.storage import class_array, read_model, write_model
 
 if TYPE_CHECKING:
     from sparsecbm.explain import Ledgers
@@ -232,7 +232,8 @@ class SparseCBMClassifier(
         InputError
             If a parameter, a shape or a value is not as expected; one line says which.
         """
-        X, y = validate_data(self, X, y, dtype=np.float32, ensure_min_samples=2)
+        # float16 stays so: a memory-mapped matrix of it would be copied whole. Rows become float32 as they are used.
+        X, y = validate_data(self, X, y, dtype=[np.float32, np.float16], ensure_min_samples=2)
         check_classification_targets(y)
         self.classes_, labels = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
@@ -529,7 +530,7 @@ class SparseCBMClassifier(
         tensors, config = read_model(path)
         try:
             return cls._from_parts(tensors, config)
-        except (KeyError, TypeError, RuntimeError, ValueError, AttributeError) as error:
+        except (LookupError, TypeError, RuntimeError, ValueError, AttributeError, ArithmeticError) as error:
             if isinstance(error, StoredFileError):
                 raise
             raise StoredFileError(
@@ -548,10 +549,7 @@ class SparseCBMClassifier(
         model = cls(concepts, list(config["concept_names"]), **parameters)
         model.concept_names_ = list(config["concept_names"])
         model.concept_embeddings_ = concepts
-        dtype = np.dtype(config["classes"]["dtype"])
-        if dtype.hasobject:
-            dtype = np.dtype(object)
-        model.classes_ = np.array(config["classes"]["values"], dtype=dtype)
+        model.classes_ = class_array(config["classes"]["values"], config["classes"]["dtype"])
         model.n_features_in_ = int(config["n_features_in"])
         model.bottleneck_ = FrozenBottleneck.from_tensors(tensors, config["gate"]["name"], config["gate"]["options"])
         model.head_weights_ = tensors["head.weight"].numpy()

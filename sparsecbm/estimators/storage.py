@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from sparsecbm._errors import InputError, StoredFileError
 from sparsecbm._files import atomic_path, read_json, sha256_file, write_json
+from sparsecbm._untrusted import file_inside
 
 ARRAYS = "model.safetensors"
 CONFIG = "config.json"
@@ -48,14 +50,13 @@ def write_model(folder: str | Path, tensors: dict[str, Tensor], config: dict[str
 
 
 def read_model(folder: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what `write_model` wrote.
+    """Read what `write_model` wrote; nothing outside the folder is read.
 
     Raises
     ------
     StoredFileError
-        If a file is missing, foreign, of a later format, or does not match its checksum.
+        If a file is missing, foreign, of a later format, a link out of the folder, or does not match its checksum.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     folder = Path(folder)
@@ -64,6 +65,7 @@ def read_model(folder: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     for name in (CONFIG, ARRAYS):
         if not (folder / name).is_file():
             raise StoredFileError(f"model folder {str(folder)!r} has no {name}: it is incomplete or not a model")
+        file_inside(folder, name)
     config = read_json(folder / CONFIG)
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise StoredFileError(f"{str(folder / CONFIG)!r} does not describe a sparsecbm model; choose another folder")
@@ -79,5 +81,28 @@ def read_model(folder: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         )
     try:
         return load_file(folder / ARRAYS), config
-    except SafetensorError as error:
-        raise StoredFileError(f"{str(folder / ARRAYS)!r} is not a safetensors file ({error})") from error
+    # SafetensorError, or a KeyError for numbers of a type that PyTorch has not.
+    except Exception as error:
+        raise StoredFileError(
+            f"{str(folder / ARRAYS)!r} is not a safetensors file ({' '.join(str(error).split())[:200]})"
+        ) from error
+
+
+def class_array(values: list[Any], dtype: str) -> np.ndarray:
+    """Return class labels read from JSON in the dtype they had when saved.
+
+    Raises
+    ------
+    StoredFileError
+        If the dtype is none that labels have, or makes texts far longer than they are: in a description by a stranger,
+        ``"<U100000000"`` would take gigabytes for a few names.
+    """
+    kind = np.dtype(dtype)
+    if kind.hasobject:
+        return np.array(values, dtype=object)
+    natural = np.array(values)
+    if natural.ndim != 1 or kind.subdtype is not None or kind.names is not None or kind.kind not in "biufUS":
+        raise StoredFileError(f"classes of dtype {dtype!r}: expected a list of numbers or texts")
+    if kind.kind in "US" and kind.itemsize > 2 * natural.itemsize + 1024:
+        raise StoredFileError(f"classes of dtype {dtype!r}: the longest takes {natural.itemsize} bytes")
+    return natural.astype(kind)

@@ -23,8 +23,12 @@ from sparsecbm._errors import InputError, unknown
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 FloatArray = NDArray[np.float64]
+
+EVERYTHING_ELSE = "everything else"
+"""Name of the one line that holds what the named concepts of a partial account leave over."""
 
 
 class Entry(NamedTuple):
@@ -118,6 +122,18 @@ class Ledger:
         """Number of concepts whose activation is not zero."""
         return int(np.count_nonzero(self.activations))
 
+    @property
+    def everything_else(self) -> float:
+        """Contribution of the line `EVERYTHING_ELSE`; 0 where the named concepts are the whole account."""
+        return float(self.contributions[-1]) if self.concepts and self.concepts[-1] == EVERYTHING_ELSE else 0.0
+
+    @property
+    def share(self) -> float:
+        """Share that the named concepts carry, in [0, 1]: |their sum| / (|their sum| + |everything else|)."""
+        rest = self.everything_else
+        named = math.fsum([*self.contributions.tolist(), -rest])
+        return 1.0 if rest == 0.0 else abs(named) / (abs(named) + abs(rest))
+
     def top(self, k: int = 10) -> list[Entry]:
         """Return the `k` lines with the largest absolute contribution.
 
@@ -207,6 +223,9 @@ class Ledgers(Sequence[Ledger]):
         The other class of pair ledgers.
     sources, truths : tuple of str, optional
         Names of the images, and their true classes.
+    remainder : ndarray of float64, shape (n, K), optional
+        What the concepts leave over of each score, for classifiers that few concepts account for in part only: one
+        more line, `EVERYTHING_ELSE`, of each ledger.
     """
 
     activations: FloatArray
@@ -218,6 +237,7 @@ class Ledgers(Sequence[Ledger]):
     against: NDArray[np.int64] | None = None
     sources: tuple[str, ...] | None = None
     truths: tuple[str, ...] | None = None
+    remainder: FloatArray | None = None
     _index: dict[str, int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -225,8 +245,9 @@ class Ledgers(Sequence[Ledger]):
 
     @cached_property
     def scores(self) -> FloatArray:
-        """Class scores ``activations @ weights.T + bias``, shape (n, K)."""
-        return self.activations @ self.weights.T + self.bias
+        """Class scores ``activations @ weights.T + bias`` (and the remainder), shape (n, K)."""
+        scores = self.activations @ self.weights.T + self.bias
+        return scores if self.remainder is None else scores + self.remainder
 
     @cached_property
     def probabilities(self) -> FloatArray:
@@ -284,10 +305,76 @@ class Ledgers(Sequence[Ledger]):
         """Return the ledgers of one class's score for every image."""
         return self._replace(targets=np.full(len(self), self._class(target)), against=None)
 
+    def select(self, rows: Sequence[int] | NDArray[Any]) -> Ledgers:
+        """Return the ledgers of some images only.
+
+        Parameters
+        ----------
+        rows : sequence of int, or array of bool of shape (n,)
+
+        Raises
+        ------
+        InputError
+            If there is no such row.
+        """
+        chosen = np.asarray(rows)
+        if chosen.dtype == bool:
+            if chosen.shape != (len(self),):
+                raise InputError(f"rows: {chosen.shape} flags given for {len(self)} images; expected one an image")
+            chosen = np.flatnonzero(chosen)
+        chosen = chosen.astype(np.int64)
+        if len(chosen) and not -len(self) <= chosen.min() <= chosen.max() < len(self):
+            raise InputError(f"rows: expected 0 to {len(self) - 1}, got {chosen.min()} to {chosen.max()}")
+        return self._replace(
+            activations=self.activations[chosen],
+            targets=self.targets[chosen],
+            against=None if self.against is None else self.against[chosen],
+            sources=None if self.sources is None else tuple(self.sources[i] for i in chosen),
+            truths=None if self.truths is None else tuple(self.truths[i] for i in chosen),
+            remainder=None if self.remainder is None else self.remainder[chosen],
+        )
+
+    def top(self, k: int = 10) -> list[Entry]:
+        """Return the `k` concepts that carry most of the explained scores, by mean absolute contribution.
+
+        Each entry holds means over the images: activation, weight to the explained class, and (signed) contribution.
+
+        Raises
+        ------
+        InputError
+            If `k` is negative or there are no images.
+        """
+        if k < 0:
+            raise InputError(f"k={k!r}: expected a number of lines of 0 or more")
+        if not len(self):
+            raise InputError("no images: the top concepts need at least one row of activations")
+        size, signed, weight = (np.zeros(len(self.concepts)) for _ in range(3))
+        for start in range(0, len(self), 1024):  # (n, M) products of large sets need not be in memory at once
+            part = slice(start, start + 1024)
+            weights = self.weights[self.targets[part]]
+            if self.against is not None:
+                weights = weights - self.weights[self.against[part]]
+            made = self.activations[part] * weights
+            size += np.abs(made).sum(axis=0)
+            signed += made.sum(axis=0)
+            weight += weights.sum(axis=0)
+        n, activation = len(self), self.activations.mean(axis=0)
+        order = [j for j in np.argsort(-size, kind="stable")[:k] if size[j] > 0]
+        return [
+            Entry(self.concepts[j], float(activation[j]), float(weight[j] / n), float(signed[j] / n)) for j in order
+        ]
+
+    def plot(self, k: int = 8, max_images: int = 6) -> Figure:
+        """Draw the first `max_images` ledgers beside each other with matplotlib and return the figure."""
+        from sparsecbm.explain.plots import plot_ledgers
+
+        return plot_ledgers(self, k=k, max_images=max_images)
+
     def mean(self, target: str | int, against: str | int | None = None) -> Ledger:
         """Return what a class's score is made of on average over these images.
 
-        The head is linear, so the mean activations explain the mean score exactly.
+        The head is linear, so the mean activations explain the mean score exactly. For a class as a whole, or a pair of
+        classes, take the images of interest first: ``ledgers.select(labels == 3).mean("jay")``.
 
         Raises
         ------
@@ -298,7 +385,8 @@ class Ledgers(Sequence[Ledger]):
             raise InputError("no images: the mean ledger needs at least one row of activations")
         a = self._class(target)
         b = None if against is None else self._class(against)
-        return self._account(self.activations.mean(axis=0), a, b, source=f"mean of {len(self)} images")
+        left = None if self.remainder is None else self.remainder.mean(axis=0)
+        return self._account(self.activations.mean(axis=0), a, b, left, source=f"mean of {len(self)} images")
 
     def to_frame(self) -> pd.DataFrame:
         """Return one long pandas table: image, class, concept, activation, weight, contribution."""
@@ -348,17 +436,28 @@ class Ledgers(Sequence[Ledger]):
             self.activations[i],
             target,
             against,
+            None if self.remainder is None else self.remainder[i],
             probability=None if against is not None else float(self.probabilities[i, target]),
             source=None if self.sources is None else self.sources[i],
             truth=None if self.truths is None else self.truths[i],
         )
 
-    def _account(self, activations: FloatArray, target: int, against: int | None, **extra: Any) -> Ledger:
+    def _account(
+        self, activations: FloatArray, target: int, against: int | None, left: FloatArray | None, **extra: Any
+    ) -> Ledger:
         weights, bias = self.weights[target], float(self.bias[target])
         if against is not None:
             weights, bias = weights - self.weights[against], bias - float(self.bias[against])
+        concepts = self.concepts
+        if left is not None:
+            rest = float(left[target]) - (0.0 if against is None else float(left[against]))
+            concepts, activations, weights = (
+                (*concepts, EVERYTHING_ELSE),
+                np.append(activations, 1.0),
+                np.append(weights, rest),
+            )
         return Ledger(
-            concepts=self.concepts,
+            concepts=concepts,
             activations=activations,
             weights=weights,
             bias=bias,
@@ -378,6 +477,7 @@ def explain(
     targets: Sequence[object] | NDArray[np.int64] | None = None,
     sources: Sequence[str] | None = None,
     truths: Sequence[object] | None = None,
+    remainder: ArrayLike | None = None,
 ) -> Ledgers:
     """Account for the class scores of images under a linear head.
 
@@ -399,6 +499,8 @@ def explain(
         n image names, for titles.
     truths : sequence, optional
         n true class names.
+    remainder : array_like, shape (n, K), optional
+        What the concepts leave over of each score; one more line of each ledger.
 
     Returns
     -------
@@ -433,6 +535,9 @@ def explain(
     for what, values in (("sources", sources), ("truths", truths), ("targets", targets)):
         if values is not None and len(values) != len(a):
             raise InputError(f"{what}: {len(values)} given for {len(a)} images; expected one an image")
+    left = None if remainder is None else _finite(remainder, "remainder")
+    if left is not None and left.shape != (len(a), len(labels)):
+        raise InputError(f"remainder has shape {left.shape}: expected ({len(a)}, {len(labels)}), images and classes")
     made = Ledgers(
         a,
         w,
@@ -442,6 +547,7 @@ def explain(
         targets=np.zeros(len(a), dtype=np.int64),
         sources=None if sources is None else tuple(map(str, sources)),
         truths=None if truths is None else tuple(map(str, truths)),
+        remainder=left,
     )
     if targets is None:
         chosen = made.scores.argmax(axis=1)

@@ -1,0 +1,85 @@
+"""The linear probe: no concepts, all dimensions, the ceiling of what a linear head reads off an embedding."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import validate_data
+
+from sparsecbm._errors import InputError
+from sparsecbm.estimators.class_scores import ClassScoreClassifier, require_shapes
+from sparsecbm.heads.probe import fit_linear_probe
+
+
+class LinearProbe(ClassScoreClassifier):
+    """Multinomial logistic regression on embeddings, centred and scaled by one number.
+
+    Parameters
+    ----------
+    C : float
+        Inverse of the penalty on the squared weights, as in scikit-learn's `LogisticRegression` on sqrt(d) (X - mean).
+    tol : float
+        Relative duality gap at which to stop.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (K,)
+    coef_ : ndarray of shape (K, d)
+        One row a class, also for two classes.
+    intercept_ : ndarray of shape (K,)
+    n_features_in_ : int
+
+    Examples
+    --------
+    >>> X = [[0.0, 1.0], [0.1, 1.0], [1.0, 0.0], [1.0, 0.1]]
+    >>> LinearProbe().fit(X, ["jay", "jay", "finch", "finch"]).predict([[0.9, 0.2]]).tolist()
+    ['finch']
+    """
+
+    def __init__(self, *, C: float = 0.1, tol: float = 1e-6) -> None:
+        self.C = C
+        self.tol = tol
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> LinearProbe:
+        """Fit the weights.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            Embeddings.
+        y : array-like of shape (n,)
+            Labels.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        InputError
+            If there are fewer than two classes or a value is not as expected.
+        """
+        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
+        check_classification_targets(y)
+        self.classes_, labels = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise InputError(f"y holds one class only, {self.classes_[0]!r}: expected at least two classes")
+        self.coef_, self.intercept_ = fit_linear_probe(X, labels, C=self.C, tol=self.tol)
+        return self
+
+    def _unit_rows(self) -> bool:
+        return False
+
+    def _scores(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
+        return X @ self.coef_.T + self.intercept_
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        return {"coef": self.coef_, "intercept": self.intercept_}
+
+    def _restore(self, arrays: dict[str, NDArray[Any]], extra: dict[str, Any]) -> None:
+        n_classes = len(self.classes_)
+        require_shapes(arrays, {"coef": (n_classes, self.n_features_in_), "intercept": (n_classes,)})
+        self.coef_, self.intercept_ = arrays["coef"], arrays["intercept"]

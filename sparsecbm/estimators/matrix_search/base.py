@@ -1,0 +1,107 @@
+"""What every rule of Concept Matrix Search is made of."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsecbm.estimators.pursuit import SparseCodes
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class SearchProblem:
+    """What is searched: concepts, one row a class, and statistics that come from texts or reference images only.
+
+    Attributes
+    ----------
+    concepts : ndarray of shape (M, d)
+        Unit rows; the identity where the columns of X are the concept scores already.
+    class_rows : ndarray of shape (K, d)
+        One row a class, in the space of the images or of the texts.
+    image_mean : ndarray of shape (d,), optional
+        Mean embedding of reference images: the origin from which sparse codes start.
+    image_covariance : ndarray of shape (d, d), optional
+        Covariance of images about their class rows; given when the rows were estimated from images.
+    text_rows : ndarray of shape (K, d), optional
+        With rows from images: texts of all classes, for rules that can score by both.
+    text_share : float
+        In [0, 1]: share of the texts in such a score.
+    """
+
+    concepts: Array
+    class_rows: Array
+    image_mean: Array | None = None
+    image_covariance: Array | None = None
+    text_rows: Array | None = None
+    text_share: float = 0.0
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """Options of the rules; each rule reads its own."""
+
+    ridge: float = 0.01
+    max_active_concepts: int = 32
+    nonnegative: bool = True
+    logit_scale: float = 100.0
+
+
+class SearchRule(ABC):
+    """One way to search the concept matrix.
+
+    A rule scores classes and writes a part of each image's scores as activations of few concepts times `weights`, a
+    fixed matrix of classes and concepts. What the few concepts do not carry is the ledger's "everything else".
+
+    Attributes
+    ----------
+    arrays : dict of str to ndarray
+        All that was fitted; a rule with the same options and arrays scores alike.
+    """
+
+    name: ClassVar[str]
+    transductive: ClassVar[bool] = False
+    """Whether scores of one image depend on the other images of the batch."""
+    sparse: ClassVar[bool] = False
+    """Whether nothing but the named concepts (and a constant a class) decides."""
+
+    def __init__(self, options: SearchOptions) -> None:
+        self.options = options
+        self.arrays: dict[str, Array] = {}
+
+    @abstractmethod
+    def fit(self, problem: SearchProblem) -> None:
+        """Fill `arrays`."""
+
+    @property
+    def weights(self) -> Array:
+        """Class x concept matrix, shape (K, M)."""
+        return self.arrays["weights"]
+
+    @property
+    def intercept(self) -> Array:
+        """A constant a class, shape (K,)."""
+        return self.arrays["intercept"]
+
+    @abstractmethod
+    def scores(self, X: Array) -> Array:
+        """Class scores of embeddings (n, d): shape (n, K), float64."""
+
+    @abstractmethod
+    def codes(self, X: Array, k: int) -> SparseCodes:
+        """Activations of at most `k` concepts for each row of X, for `weights`."""
+
+    def rows_at_once(self) -> int:
+        """Rows to score in one go."""
+        return 4096
+
+
+def unit(rows: Array) -> Array:
+    """Rows of length one; zero rows stay zero."""
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows / np.where(lengths > 0, lengths, 1.0)

@@ -1,0 +1,20 @@
+"""The paper's variant of rule 1 with cubed scores."""
+
+from __future__ import annotations
+
+from sparsecbm.estimators.matrix_search._concept_space import ConceptSpaceRule
+from sparsecbm.estimators.matrix_search.base import Array, unit
+
+
+class CubedRule(ConceptSpaceRule):
+    """Score = cos(V_i^3, T_c^3), cubes element by element: large scores count for more."""
+
+    name = "cubed"
+
+    def image_side(self, V: Array) -> Array:
+        """V cubed, rows of length one."""
+        return unit(V * V * V)
+
+    def class_side(self, T: Array) -> Array:
+        """T cubed, rows of length one."""
+        return unit(T * T * T)

@@ -1,0 +1,348 @@
+"""SparseDecomposer: an embedding as a short non-negative sum of named concepts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+
+from sparsecbm._errors import InputError, unknown
+from sparsecbm.estimators.inputs import check_concepts, unit_rows
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+    from sparsecbm.explain import Ledger, Ledgers
+
+_EPSILON = 1e-12
+
+
+@dataclass(frozen=True, eq=False)
+class Decomposition:
+    """What `SparseDecomposer.decompose` found, with its certificate.
+
+    Attributes
+    ----------
+    codes : csr_matrix of float64, shape (n, M)
+        Positive where a concept is used.
+    alpha : ndarray of float64, shape (n,)
+        Penalty of each row.
+    cosine : ndarray of float64, shape (n,)
+        Cosine of each embedding with its reconstruction.
+    objective, gap : ndarray of float64, shape (n,)
+        Value of the lasso's objective, and how far above the minimum it can be at most (duality gap).
+    """
+
+    codes: csr_matrix
+    alpha: NDArray[np.float64]
+    cosine: NDArray[np.float64]
+    objective: NDArray[np.float64]
+    gap: NDArray[np.float64]
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """Concepts of each row, shape (n,)."""
+        return np.diff(self.codes.indptr).astype(np.int64)
+
+
+class SparseDecomposer(TransformerMixin, BaseEstimator):
+    """Write embeddings as sparse non-negative sums of concept embeddings, to certified optimality.
+
+    After SpLiCE (Bhalla et al. 2024, arXiv 2402.10376): images and texts lie in two cones of the embedding space, so
+    each side is centred by its own mean m and rescaled to length one, and for every image x
+
+        minimise over w >= 0:   1/2 ||x - C'w||^2 + alpha sum_j w_j
+
+    which is scikit-learn's ``Lasso(alpha=alpha / d, positive=True, fit_intercept=False)``; SpLiCE's ``l1_penalty`` is
+    ``2 * alpha``. The embedding is reconstructed as the unit vector along ``unit(C'w) + m_image``.
+
+    Parameters
+    ----------
+    concept_embeddings : array-like of shape (M, d)
+        Text embeddings of the vocabulary.
+    concept_names : sequence of str or None
+        M names; ``"concept 0"``, ... if None.
+    alpha : float
+        Penalty in (0, 1): with unit rows, a concept can enter only where its correlation exceeds it.
+    max_concepts : int or None
+        At most so many concepts an image: each gets the smallest penalty (to 2%) whose solution keeps to it, and
+        `alpha` is not used.
+    suppress : sequence of str
+        Concepts that may not be used, such as a known spurious one; their codes are zero.
+    center : bool
+        Centre images and texts by their own means. Without it the shared direction of all images (the modality gap) has
+        to be spelt in concepts.
+    image_mean : array-like of shape (d,) or None
+        Mean image embedding, such as that of a large collection of photographs; None takes that of the `X` of `fit`.
+    text_mean : array-like of shape (d,) or None
+        Mean text embedding; None takes that of the concepts.
+    tolerance : float
+        Largest duality gap, relative to half the squared length of an embedding.
+    sparse_output : bool
+        Whether `transform` returns a ``scipy.sparse.csr_matrix``.
+    verbose : bool or None
+        Progress bar; None shows it on a terminal when it takes more than a second.
+
+    Attributes
+    ----------
+    concept_names_ : list of str
+    image_mean_, text_mean_ : ndarray of float64, shape (d,)
+        Zeros without centring.
+    dictionary_ : ndarray of float64, shape (M, d)
+        Centred unit rows.
+    allowed_ : ndarray of bool, shape (M,)
+        False for suppressed concepts.
+    n_features_in_ : int
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> concepts = rng.normal(size=(30, 16))
+    >>> pictures = rng.normal(size=(200, 16))
+    >>> model = SparseDecomposer(concepts, max_concepts=4).fit(pictures)
+    >>> codes = model.transform(pictures[:5])
+    >>> codes.shape, int((codes != 0).sum(axis=1).max()), bool((codes >= 0).all())
+    ((5, 30), 4, True)
+    >>> bool(model.decompose(pictures[:5]).gap.max() < 1e-8)
+    True
+    """
+
+    def __init__(
+        self,
+        concept_embeddings: ArrayLike | None = None,
+        concept_names: Sequence[str] | None = None,
+        *,
+        alpha: float = 0.125,
+        max_concepts: int | None = None,
+        suppress: Sequence[str] = (),
+        center: bool = True,
+        image_mean: ArrayLike | None = None,
+        text_mean: ArrayLike | None = None,
+        tolerance: float = 1e-9,
+        sparse_output: bool = False,
+        verbose: bool | None = None,
+    ) -> None:
+        self.concept_embeddings = concept_embeddings
+        self.concept_names = concept_names
+        self.alpha = alpha
+        self.max_concepts = max_concepts
+        self.suppress = suppress
+        self.center = center
+        self.image_mean = image_mean
+        self.text_mean = text_mean
+        self.tolerance = tolerance
+        self.sparse_output = sparse_output
+        self.verbose = verbose
+
+    def fit(self, X: ArrayLike, y: Any = None) -> SparseDecomposer:
+        """Take the mean image from a reference set; no labels are used.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            Image embeddings. With `image_mean` given, or without centring, only their dimension matters.
+        y : ignored
+
+        Raises
+        ------
+        InputError
+            If a parameter, a shape or a value is not as expected; one line says which.
+        """
+        from sparsecbm.estimators.nonnegative_lasso import NonnegativeLasso
+
+        self._check_parameters()
+        X = unit_rows(validate_data(self, X, dtype=np.float32), "X")
+        concepts, self.concept_names_ = check_concepts(self.concept_embeddings, self.concept_names, self.n_features_in_)
+        assert concepts is not None
+        concepts = _scaled(concepts.astype(np.float64))
+        d = self.n_features_in_
+        if self.center:
+            self.image_mean_ = (
+                X.mean(axis=0, dtype=np.float64)
+                if self.image_mean is None
+                else _vector(self.image_mean, "image_mean", d)
+            )
+            self.text_mean_ = (
+                concepts.mean(axis=0) if self.text_mean is None else _vector(self.text_mean, "text_mean", d)
+            )
+        else:
+            self.image_mean_, self.text_mean_ = np.zeros(d), np.zeros(d)
+        self.dictionary_ = _scaled(concepts - self.text_mean_)
+        self.allowed_ = np.ones(len(concepts), dtype=bool)
+        for name in [self.suppress] if isinstance(self.suppress, str) else self.suppress:
+            if name not in self.concept_names_:
+                raise _unknown_concept(str(name), self.concept_names_)
+            self.allowed_[self.concept_names_.index(name)] = False
+        if not self.allowed_.any():
+            raise InputError(f"suppress names all {len(concepts)} concepts: leave at least one")
+        self._solver = NonnegativeLasso(self.dictionary_[self.allowed_], tolerance=float(self.tolerance))
+        return self
+
+    def decompose(self, X: ArrayLike) -> Decomposition:
+        """Return codes, reconstruction cosines and certificates.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+        """
+        from scipy.sparse import csr_matrix
+
+        check_is_fitted(self)
+        X = self._rows(X)
+        centred = _scaled(X - self.image_mean_)
+        if self.max_concepts is None:
+            solved = self._solver.solve(centred, float(self.alpha), progress=self.verbose)
+        else:
+            solved = self._solver.at_most(centred, int(self.max_concepts), progress=self.verbose)
+        used = solved.indices >= 0
+        columns = np.flatnonzero(self.allowed_)[solved.indices[used]]
+        pointers = np.concatenate([[0], used.sum(axis=1).cumsum()])
+        codes = csr_matrix((solved.values[used], columns, pointers), shape=(len(X), len(self.concept_names_)))
+        codes.sort_indices()
+        cosine = np.einsum("nd,nd->n", X, self.reconstruct(codes))
+        return Decomposition(codes, solved.alpha, cosine, solved.objective, solved.gap)
+
+    def transform(self, X: ArrayLike) -> NDArray[np.float64] | csr_matrix:
+        """Return the codes, shape (n, M): exact zeros for concepts that are not used."""
+        codes = self.decompose(X).codes
+        return codes if self.sparse_output else codes.toarray()
+
+    def reconstruct(self, codes: ArrayLike | csr_matrix) -> NDArray[np.float64]:
+        """Return the unit embedding that codes stand for, shape (n, d); the mean image for an empty code.
+
+        Parameters
+        ----------
+        codes : array-like or sparse matrix of shape (n, M)
+        """
+        check_is_fitted(self)
+        parts = self._parts(codes)
+        return _scaled(parts[0] + self.image_mean_)
+
+    def class_scores(self, X: ArrayLike, class_embeddings: ArrayLike) -> NDArray[np.float64]:
+        """Return the cosine of each reconstruction with each class text, shape (n, K): zero-shot through concepts."""
+        return self.reconstruct(self.decompose(X).codes) @ self._class_rows(class_embeddings).T
+
+    def explain(
+        self,
+        X: ArrayLike,
+        class_embeddings: ArrayLike | None = None,
+        class_names: Sequence[str] | None = None,
+        *,
+        logit_scale: float = 100.0,
+        sources: Sequence[str] | None = None,
+        truths: Sequence[object] | None = None,
+    ) -> list[Ledger] | Ledgers:
+        """Account for the reconstructions, or for the class scores they give.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+        class_embeddings : array-like of shape (K, d), optional
+            Class texts. The ledgers then explain ``logit_scale`` times the cosine of the reconstruction with each;
+            without it, the cosine of each image with its own reconstruction.
+        class_names : sequence of str, optional
+            K names; ``"class 0"``, ... if None.
+        logit_scale : float
+        sources, truths : sequence of str, optional
+            Names of the images, and their true classes.
+
+        Returns
+        -------
+        list of Ledger, or Ledgers
+            Every score is a sum over the concepts used and one line for the mean image.
+        """
+        from sparsecbm.explain import Ledger, explain
+        from sparsecbm.explain.ledger import EVERYTHING_ELSE
+
+        check_is_fitted(self)
+        found = self.decompose(X)
+        _, lengths = self._parts(found.codes)
+        whole = self._parts(found.codes)[0] + self.image_mean_
+        norms = np.maximum(np.linalg.norm(whole, axis=1), _EPSILON)
+        activations = np.concatenate([found.codes.toarray() / (lengths * norms)[:, None], 1.0 / norms[:, None]], axis=1)
+        if class_embeddings is not None:
+            texts = self._class_rows(class_embeddings)
+            labels = [f"class {k}" for k in range(len(texts))] if class_names is None else list(class_names)
+            return explain(
+                activations[:, :-1],
+                logit_scale * (texts @ self.dictionary_.T),
+                np.zeros(len(texts)),
+                self.concept_names_,
+                labels,
+                sources=sources,
+                truths=truths,
+                remainder=logit_scale * activations[:, -1:] * (texts @ self.image_mean_),
+            )
+        X = self._rows(X)
+        rows = np.concatenate([self.dictionary_, self.image_mean_[None]])
+        names = (*self.concept_names_, EVERYTHING_ELSE)
+        return [
+            Ledger(
+                names,
+                activations[i],
+                np.where(activations[i] != 0, rows @ X[i], 0.0),
+                0.0,
+                target="this picture",
+                source=None if sources is None else str(sources[i]),
+                truth=None if truths is None else str(truths[i]),
+            )
+            for i in range(len(X))
+        ]
+
+    def _rows(self, X: ArrayLike) -> NDArray[np.float64]:
+        return _scaled(unit_rows(validate_data(self, X, dtype=np.float32, reset=False), "X").astype(np.float64))
+
+    def _parts(self, codes: ArrayLike | csr_matrix) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Unit direction of each code (zero for an empty one) and the length it had."""
+        if codes.ndim != 2 or codes.shape[1] != len(self.concept_names_):  # type: ignore[union-attr]
+            raise InputError(f"codes have shape {np.shape(codes)}: expected (n, {len(self.concept_names_)})")
+        vectors = np.asarray(codes @ self.dictionary_)
+        lengths = np.linalg.norm(vectors, axis=1)
+        lengths[lengths < _EPSILON] = 1.0
+        if not self.center:
+            return vectors, np.ones(len(vectors))
+        return vectors / lengths[:, None], lengths
+
+    def _class_rows(self, class_embeddings: ArrayLike) -> NDArray[np.float64]:
+        texts = check_array(class_embeddings, dtype=np.float64, input_name="class_embeddings")
+        if texts.shape[1] != self.n_features_in_:
+            raise InputError(
+                f"class_embeddings have {texts.shape[1]} dimensions but the images' embeddings have "
+                f"{self.n_features_in_}: encode both with the same encoder"
+            )
+        return _scaled(texts)
+
+    def _check_parameters(self) -> None:
+        if self.concept_embeddings is None:
+            raise InputError("concept_embeddings=None: expected the text embeddings of a vocabulary, shape (M, d)")
+        if not (isinstance(self.alpha, (int, float)) and 0 < self.alpha < 1):
+            raise InputError(f"alpha={self.alpha!r}: expected a penalty between 0 and 1, such as 0.125")
+        k = self.max_concepts
+        if k is not None and (isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1):
+            raise InputError(f"max_concepts={k!r}: expected a whole number of at least 1, or None")
+        if not (isinstance(self.tolerance, (int, float)) and 0 < self.tolerance < 1):
+            raise InputError(f"tolerance={self.tolerance!r}: expected a relative gap between 0 and 1, such as 1e-9")
+
+
+def _scaled(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), _EPSILON)
+
+
+def _vector(values: ArrayLike, what: str, d: int) -> NDArray[np.float64]:
+    vector = np.asarray(values, dtype=np.float64).reshape(-1)
+    if vector.shape != (d,) or not np.isfinite(vector).all():
+        raise InputError(f"{what} has shape {np.shape(values)}: expected {d} finite numbers")
+    return vector
+
+
+def _unknown_concept(name: str, names: Sequence[str]) -> InputError:
+    if len(names) <= 12:
+        return unknown("concept to suppress", name, names)
+    from sparsecbm._errors import suggest
+
+    return InputError(f"suppress has {name!r}, which is not among the {len(names)} concepts{suggest(name, names)}")
