@@ -6,11 +6,12 @@ from sparsecbm.evaluation.controls import (
     CONTROLS,
     ControlReport,
     ProbeInDisguiseWarning,
+    control_table,
     disguise,
     estimator_factory,
     linear_probe,
+    nec_grid,
     random_directions,
-    random_words,
     run_controls,
 )
 from sparsecbm.evaluation.leakage import LeakageReport, leakage
@@ -25,9 +26,11 @@ from sparsecbm.evaluation.metrics import (
     name_alignment,
     paired_bootstrap,
 )
+from sparsecbm.evaluation.words import WORDS, random_words
 
 __all__ = [
     "CONTROLS",
+    "WORDS",
     "ControlReport",
     "LeakageReport",
     "ProbeInDisguiseWarning",
@@ -36,6 +39,7 @@ __all__ = [
     "classification_metrics",
     "concept_auc",
     "confusion",
+    "control_table",
     "disguise",
     "estimator_factory",
     "expected_calibration_error",
@@ -43,6 +47,7 @@ __all__ = [
     "linear_probe",
     "mean_sd",
     "name_alignment",
+    "nec_grid",
     "paired_bootstrap",
     "random_directions",
     "random_words",

@@ -10,7 +10,16 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression
 
 from sparsecbm._errors import InputError
-from sparsecbm.evaluation import CONTROLS, ProbeInDisguiseWarning, disguise, random_words, run_controls
+from sparsecbm.evaluation import (
+    CONTROLS,
+    ControlReport,
+    ProbeInDisguiseWarning,
+    control_table,
+    disguise,
+    nec_grid,
+    random_words,
+    run_controls,
+)
 from sparsecbm.evaluation.controls import random_directions
 
 
@@ -55,8 +64,9 @@ def test_table_holds_every_control_on_the_same_images(birds):
     assert rows["concepts"]["accuracy"] > 0.9
     assert rows["random_words"]["accuracy"] < 0.5
     assert rows["random_directions"]["accuracy"] < rows["concepts"]["accuracy"] - 0.2
-    # The head relearns any order of the concepts, so names cannot be what the accuracy shows; alignment does.
-    assert rows["shuffled_names"]["accuracy"] == pytest.approx(rows["concepts"]["accuracy"], abs=0.02)
+    # The classifier never reads a name, so accuracy cannot show that they were permuted; alignment does.
+    assert rows["shuffled_names"]["accuracy"] == report.accuracy["concepts"][0]
+    assert rows["shuffled_names"]["difference"] == 0
     assert rows["concepts"]["name_alignment"] == pytest.approx(1.0)
     assert rows["shuffled_names"]["name_alignment"] < 0.7
     assert rows["linear_probe"]["n_concepts"] == 0
@@ -117,6 +127,113 @@ def test_random_words_and_directions():
     vectors = random_directions(4000, 8, rng)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-6)
     np.testing.assert_allclose(vectors.T @ vectors / 4000, np.eye(8) / 8, atol=0.01)
+
+
+class RelevantClassifier(ScoreClassifier):
+    """Reads names, through the relevance that they have for each class: a class is its most relevant score."""
+
+    def __init__(self, concept_embeddings=None, concept_relevance=None, random_state=None):
+        super().__init__(concept_embeddings, random_state)
+        self.concept_relevance = concept_relevance
+
+    def fit(self, X, y):
+        self.classes_ = np.unique(y)
+        return self
+
+    def predict(self, X):
+        return self.classes_[(self.transform(X) @ np.asarray(self.concept_relevance).T).argmax(1)]
+
+
+def test_where_names_take_part_shuffled_names_are_trained_and_cost_accuracy(birds):
+    X, y, X_test, y_test, concepts, _ = birds
+    model = RelevantClassifier(concept_relevance=np.eye(5))
+    report = run_controls(model, X, y, X_test, y_test, concepts, controls=("shuffled_names",), n_seeds=3)
+    assert report.accuracy["concepts"][0] > 0.9
+    assert np.mean(report.accuracy["shuffled_names"]) < 0.6
+
+
+def test_a_fitted_model_is_scored_as_it_is_and_retrained_only_on_request(birds):
+    X, y, X_test, y_test, concepts, directions = birds
+    fitted = ScoreClassifier(concepts, 0).fit(X[:60], y[:60])  # not what the recipe on all of X would give
+    fit = ScoreClassifier.fit
+    fits = []
+
+    class Counting(ScoreClassifier):
+        def fit(self, X, y):
+            fits.append(len(X))
+            return fit(self, X, y)
+
+    once = run_controls(
+        Counting(), X, y, X_test, y_test, concepts, fitted=fitted, random_word_embeddings=directions[20:]
+    )
+    assert once.accuracy["concepts"] == [fitted.score(X_test, y_test)]
+    assert fits == [200, 200]  # random words and random directions
+    assert "retrained" not in once.accuracy
+    again = run_controls(
+        ScoreClassifier(), X, y, X_test, y_test, concepts, fitted=fitted, retrain=True, controls=(), n_seeds=2
+    )
+    expected = ScoreClassifier(concepts).fit(X, y).score(X_test, y_test)
+    assert again.accuracy == {"concepts": [fitted.score(X_test, y_test)], "retrained": [expected] * 2}
+
+
+def test_paths_are_those_of_the_head_on_the_activations(birds):
+    from sparsecbm.heads import SparseHead
+
+    X, y, X_test, y_test, concepts, directions = birds
+    report = run_controls(
+        ScoreClassifier(), X, y, X_test, y_test, concepts, random_word_embeddings=directions[20:], nec=(1, 2)
+    )
+    assert list(report.paths) == ["concepts", "random_words", "random_directions"]
+    found = SparseHead(random_state=0).path(X @ concepts.T, y, (1, 2), test=(X_test @ concepts.T, y_test))
+    assert report.paths["concepts"] == found.table()
+    assert report.paths["concepts"][0]["accuracy"] > report.paths["random_directions"][0]["accuracy"]
+    assert report.anec == {}
+    assert nec_grid(1608) == (5, 10, 15, 20, 25, 30)
+    rows = [{"nec": k, "accuracy": k / 100} for k in nec_grid(40)]
+    assert ControlReport({}, {}, {}, paths={"concepts": rows}).anec == {"concepts": pytest.approx(0.175)}
+
+
+def test_concept_auc_of_shuffled_names_is_chance(birds):
+    X, y, X_test, y_test, concepts, _ = birds
+    truth = ([0, 1, 3], y_test[:, None] == np.array([0, 1, 3]))
+    report = run_controls(ScoreClassifier(), X, y, X_test, y_test, concepts, truth=truth, controls=("shuffled_names",))
+    assert report.concept_auc["concepts"] > 0.95
+    # A unit under a wrong name tells that the class is another one: below a half, never near the model's own.
+    assert report.concept_auc["shuffled_names"] < 0.65
+
+
+def test_verdict_follows_the_intervals(birds):
+    X, y, X_test, y_test, concepts, directions = birds
+    options = {"random_word_embeddings": directions[20:], "random_state": 1}
+    better = run_controls(ScoreClassifier(), X, y, X_test, y_test, concepts, **options)
+    least = min(better.differences[name]["difference"] for name in ("random_words", "random_directions"))
+    assert f"by {100 * least:.1f} points" in better.verdict()
+    assert better.verdict().startswith("The concepts beat")
+    same = run_controls(ScoreClassifier(), X, y, X_test, y_test, directions[20:25], **options)
+    assert "does not show that the concepts matter" in same.verdict()
+    assert run_controls(ScoreClassifier(), X, y, X_test, y_test, concepts, controls=()).verdict() is None
+
+
+def test_control_table_has_a_row_in_words_for_each(birds):
+    X, y, X_test, y_test, concepts, _ = birds
+    report = run_controls(ScoreClassifier(), X, y, X_test, y_test, concepts, n_seeds=2)
+    rows = control_table(report)
+    assert [row["name"] for row in rows] == [
+        "The model", "Random directions", "Shuffled names", "Linear probe", "Nearest class mean",
+    ]  # fmt: skip
+    assert all(set(row) == {"name", "accuracy", "sd", "note"} for row in rows)
+    assert [row["accuracy"] for row in rows] == [np.mean(values) for values in report.accuracy.values()]
+    assert rows[1]["sd"] == pytest.approx(np.std(report.accuracy["random_directions"], ddof=1))
+    assert rows[-1]["sd"] is None
+
+
+def test_without_concept_embeddings_only_the_probes_run(birds):
+    X, y, X_test, y_test, concepts, _ = birds
+    scores, test = X @ concepts.T, X_test @ concepts.T
+    fitted = LogisticRegression(C=100).fit(scores, y)
+    report = run_controls(LogisticRegression(), scores, y, test, y_test, None, fitted=fitted)
+    assert list(report.accuracy) == ["concepts", "linear_probe", "nearest_mean"]
+    assert set(report.skipped) == {"random_words", "random_directions", "shuffled_names"}
 
 
 def test_bad_input_is_named(birds):
