@@ -4,6 +4,6 @@ Everything here is built from arrays (activations, head weights, bias, names), s
 scores are a linear function of named concept activations.
 """
 
-from sparsecbm.explain.ledger import Entry, Ledger, Ledgers, explain
+from sparsecbm.explain.ledger import EVERYTHING_ELSE, Entry, Ledger, Ledgers, explain
 
-__all__ = ["Entry", "Ledger", "Ledgers", "explain"]
+__all__ = ["EVERYTHING_ELSE", "Entry", "Ledger", "Ledgers", "explain"]

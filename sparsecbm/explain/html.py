@@ -75,6 +75,9 @@ def environment() -> Environment:
     env.filters["fixed"] = lambda value: _number(f"{value:.2f}")
     env.filters["percent"] = lambda value, digits=1: f"{100 * value:.{digits}f}%"
     env.filters["thousands"] = lambda value: f"{value:,}"
+    env.filters["short"] = lambda text, limit: text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
+    env.filters["lowest"] = lambda curves: min(0.8, *(int(5 * curve.accuracy.min()) / 5 for curve in curves))
+    env.filters["largest"] = lambda array: float(abs(array).max()) or 1.0
     return env
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,15 +15,23 @@ from numpy.typing import ArrayLike
 
 from sparsecbm._errors import InputError
 from sparsecbm._files import write_text
+from sparsecbm.explain.cues import CueReport
+from sparsecbm.explain.errors import check_labels, confusions, right_for_absent
 from sparsecbm.explain.html import Rows, environment, ledger_rows
+from sparsecbm.explain.interventions.counterfactual import Counterfactual, counterfactual
+from sparsecbm.explain.interventions.curves import InterventionCurve
 from sparsecbm.explain.ledger import Ledger, Ledgers
 from sparsecbm.explain.pictures import InlinePicture, inline_picture
+from sparsecbm.explain.sankey import Sankey, sankey
+from sparsecbm.explain.views import Together, WeightMap, coactivation, flows, top_images, weight_map
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-MAX_ROWS = 200
-"""Longest class or concept table; a page of thousands of rows is neither read nor small."""
+MAX_ROWS = 2000
+"""Longest class or concept table; the page shows the first rows, and all of them on request."""
+GALLERIES, GALLERY_PICTURES, THUMBNAIL = 16, 5, 96
+"""Concepts with a row of their top pictures, pictures in a row, and their longest side in pixels."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +44,55 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class Control:
+    """One line of the table of controls: what a model without readable concepts, or with the wrong ones, achieves."""
+
+    name: str
+    accuracy: float
+    sd: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """A small picture: where it comes from and how strongly the concept is active in it."""
+
+    picture: InlinePicture
+    alt: str
+    value: float
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The pictures that activate a concept most."""
+
+    concept: str
+    pictures: Sequence[Thumbnail]
+
+
+@dataclass(frozen=True)
+class ConfusionRow:
+    """One confusion: how often, and the concepts that pulled towards the wrong class."""
+
+    truth: str
+    predicted: str
+    count: int
+    share: float
+    causes: list[tuple[str, float]]
+
+
+@dataclass(frozen=True)
+class ReasonRow:
+    """One picture that is right for concepts which truth says are absent."""
+
+    source: str
+    target: str
+    absent: list[tuple[str, float]]
+    share: float
+    decisive: bool
+
+
+@dataclass(frozen=True)
 class Example:
     """An explained picture; `rival` answers why the true class lost, for a wrong prediction."""
 
@@ -42,6 +102,7 @@ class Example:
     alt: str
     correct: bool | None
     rival: Rows | None = None
+    turned: Counterfactual | None = None
 
 
 @dataclass(frozen=True)
@@ -84,6 +145,18 @@ class Report:
     n_concepts: int
     n_images: int
     n_used: int
+    controls: Sequence[Control] = ()
+    cues: CueReport | None = None
+    edits: Sequence[str] = ()
+    curves: Sequence[InterventionCurve] = ()
+    confusions: Sequence[ConfusionRow] = ()
+    reasons: Sequence[ReasonRow] = ()
+    n_reasons: int = 0
+    n_decisive: int = 0
+    galleries: Sequence[Gallery] = ()
+    together: Sequence[Together] = ()
+    heat: WeightMap | None = None
+    sankey: Sankey | None = None
     version: str = field(default="")
 
 
@@ -97,6 +170,11 @@ def build_report(
     labels: ArrayLike | None = None,
     picture: Callable[[int], Image | None] | None = None,
     concept_auc: Mapping[str, float] | None = None,
+    controls: Sequence[Control | Mapping[str, Any]] = (),
+    cues: CueReport | None = None,
+    edits: Sequence[str] = (),
+    curves: Sequence[InterventionCurve] = (),
+    truth: tuple[Sequence[int], ArrayLike] | None = None,
     examples: int = 12,
     lines: int = 8,
     seed: int = 0,
@@ -119,6 +197,16 @@ def build_report(
         Index -> picture to show, or None.
     concept_auc : mapping of str to float, optional
         Area under the ROC curve of each concept's activations against its truth, where truth is known.
+    controls : sequence of Control or mapping
+        Accuracies to read the model's against: ``name``, ``accuracy``, ``sd``, ``note``.
+    cues : CueReport, optional
+        What `find_cues` saw.
+    edits : sequence of str
+        Edits that the model carries, a line each (`ModelEdits.to_text`).
+    curves : sequence of InterventionCurve
+        Accuracy as concepts are set to their true values.
+    truth : tuple of (columns, flags), optional
+        Concept columns whose truth is known, and that truth, bool of shape (n, len(columns)).
     examples : int
         Pictures explained at most: half of them wrong ones, if there are so many.
     lines : int
@@ -136,21 +224,21 @@ def build_report(
     n, k = len(ledgers), len(ledgers.classes)
     if not n:
         raise InputError("no images to report on: expected at least one")
-    truth = None if labels is None else np.asarray(labels)
-    if truth is not None and (
-        truth.shape != (n,) or truth.dtype.kind not in "iu" or truth.min() < 0 or truth.max() >= k
-    ):
-        raise InputError(f"labels: expected {n} class indices in 0..{k - 1}, got shape {truth.shape}, {truth.dtype}")
+    y = None if labels is None else check_labels(ledgers, labels)
     predicted = ledgers.targets
-    right = None if truth is None else predicted == truth
+    right = None if y is None else predicted == y
     chosen_right, chosen_wrong = _choose(predicted, right, examples, np.random.default_rng(seed))
     show = picture or (lambda _: None)
 
     def make(i: int) -> Example:
-        return _example(ledgers, i, None if truth is None else int(truth[i]), show(i), lines)
+        return _example(ledgers, i, None if y is None else int(y[i]), show(i), lines)
 
-    classes = _class_rows(ledgers, truth)
+    classes = _class_rows(ledgers, y)
     concepts = _concept_rows(ledgers, concept_auc or {})
+    confused = [] if y is None else confusions(ledgers, y, k=15)
+    reasons = [] if y is None or truth is None else right_for_absent(ledgers, y, truth[1], truth[0])
+    sources = ledgers.sources or tuple(f"image {i}" for i in range(n))
+    has_weights = bool(((ledgers.weights != 0).any(axis=0) & (ledgers.activations != 0).any(axis=0)).any())
     return Report(
         title=title,
         summary=summary,
@@ -165,13 +253,39 @@ def build_report(
         n_concepts=len(ledgers.concepts),
         n_images=n,
         n_used=sum(row.share > 0 for row in concepts),
+        controls=[made if isinstance(made, Control) else _control(made) for made in controls],
+        cues=cues,
+        edits=list(edits),
+        curves=list(curves),
+        confusions=[ConfusionRow(c.truth, c.predicted, len(c), c.share, c.causes()) for c in confused],
+        reasons=[
+            ReasonRow(sources[one.row], ledgers.classes[int(y[one.row])], one.absent[:4], one.share, one.decisive)
+            for one in reasons[:15]
+        ]
+        if y is not None
+        else [],
+        n_reasons=len(reasons),
+        n_decisive=sum(one.decisive for one in reasons),
+        galleries=_galleries(ledgers, [row.name for row in concepts if row.share > 0][:GALLERIES], picture),
+        together=coactivation(ledgers, max_pairs=12).pairs,
+        heat=weight_map(ledgers) if has_weights else None,
+        sankey=sankey(flows(ledgers)) if has_weights else None,
         version=__version__,
     )
 
 
 def render_report(report: Report) -> str:
-    """Return the page: one HTML document with inline style and pictures, no script and no request."""
-    return environment().get_template("report.html.j2").render(report=report)
+    """Return the page: one HTML document with inline style, script and pictures, and no request.
+
+    The page's own policy (Content-Security-Policy) lets this one script run, by its hash, and nothing be fetched.
+    """
+    script = files("sparsecbm.explain").joinpath("templates/report.js").read_text(encoding="utf-8").strip()
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    from markupsafe import Markup
+
+    # Ours, constant, and without "</script": the only text of the page that is not escaped.
+    trusted = Markup(script)
+    return environment().get_template("report.html.j2").render(report=report, script=trusted, digest=digest)
 
 
 def write_report(path: str | Path, report: Report) -> None:
@@ -225,7 +339,41 @@ def _example(ledgers: Ledgers, i: int, truth: int | None, image: Any, lines: int
         alt=alt,
         correct=correct,
         rival=rival,
+        turned=counterfactual(ledgers, i),
     )
+
+
+def _control(made: Mapping[str, Any]) -> Control:
+    try:
+        sd = made.get("sd")
+        return Control(
+            str(made["name"]),
+            float(made["accuracy"]),
+            None if sd is None else float(sd),
+            str(made.get("note") or ""),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"controls: {made!r} is no control ({error}): expected name, accuracy, sd, note") from error
+
+
+def _galleries(
+    ledgers: Ledgers, concepts: Sequence[str], picture: Callable[[int], Image | None] | None
+) -> list[Gallery]:
+    if picture is None:
+        return []
+    made, drawn = [], {}
+    for concept in concepts:
+        shown = []
+        for i, value in top_images(ledgers, concept, GALLERY_PICTURES):
+            if i not in drawn:
+                image = picture(i)
+                drawn[i] = None if image is None else inline_picture(image, THUMBNAIL)
+            if drawn[i] is not None:
+                label = ledgers.classes[int(ledgers.targets[i])]
+                shown.append(Thumbnail(drawn[i], f"{label}, activation {value:.2f}", value))
+        if shown:
+            made.append(Gallery(concept, shown))
+    return made
 
 
 def _class_rows(ledgers: Ledgers, truth: np.ndarray | None) -> list[ClassRow]:

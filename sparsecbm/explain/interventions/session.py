@@ -1,0 +1,334 @@
+"""Edits of concept activations at test time: every one changes the scores by a rank-one update and can be undone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sparsecbm._errors import InputError, StoredFileError, unknown
+from sparsecbm._files import read_json, write_json
+from sparsecbm.explain.ledger import Ledger, Ledgers
+
+FloatArray = NDArray[np.float64]
+Images = int | str | slice | Sequence[int] | NDArray[np.int64] | None
+FORMAT = "sparsecbm-edits"
+
+
+class _Step(NamedTuple):
+    """One entry of the log: where, what stood there, what stands there now, and the scores before."""
+
+    kind: str
+    rows: Any  # an int, or an index array
+    columns: Any  # an int, or an index array
+    before: Any
+    after: Any
+    scores: FloatArray
+
+
+@dataclass(frozen=True)
+class LoggedEdit:
+    """One step of the log, in words.
+
+    Attributes
+    ----------
+    kind : {"set", "zero", "replace"}
+    images : list of int
+    concepts : list of str
+    before, after : list of list of float, shape (images, concepts)
+    """
+
+    kind: str
+    images: list[int]
+    concepts: list[str]
+    before: list[list[float]]
+    after: list[list[float]]
+
+
+class Interventions:
+    """Concept activations under edit.
+
+    The head is linear, so changing one activation by d changes the scores by ``d * weights[:, concept]``: an edit costs
+    K multiplications, whatever the number of concepts. Every step keeps what it overwrote, activations and scores, so
+    `undo` restores both bit for bit.
+
+    Parameters
+    ----------
+    ledgers : Ledgers
+        Of the images to intervene on; they are not changed.
+
+    Examples
+    --------
+    >>> from sparsecbm.explain import explain
+    >>> ledgers = explain([[2.0, 0.0]], [[1.0, 0.0], [0.0, 3.0]], [0.0, 0.0], ["red crown", "crest"], ["finch", "jay"])
+    >>> edits = Interventions(ledgers)
+    >>> edits.set(0, "crest", 1.0)
+    >>> edits.predictions
+    ['jay']
+    >>> edits.undo()
+    1
+    >>> edits.predictions
+    ['finch']
+    """
+
+    def __init__(self, ledgers: Ledgers) -> None:
+        self._ledgers = ledgers
+        self._activations = np.array(ledgers.activations, dtype=np.float64)
+        self._scores = np.array(ledgers.scores, dtype=np.float64)
+        self._weights = np.ascontiguousarray(ledgers.weights.T)  # a row a concept
+        self._columns = {name: j for j, name in enumerate(ledgers.concepts)}
+        self._rows = {name: i for i, name in enumerate(ledgers.sources or ())}
+        self._done: list[_Step] = []
+        self._undone: list[_Step] = []
+
+    # -- what stands now -----------------------------------------------------------------------------------------------
+
+    @property
+    def activations(self) -> FloatArray:
+        """Activations as edited, shape (n, M); read-only."""
+        return _read_only(self._activations)
+
+    @property
+    def scores(self) -> FloatArray:
+        """Class scores as edited, shape (n, K); read-only."""
+        return _read_only(self._scores)
+
+    @property
+    def targets(self) -> NDArray[np.int64]:
+        """Predicted class index of each image, shape (n,)."""
+        return self._scores.argmax(axis=1)
+
+    @property
+    def predictions(self) -> list[str]:
+        """Predicted class name of each image."""
+        return [self._ledgers.classes[k] for k in self.targets]
+
+    @property
+    def ledgers(self) -> Ledgers:
+        """Ledgers of the edited activations, explaining the class that is predicted now."""
+        return self._ledgers._replace(activations=self._activations.copy(), targets=self.targets, against=None)
+
+    def ledger(self, image: int | str, target: str | int | None = None, against: str | int | None = None) -> Ledger:
+        """Return the ledger of one edited image; see `Ledgers.ledger`."""
+        i = int(self._image(image))
+        one = self._ledgers.select([i])._replace(activations=self._activations[[i]].copy(), against=None)
+        return one._replace(targets=self._scores[[i]].argmax(axis=1)).ledger(0, target, against)
+
+    def accuracy(self, labels: ArrayLike) -> float:
+        """Share of images whose predicted class index is the one in `labels`, shape (n,)."""
+        return float((self.targets == np.asarray(labels)).mean())
+
+    # -- edits ---------------------------------------------------------------------------------------------------------
+
+    def set(self, image: Images, concept: str | int, value: float | ArrayLike) -> None:
+        """Set one concept's activation.
+
+        Parameters
+        ----------
+        image : int, str, slice, sequence of int, or None
+            Which image, by row or by name; several; or all (None).
+        concept : str or int
+            Name or column.
+        value : float or array_like
+            New activation; one for all the images, or one an image.
+
+        Raises
+        ------
+        InputError
+            If image or concept is unknown, or the value is not finite.
+        """
+        self._edit("set", image, concept, value)
+
+    def zero(self, image: Images, concept: str | int) -> None:
+        """Make one concept inactive; see `set`."""
+        self._edit("zero", image, concept, 0.0)
+
+    def replace(self, image: Images, values: Mapping[str, float] | ArrayLike) -> None:
+        """Replace several activations in one step: some by name, or a whole row (another image's, say).
+
+        Parameters
+        ----------
+        image : int, str, slice, sequence of int, or None
+            See `set`.
+        values : mapping of str to float, or array_like of shape (M,)
+            New activations.
+        """
+        rows = self._image(image)
+        if isinstance(values, Mapping):
+            columns = np.array([self._concept(name) for name in values], dtype=np.int64)
+            after = np.array([float(value) for value in values.values()])
+        else:
+            columns, after = np.arange(self._activations.shape[1]), np.asarray(values, dtype=np.float64)
+            if after.shape != columns.shape:
+                raise InputError(f"values have shape {after.shape}: expected ({len(columns)},), one a concept")
+        if not np.isfinite(after).all():
+            raise InputError("values: contain NaN or infinity; expected finite activations")
+        rows = np.atleast_1d(rows)
+        self._apply("replace", rows, columns, np.broadcast_to(after, (len(rows), len(columns))).copy())
+
+    def undo(self, steps: int = 1) -> int:
+        """Take back the last steps, bit for bit; returns how many there were to take back."""
+        count = 0
+        while count < steps and self._done:
+            step = self._done.pop()
+            self._write(step, step.before)
+            self._scores[step.rows] = step.scores
+            self._undone.append(step)
+            count += 1
+        return count
+
+    def redo(self, steps: int = 1) -> int:
+        """Do again what `undo` took back; returns how many steps."""
+        count = 0
+        while count < steps and self._undone:
+            step = self._undone.pop()
+            self._done.append(step)
+            self._forward(step)
+            count += 1
+        return count
+
+    def reset(self) -> int:
+        """Undo everything."""
+        return self.undo(len(self._done))
+
+    # -- the log -------------------------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self._done)
+
+    @property
+    def log(self) -> list[LoggedEdit]:
+        """The steps that stand, oldest first."""
+        names = self._ledgers.concepts
+        made = []
+        for step in self._done:
+            rows, columns = np.atleast_1d(step.rows), np.atleast_1d(step.columns)
+            shape = (len(rows), len(columns))
+            made.append(
+                LoggedEdit(
+                    step.kind,
+                    rows.tolist(),
+                    [names[j] for j in columns],
+                    np.broadcast_to(np.reshape(step.before, (-1, len(columns))), shape).tolist(),
+                    np.broadcast_to(np.reshape(step.after, (-1, len(columns))), shape).tolist(),
+                )
+            )
+        return made
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the log as JSON values; floats survive JSON exactly."""
+        return {"format": FORMAT, "format_version": 1, "steps": [vars(edit) for edit in self.log]}
+
+    def save(self, path: str | Path) -> None:
+        """Write the log as JSON."""
+        write_json(path, self.to_json())
+
+    def replay(self, log: Mapping[str, Any] | str | Path) -> int:
+        """Apply a log that `to_json` or `save` made to these images; returns the number of steps.
+
+        Raises
+        ------
+        StoredFileError
+            If it is not such a log.
+        InputError
+            If it names an image or a concept that is not here.
+        """
+        if not isinstance(log, Mapping):
+            log = read_json(log)
+        if not isinstance(log, Mapping) or log.get("format") != FORMAT:
+            raise StoredFileError(f"this is no log of edits: expected JSON with format {FORMAT!r}")
+        done = 0
+        try:
+            for step in log["steps"]:
+                rows = np.array([int(self._image(int(i))) for i in step["images"]], dtype=np.int64)
+                columns = np.array([self._concept(name) for name in step["concepts"]], dtype=np.int64)
+                after = np.array(step["after"], dtype=np.float64)
+                if after.shape != (len(rows), len(columns)) or not np.isfinite(after).all():
+                    raise ValueError(f"step {done}: values of shape {after.shape}")
+                self._apply(str(step["kind"]), rows, columns, after)
+                done += 1
+        except (KeyError, TypeError, ValueError) as error:
+            self.undo(done)
+            if isinstance(error, InputError):
+                raise
+            raise StoredFileError(f"the log of edits does not hold together ({error}); nothing was applied") from error
+        return done
+
+    def __repr__(self) -> str:
+        """Name the sizes and the number of edits."""
+        n, m = self._activations.shape
+        return f"<Interventions on {n} images, {m} concepts: {len(self._done)} edits>"
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _edit(self, kind: str, image: Images, concept: str | int, value: float | ArrayLike) -> None:
+        rows, column = self._image(image), self._concept(concept)
+        after = float(value) if np.ndim(value) == 0 else np.asarray(value, dtype=np.float64)  # type: ignore[arg-type]
+        if not np.isfinite(after).all():
+            raise InputError(f"value={value!r}: expected a finite activation")
+        if isinstance(after, np.ndarray) and after.shape != np.shape(rows):
+            raise InputError(f"value has shape {after.shape}: expected one number, or one an image {np.shape(rows)}")
+        self._apply(kind, rows, column, after)
+
+    def _apply(self, kind: str, rows: Any, columns: Any, after: Any) -> None:
+        index = (rows, columns) if np.ndim(columns) == 0 else np.ix_(np.atleast_1d(rows), columns)
+        before = self._activations[index]
+        before = before if isinstance(before, float) else before.copy()
+        step = _Step(kind, rows, columns, before, after, self._scores[rows].copy())
+        self._undone.clear()
+        self._done.append(step)
+        self._forward(step)
+
+    def _forward(self, step: _Step) -> None:
+        self._write(step, step.after)
+        change = step.after - step.before
+        if np.ndim(step.columns) == 0:
+            self._scores[step.rows] += np.multiply.outer(change, self._weights[step.columns])
+        else:
+            self._scores[step.rows] += change @ self._weights[step.columns]
+
+    def _write(self, step: _Step, values: Any) -> None:
+        if np.ndim(step.columns) == 0:
+            self._activations[step.rows, step.columns] = values
+        else:
+            self._activations[np.ix_(np.atleast_1d(step.rows), step.columns)] = values
+
+    def _image(self, image: Images) -> Any:
+        n = len(self._activations)
+        if image is None:
+            return np.arange(n)
+        if isinstance(image, str):
+            if image not in self._rows:
+                raise unknown("image", image, list(self._rows)[:20])
+            return self._rows[image]
+        if isinstance(image, slice):
+            return np.arange(n)[image]
+        if isinstance(image, (int, np.integer)):
+            if not -n <= image < n:
+                raise InputError(f"image {image}: expected a row from 0 to {n - 1}, or an image name")
+            return int(image) % n
+        rows = np.asarray(image, dtype=np.int64)
+        if rows.ndim != 1 or (len(rows) and (rows.min() < 0 or rows.max() >= n)):
+            raise InputError(f"images {image!r}: expected rows from 0 to {n - 1}")
+        if len(np.unique(rows)) != len(rows):
+            raise InputError(f"images {image!r}: a row is named twice")
+        return rows
+
+    def _concept(self, concept: str | int) -> int:
+        if isinstance(concept, str):
+            if concept not in self._columns:
+                raise unknown("concept", concept, self._columns)
+            return self._columns[concept]
+        if not 0 <= int(concept) < len(self._weights):
+            raise InputError(f"concept {concept!r}: expected a column from 0 to {len(self._weights) - 1}, or a name")
+        return int(concept)
+
+
+def _read_only(array: FloatArray) -> FloatArray:
+    view = array.view()
+    view.flags.writeable = False
+    return view

@@ -1,0 +1,135 @@
+"""The interactive page: what it computes, what it refuses, and, where gradio is installed, what it serves."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sparsecbm import SparseCBMClassifier, load_encoder, load_images, runs
+from sparsecbm._errors import InputError
+from sparsecbm.runs import app
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A small model of birds on random concept directions, saved as `train` would."""
+    encoder = load_encoder("bundled")
+    images = load_images("birds", "train", max_images=60)
+    rng = np.random.default_rng(0)
+    names = [f"concept {j}" for j in range(30)]
+    model = SparseCBMClassifier(rng.normal(size=(30, 128)), names, max_active_concepts=6, max_iter=30, random_state=0)
+    model.fit(encoder.encode_images(images), images.labels)
+    model.metadata_ = {
+        "class_names": list(images.class_names),
+        "encoder": {"spec": "bundled", "fingerprint": encoder.fingerprint, "precision": "float32"},
+        "images": {"spec": "birds", "max_test": 40},
+    }
+    path = tmp_path_factory.mktemp("app") / "model"
+    model.save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def session(folder):
+    return app.open_session(folder)
+
+
+def test_inference_model_is_the_classifier_bit_for_bit(folder, session) -> None:
+    whole = SparseCBMClassifier.load(folder)
+    X = session.encoder.encode_images(load_images("birds", "test", max_images=10))
+    model = session.stored.classifier
+    np.testing.assert_array_equal(model.transform(X), whole.transform(X))
+    np.testing.assert_array_equal(model.predict_proba(X), whole.predict_proba(X))
+    assert model.max_active_concepts == 6
+    config = json.loads((folder / "config.json").read_text())
+    assert config["class"] == "SparseCBMClassifier"
+
+
+def test_session_shows_and_moves_what_the_model_computes(session) -> None:
+    picture = load_images("birds", "test", max_images=3)[2]
+    ledgers = session.look(picture)
+    sliders = session.sliders(ledgers)
+    assert len(sliders) == app.SLIDERS
+    assert [name for name, _, _ in sliders][:3] == [entry.concept for entry in ledgers[0].top(3)]
+    for name, value, top in sliders:
+        assert value == ledgers.activations[0, ledgers.concepts.index(name)]
+        assert value <= top
+    assert sum(session.classes(ledgers, k=20).values()) == pytest.approx(1.0)
+    same = session.edited(ledgers.activations[0], {})
+    np.testing.assert_array_equal(same.scores, ledgers.scores)
+    name, value, _ = sliders[0]
+    changed = session.edited(ledgers.activations[0], {name: 0.0})
+    target = ledgers[0].target
+    weight = ledgers.weights[ledgers.classes.index(target), ledgers.concepts.index(name)]
+    difference = changed.ledger(0, target).score - ledgers[0].score
+    assert difference == pytest.approx(-value * weight)
+    assert target in session.smallest_change(ledgers.activations[0])
+    with pytest.raises(InputError, match="pixels"):
+        session.look(Image.new("L", (9000, 9000)))
+
+
+def test_without_gradio_it_says_what_to_install(folder, monkeypatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "gradio", None)
+    with pytest.raises(InputError, match=r'pip install "sparsecbm\[app\]"'):
+        runs.app_run(folder)
+
+
+def test_server_keeps_to_itself(session) -> None:
+    if importlib.util.find_spec("gradio") is None:
+        pytest.skip("gradio is not installed: pip install .[app]")
+    from fastapi.testclient import TestClient
+
+    with TestClient(app.build_server(session)) as client:
+        answer = client.get("/")
+        assert answer.status_code == 200
+        assert "default-src 'self'" in answer.headers["content-security-policy"]
+        assert "Why this class?" in answer.text
+        large = client.post("/gradio_api/upload", files={"files": ("a.png", b"0" * 11_000_000)})
+        assert large.status_code == 413
+        assert client.get("/gradio_api/file=/etc/passwd").status_code in (403, 404)
+
+
+def test_port_in_use_is_named(folder) -> None:
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(InputError, match="cannot listen on"):
+            app._check_free("127.0.0.1", taken.getsockname()[1])
+
+
+# -- sparsecbm edit ----------------------------------------------------------------------------------------------------
+
+
+def test_edit_is_kept_with_the_model_and_undone(folder, tmp_path) -> None:
+    before = SparseCBMClassifier.load(folder)
+    made = runs.edit_run(folder, suppress=["concept 3", "concept 4"], output=tmp_path / "edited")
+    assert made.measured is not None
+    assert made.measured["images"] == 40
+    assert made.lines[0] == "suppress concept 3, concept 4 for every class"
+    assert "accuracy on birds test (40 images, 1 edit)" in made.lines[1]
+    edited = SparseCBMClassifier.load(tmp_path / "edited")
+    assert not edited.head_weights_[:, [3, 4]].any()
+    np.testing.assert_array_equal(SparseCBMClassifier.load(folder).head_weights_, before.head_weights_)
+    one = runs.edit_run(tmp_path / "edited", suppress=["concept 5"], classes=["Farrow jay"], measure=False)
+    assert len(runs.edit_run(tmp_path / "edited").lines) == 3
+    assert one.measured is None
+    page = runs.report_run(tmp_path / "edited", output=tmp_path / "page.html", examples=1, training=False)
+    assert "suppress concept 5 for Farrow jay" in page.path.read_text()
+    undone = runs.edit_run(tmp_path / "edited", undo=2)
+    assert undone.undone == 2
+    assert undone.lines == ["no edits"]
+    again = SparseCBMClassifier.load(tmp_path / "edited")
+    np.testing.assert_array_equal(again.head_weights_, before.head_weights_)
+    for options, match in (
+        ({"suppress": ["concept 33"]}, "did you mean 'concept"),
+        ({"undo": 1}, "carries 0 edits"),
+        ({"classes": ["Farrow jay"]}, "expected both"),
+    ):
+        with pytest.raises(InputError, match=match):
+            runs.edit_run(tmp_path / "edited", **options)
