@@ -1,0 +1,298 @@
+"""Likelihoods of discrete-latent VAEs on digits or MNIST: which objective, which prior, which posterior.
+
+    python scripts/benchmark_vae.py                                     # digits, 16 + 16 latents, 5 seeds
+    python scripts/benchmark_vae.py --data mnist --data-dir DATA        # MNIST, 200 linear and 200 + 200 nonlinear
+    python scripts/benchmark_vae.py speed                               # cost of the negative phase
+    python scripts/benchmark_vae.py structured --data-dir DATA          # lower half of MNIST from the upper
+    python scripts/benchmark_vae.py semisupervised --data-dir DATA      # 100 labels; relaxation and marginalisation
+
+Runs go to --out, a folder a run; a run that is there already is not made again, and one that was stopped goes on from
+its checkpoint, so that the same command can be called until it is done. Every number is the mean log-likelihood of test
+pictures by hard importance samples, with log Z by enumeration or annealed importance sampling.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+    from sparsecbm.vae import Task
+
+# (name, model, objective, temperature). Temperatures were chosen on the digits' validation split among 1/7, 1/4, 1/2,
+# 2/3 and 1; (prior, posterior) temperatures (1/2, 2/3) are those of Maddison et al. 2017 for binary latents.
+DENSITY = {"name": "density", "prior_temperature": 0.5}
+MASS = {"name": "mass"}
+METHODS: dict[str, tuple[str, dict[str, Any], float]] = {
+    "factorial, Concrete density": ("bernoulli", {**DENSITY, "samples": 1}, 2 / 3),
+    "factorial, relaxed mass, K = 1": ("bernoulli", {**MASS, "samples": 1}, 0.25),
+    "factorial, relaxed mass, K = 5": ("bernoulli", {**MASS, "samples": 5}, 0.25),
+    "factorial, relaxed mass, K = 20": ("bernoulli", {**MASS, "samples": 20}, 0.25),
+    "GumBolt, K = 1": ("rbm", {**MASS, "samples": 1}, 0.25),
+    "GumBolt, K = 5": ("rbm", {**MASS, "samples": 5}, 0.25),
+    "GumBolt, K = 20": ("rbm", {**MASS, "samples": 20}, 0.25),
+}
+DIGITS_SHAPES = {"factorial": {"groups": [32], "hidden": [64]}, "hierarchical": {"groups": [16, 16], "hidden": [64]}}
+MNIST_SHAPES = {
+    "200 linear": {"groups": [200], "hidden": []},
+    "200+200 nonlinear": {"groups": [200, 200], "hidden": [200, 200]},
+}
+
+
+def configuration(arguments: argparse.Namespace, method: str, shape: str, seed: int) -> dict[str, Any]:
+    """The configuration of one run, as a mapping."""
+    prior, objective, temperature = METHODS[method]
+    digits = arguments.data == "digits"
+    return {
+        "name": f"{shape}, {method}, seed {seed}",
+        "seed": seed,
+        "data": {
+            "name": arguments.data,
+            "folder": None if arguments.data_dir is None else str(arguments.data_dir),
+            "binarisation": "dynamic" if digits else "static",
+        },
+        "model": {"prior": prior, **(DIGITS_SHAPES if digits else MNIST_SHAPES)[shape]},
+        "objective": objective,
+        "training": {
+            "epochs": arguments.epochs or 100,
+            "temperature": {"name": "constant", "start": temperature},
+            "evaluate_every": 20 if digits else max(1, (arguments.epochs or 100) // 10),
+        },
+        "evaluation": {"samples": arguments.samples, "max_pictures": arguments.pictures},
+        "device": arguments.device,
+    }
+
+
+def run_one(arguments: argparse.Namespace, method: str, shape: str, seed: int) -> dict[str, Any]:
+    """Make one run, or find it made."""
+    from sparsecbm._files import read_json
+    from sparsecbm.config import build_vae_config
+    from sparsecbm.runs import vae_run
+
+    words = f"{arguments.data} {shape} {method} {seed}".replace(",", "").replace(" = ", "").replace("+", "-")
+    folder = arguments.out / "-".join(words.split())
+    if (folder / "metrics.json").exists():
+        return read_json(folder / "metrics.json")
+    config = build_vae_config(configuration(arguments, method, shape, seed) | {"output": str(folder)})
+    return vae_run(config).metrics
+
+
+def interval(values: list[float]) -> str:
+    """Mean and the half-width of its 95% interval over seeds (Student's t)."""
+    if len(values) < 2:
+        return f"{values[0]:.2f}"
+    from scipy.stats import t
+
+    half = t.ppf(0.975, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
+    return f"{statistics.mean(values):.2f} +- {half:.2f}"
+
+
+def table(arguments: argparse.Namespace) -> None:
+    """Make what is missing and print the table, and what the RBM and the choice of KL bring, seed by seed."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from sparsecbm._progress import ProgressBar
+
+    shapes = list(DIGITS_SHAPES if arguments.data == "digits" else MNIST_SHAPES)
+    shapes = [shape for shape in shapes if arguments.shapes is None or shape in arguments.shapes]
+    methods = [method for method in METHODS if arguments.methods is None or method in arguments.methods]
+    made: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    jobs = [(s, shape, method) for s in range(arguments.seeds) for shape in shapes for method in methods]
+    with ProgressBar("runs", len(jobs)) as bar:
+        for seed, shape, method in jobs:
+            made.setdefault((shape, method), []).append(run_one(arguments, method, shape, seed))
+            bar.update(1, note=f"{shape}, {method}")
+    console = Console(width=130)
+    for shape in shapes:
+        sheet = Table(
+            title=f"{arguments.data}, {shape}: test nats, mean +- 95% interval over {arguments.seeds} seed(s)"
+        )
+        for column in ("method", "log-likelihood", "ELBO", "epochs", "train s", "ms a step", "median ESS"):
+            sheet.add_column(column, justify="left" if column == "method" else "right")
+        for method in methods:
+            runs = made[shape, method]
+            sheet.add_row(
+                method,
+                interval([run["test"]["log_likelihood"] for run in runs]),
+                interval([run["test"]["elbo"] for run in runs]),
+                str(runs[0]["epochs"]),
+                f"{statistics.median(run['seconds']['training'] for run in runs):.1f}",
+                f"{statistics.median(1e3 * run['seconds']['training'] / run['steps'] for run in runs):.2f}",
+                f"{statistics.median(run['test']['effective_sample_size'] for run in runs):.0f}",
+            )
+        console.print(sheet)
+        pairs = [(f"GumBolt, K = {k}", f"factorial, relaxed mass, K = {k}") for k in (1, 5, 20)]
+        pairs += [("factorial, relaxed mass, K = 1", "factorial, Concrete density")]
+        pairs += [("GumBolt, K = 1", "factorial, Concrete density"), ("GumBolt, K = 20", "GumBolt, K = 1")]
+        for one, other in pairs:
+            if one in methods and other in methods:
+                gains = [
+                    a["test"]["log_likelihood"] - b["test"]["log_likelihood"]
+                    for a, b in zip(made[shape, one], made[shape, other])
+                ]
+                console.print(f"  {one} less {other}, paired by seed: {interval(gains)}")
+
+
+def alternate(steps: dict[str, Callable[[], None]], blocks: int, size: int) -> dict[str, list[float]]:
+    """Milliseconds a step, in alternating blocks of `size` steps on one thread, the first block left out."""
+    from sparsecbm._threads import single_threaded_kernels
+
+    spent: dict[str, list[float]] = {name: [] for name in steps}
+    with single_threaded_kernels():
+        for block in range(blocks + 1):
+            for name, step in steps.items():
+                start = time.perf_counter()
+                for _ in range(size):
+                    step()
+                if block:
+                    spent[name].append((time.perf_counter() - start) / size * 1e3)
+    return spent
+
+
+def training_step(task: Task, x: torch.Tensor, generator: torch.Generator) -> Callable[[], None]:
+    """One step of training `task` on the batch `x`, as a function."""
+    import torch
+
+    from sparsecbm.vae.tasks import StepContext
+
+    optimizer = torch.optim.Adam(task.parameters(), lr=1e-3, eps=1e-3, fused=True)
+
+    def step() -> None:
+        drawn = task.draw(len(x), generator=generator, like=x)
+        loss, _ = task({"x": x}, drawn, StepContext(0.25, 1.0, 1 / len(x)))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def random_batch(pixels: int) -> torch.Tensor:
+    """A batch of 100 random binary pictures."""
+    import numpy as np
+    import torch
+
+    return torch.from_numpy((np.random.default_rng(0).random((100, pixels)) < 0.3).astype(np.float32))
+
+
+def report_ratio(name: str, spent: dict[str, list[float]]) -> None:
+    """Print medians and the median ratio of the second to the first."""
+    (first, a), (second, b) = spent.items()
+    ratio = statistics.median(y / x for x, y in zip(a, b))
+    print(f"{name}: {first} {statistics.median(a):.2f} ms, {second} {statistics.median(b):.2f} ms: {ratio:.2f} times")
+
+
+def speed(arguments: argparse.Namespace) -> None:
+    """Cost of a training step with an RBM prior, 100 chains x 10 sweeps, over the same step without."""
+    import torch
+
+    from sparsecbm.vae import DensityTask, DiscreteVAE, make_negative_phase, make_objective
+
+    shapes = {
+        "digits 64, 16+16, hidden 64": (64, [32], [64]),
+        "mnist 784, 200, linear": (784, [200], []),
+        "mnist 784, 200+200, hidden 200, 200": (784, [200, 200], [200, 200]),
+    }
+    for name, (pixels, groups, hidden) in shapes.items():
+        steps = {}
+        for prior in ("bernoulli", "rbm"):
+            generator = torch.Generator().manual_seed(0)
+            vae = DiscreteVAE(pixels, groups=groups, hidden=hidden, prior=prior, generator=generator)
+            phase = None
+            if prior == "rbm":
+                phase = make_negative_phase("persistent", vae.prior.rbm, seed=0, chains=100, sweeps=10)
+            steps[prior] = training_step(
+                DensityTask(vae, make_objective("mass"), phase), random_batch(pixels), generator
+            )
+        report_ratio(name, alternate(steps, arguments.blocks, 20))
+
+
+def task_run(arguments: argparse.Namespace, config: str, name: str, overrides: dict[str, Any]) -> dict[str, Any]:
+    """Run a built-in configuration with changes, or find it run."""
+    from sparsecbm._files import read_json
+    from sparsecbm.config import load_vae_config
+    from sparsecbm.runs import vae_run
+
+    folder = arguments.out / "-".join(f"{config} {name}".split())
+    if (folder / "metrics.json").exists():
+        return read_json(folder / "metrics.json")
+    changes = {**overrides, "output": str(folder), "device": arguments.device}
+    if arguments.data_dir is not None:
+        changes["data.folder"] = str(arguments.data_dir)
+    if arguments.epochs is not None:
+        changes["training.epochs"] = arguments.epochs
+    if arguments.pictures is not None:
+        changes["evaluation.max_pictures"] = arguments.pictures
+    return vae_run(load_vae_config(config, [f"{key}={json.dumps(value)}" for key, value in changes.items()])).metrics
+
+
+def structured(arguments: argparse.Namespace) -> None:
+    """Structured prediction on MNIST, 392-200-200-392: negative log-likelihood of the lower half, by estimator."""
+    for estimator in ("relaxed", "straight_through_relaxed", "straight_through", "score_function"):
+        run = task_run(arguments, "vae_mnist_structured", estimator, {"objective.estimator": estimator})
+        test = run["test"]
+        low, high = test["population_interval"]
+        print(
+            f"{estimator:26} NLL {-test['log_likelihood']:.2f} ({-high:.2f} to {-low:.2f}) on {test['n_pictures']} "
+            f"pictures, {test['samples']} samples; {run['epochs']} epochs, {run['seconds']['training']:.0f} s"
+        )
+
+
+def semisupervised(arguments: argparse.Namespace) -> None:
+    """Semi-supervised MNIST, 100 labels: accuracy by relaxation and by marginalisation, and the cost of a step."""
+    import torch
+
+    from sparsecbm.vae.tasks import LabelledVAE, SemiSupervisedTask
+
+    for classes in (10, 100):
+        steps = {}
+        for name in ("relaxation", "marginalisation"):
+            generator = torch.Generator().manual_seed(0)
+            model = LabelledVAE(784, classes, generator=generator)
+            known = random_batch(784), torch.arange(100) % classes
+            task = SemiSupervisedTask(model, *known, marginalise=name == "marginalisation")
+            steps[name] = training_step(task, random_batch(784), generator)
+        report_ratio(f"{classes} classes", alternate(steps, max(3, arguments.blocks // 4), 5 if classes == 10 else 1))
+    for seed in range(arguments.seeds):
+        for name, marginalise in (("relaxation", False), ("marginalisation", True)):
+            overrides = {"objective.marginalise": marginalise, "seed": seed}
+            run = task_run(arguments, "vae_mnist_semisupervised", f"{name} {seed}", overrides)
+            print(
+                f"{name:16} seed {seed}: accuracy {run['test']['accuracy']:.2%} of {run['test']['n_pictures']}, "
+                f"{run['epochs']} epochs, {run['seconds']['training']:.0f} s"
+            )
+
+
+def main() -> None:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    jobs = {"likelihood": table, "speed": speed, "structured": structured, "semisupervised": semisupervised}
+    parser.add_argument("what", nargs="?", choices=list(jobs), default="likelihood")
+    parser.add_argument("--data", choices=("digits", "mnist"), default="digits")
+    parser.add_argument(
+        "--data-dir", type=Path, help="folder with mnist/mnist.npz; without it MNIST comes from the hub"
+    )
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--samples", type=int, default=4000, help="hard importance samples a test picture")
+    parser.add_argument("--pictures", type=int, help="at most so many test pictures")
+    parser.add_argument("--methods", nargs="*", choices=list(METHODS))
+    parser.add_argument("--shapes", nargs="*", choices=[*DIGITS_SHAPES, *MNIST_SHAPES])
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--out", type=Path, default=Path("runs/benchmark_vae"))
+    parser.add_argument("--blocks", type=int, default=15, help="blocks of steps, for timing")
+    arguments = parser.parse_args()
+    jobs[arguments.what](arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""The discrete-latent variational autoencoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sparsecbm._errors import InputError
+from sparsecbm.vae.latents import make_latents
+from sparsecbm.vae.networks import Stack
+from sparsecbm.vae.posterior import Posterior
+from sparsecbm.vae.priors import make_prior
+
+__all__ = ["DiscreteVAE", "bernoulli_log_likelihood", "pixel_logits"]
+
+
+def bernoulli_log_likelihood(x: Tensor, logits: Tensor) -> Tensor:
+    """Return log p(x) of binary pixels, summed over the last dimension: ``x.logits - sum softplus(logits)``."""
+    return (x * logits - F.softplus(logits)).sum(-1)
+
+
+def pixel_logits(means: Tensor, margin: float = 1e-3) -> Tensor:
+    """Return the log-odds of pixel means, kept `margin` away from 0 and 1: the decoder's first bias."""
+    return torch.logit(means.clamp(margin, 1 - margin))
+
+
+class DiscreteVAE(nn.Module):
+    """p(z) p(x | z) with discrete z, and the approximate posterior q(z | x).
+
+    Parameters
+    ----------
+    n_pixels : int
+        Width of x, binary pixels.
+    groups : sequence of int, default=(32,)
+        Latent variables in each group of the posterior; one group is a factorial posterior.
+    latents : {"bernoulli", "categorical"}, default="bernoulli"
+    categories : int or None
+        Values of a categorical latent, 10 by default.
+    prior : {"bernoulli", "categorical", "rbm"}, default="bernoulli"
+    prior_options : dict or None
+        Options of the prior, such as ``{"learn": False}``.
+    hidden : sequence of int, default=()
+        Hidden tanh layers of encoder and decoder; none makes both linear.
+    batch_norm : bool, default=True
+        Of the hidden layers.
+    pixel_means : torch.Tensor or None
+        Mean of each pixel over the training set: taken off the encoder's input, and the decoder's first bias.
+    generator : torch.Generator or None
+        Source of the initial weights; PyTorch's global generator is never used when it is given.
+
+    Examples
+    --------
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> vae = DiscreteVAE(16, groups=(4, 4), prior="rbm", generator=generator)
+    >>> draw = vae.posterior(torch.zeros(3, 16), samples=5, mode="hard", generator=generator)
+    >>> draw.state.shape, vae.log_likelihood(torch.zeros(3, 16), draw.state).shape
+    (torch.Size([5, 3, 8]), torch.Size([5, 3]))
+    """
+
+    def __init__(
+        self,
+        n_pixels: int,
+        *,
+        groups: Sequence[int] = (32,),
+        latents: str = "bernoulli",
+        categories: int | None = None,
+        prior: str = "bernoulli",
+        prior_options: dict[str, Any] | None = None,
+        hidden: Sequence[int] = (),
+        batch_norm: bool = True,
+        pixel_means: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        if not isinstance(n_pixels, int) or n_pixels < 1:
+            raise InputError(f"n_pixels={n_pixels!r}: expected a positive integer")
+        if pixel_means is not None and pixel_means.shape != (n_pixels,):
+            raise InputError(f"pixel_means has shape {tuple(pixel_means.shape)}: expected ({n_pixels},)")
+        self.n_pixels = n_pixels
+        self.latents = make_latents(latents, sum(groups), categories)
+        self.posterior = Posterior(
+            n_pixels,
+            self.latents,
+            groups,
+            hidden=hidden,
+            batch_norm=batch_norm,
+            pixel_means=pixel_means,
+            generator=generator,
+        )
+        self.decoder = Stack(
+            self.latents.width, n_pixels, hidden=tuple(hidden)[::-1], batch_norm=batch_norm, generator=generator
+        )
+        if pixel_means is not None:
+            with torch.no_grad():
+                self.decoder.layers[-1].bias.copy_(pixel_logits(pixel_means))
+        self.prior = make_prior(prior, self.latents, generator=generator, **(prior_options or {}))
+        self._options = {
+            "n_pixels": n_pixels,
+            "groups": list(groups),
+            "latents": latents,
+            "categories": categories,
+            "prior": prior,
+            "prior_options": self.prior.options(),
+            "hidden": list(hidden),
+            "batch_norm": batch_norm,
+        }
+
+    def options(self) -> dict[str, Any]:
+        """What to build the same model with: JSON values."""
+        return dict(self._options)
+
+    def log_likelihood(self, x: Tensor, state: Tensor) -> Tensor:
+        """Return log p(x | z), x (B, n_pixels) and states (..., B, width) -> (..., B)."""
+        return bernoulli_log_likelihood(x, self.decoder(state))
+
+    @torch.no_grad()
+    def sample(self, count: int, *, generator: torch.Generator | None) -> Tensor:
+        """Draw states from the prior and return the pixel probabilities they give, shape (count, n_pixels)."""
+        return self.decoder(self.prior.sample(count, generator=generator)).sigmoid()
+
+    @torch.no_grad()
+    def reconstruct(self, x: Tensor, *, generator: torch.Generator | None) -> Tensor:
+        """Return pixel probabilities given one hard posterior sample of each row, shape of `x`."""
+        return self.decoder(self.posterior(x, mode="hard", generator=generator).state[0]).sigmoid()

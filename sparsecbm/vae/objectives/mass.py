@@ -1,0 +1,22 @@
+"""Relaxed samples put into the discrete log-masses."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from sparsecbm.vae.model import DiscreteVAE
+from sparsecbm.vae.objectives.base import Objective, log_mass_ratio
+from sparsecbm.vae.posterior import PosteriorDraw
+
+
+class MassObjective(Objective):
+    """``log p(zeta) - log q(zeta | x)`` with the discrete masses at the relaxed state zeta (Jang et al. 2017).
+
+    With an RBM prior this is GumBolt (Khoshaman & Amin 2018, eq. 10). Neither mass is a density of zeta, so it is no
+    bound while the temperature is above 0; with hard samples it is the evidence lower bound of the discrete model.
+    """
+
+    name = "mass"
+
+    def log_ratio(self, model: DiscreteVAE, draw: PosteriorDraw) -> Tensor:
+        return log_mass_ratio(model, draw)

@@ -1,0 +1,88 @@
+"""Pictures of a VAE: grids of samples and reconstructions, and learning curves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sparsecbm._files import atomic_write
+
+__all__ = ["picture_grid", "save_grid", "save_learning_curve"]
+
+_PAPER, _GAP = 255, 216
+
+
+def picture_grid(
+    images: np.ndarray, shape: tuple[int, int], *, columns: int | None = None, pair: bool = False
+) -> np.ndarray:
+    """Lay pictures out in a grid, dark strokes on light paper, separated by thin lines.
+
+    Parameters
+    ----------
+    images : ndarray, shape (n, height * width)
+        Intensities of the strokes, 0 to 1.
+    shape : tuple of int
+        (height, width).
+    columns : int or None
+        Pictures a row; about as many as rows by default.
+    pair : bool
+        Let every second row stand closer to the one above it.
+
+    Returns
+    -------
+    ndarray of uint8, shape (rows, columns)
+    """
+    height, width = shape
+    columns = columns or math.ceil(math.sqrt(len(images)))
+    rows = math.ceil(len(images) / columns)
+    scale = max(1, round(56 / max(height, width)))
+    gap = 3
+    cell_h, cell_w = height * scale + gap, width * scale + gap
+    extra = (rows + 1) // 2 * 2 * gap if pair else 0
+    grid = np.full((rows * cell_h + gap + extra, columns * cell_w + gap), _GAP, dtype=np.uint8)
+    for number, image in enumerate(np.clip(images, 0, 1)):
+        row, column = divmod(number, columns)
+        top = gap + row * cell_h + (row // 2 * 2 * gap if pair else 0)
+        left = gap + column * cell_w
+        pixels = np.rint(_PAPER * (1 - image.reshape(height, width))).astype(np.uint8)
+        grid[top : top + height * scale, left : left + width * scale] = pixels.repeat(scale, 0).repeat(scale, 1)
+    return grid
+
+
+def save_grid(path: str | Path, images: np.ndarray, shape: tuple[int, int], **options: Any) -> None:
+    """Write :func:`picture_grid` as a PNG."""
+    from PIL import Image
+
+    grid = Image.fromarray(picture_grid(images, shape, **options))
+    atomic_write(path, lambda handle: grid.save(handle, format="PNG", optimize=True))
+
+
+def save_learning_curve(
+    path: str | Path, history: Sequence[Mapping[str, float]], *, label: str = "nats", title: str = ""
+) -> None:
+    """Draw the training objective and the validation score against the epoch, as a PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    epochs = [entry["epoch"] for entry in history]
+    if label == "nats":
+        full = [(entry["epoch"], entry["bound"]) for entry in history if entry["beta"] == 1.0]
+        if full:
+            axes.plot(*zip(*full), color="#8a8f98", label="training objective")
+    if history and "val_score" in history[0]:
+        axes.plot(epochs, [entry["val_score"] for entry in history], color="#0b6e99", label="validation, hard samples")
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(label)
+    axes.set_title(title, loc="left")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+    if axes.lines:
+        axes.legend(frameon=False)
+    atomic_write(path, lambda handle: figure.savefig(handle, format="png", dpi=120))

@@ -1,0 +1,25 @@
+"""What a discrete-latent model can be trained for."""
+
+from sparsecbm.vae.tasks.autoencoder import AutoencoderTask
+from sparsecbm.vae.tasks.base import StepContext, Task
+from sparsecbm.vae.tasks.density import DensityTask
+from sparsecbm.vae.tasks.semisupervised import LabelledVAE, SemiSupervisedTask, choose_labelled
+from sparsecbm.vae.tasks.stochastic import ESTIMATORS, StochasticNetwork, StochasticTask
+from sparsecbm.vae.tasks.structured import StructuredTask
+from sparsecbm.vae.tasks.toy import CategoricalToy, GradientQuality
+
+__all__ = [
+    "ESTIMATORS",
+    "AutoencoderTask",
+    "CategoricalToy",
+    "DensityTask",
+    "GradientQuality",
+    "LabelledVAE",
+    "SemiSupervisedTask",
+    "StepContext",
+    "StochasticNetwork",
+    "StochasticTask",
+    "StructuredTask",
+    "Task",
+    "choose_labelled",
+]

@@ -1,0 +1,130 @@
+"""Reported likelihoods against enumeration: values, errors, intervals; log Z by every way there is."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from vae_models import make_model, pixels
+
+from sparsecbm._errors import InputError
+from sparsecbm.samplers import noise
+from sparsecbm.vae import (
+    DiscreteVAE,
+    LogPartition,
+    estimate_log_likelihood,
+    estimate_log_partition,
+    exact_log_likelihood,
+    make_objective,
+)
+from sparsecbm.vae.evaluation import importance_weights
+from sparsecbm.vae.priors import rbm as rbm_room
+
+
+@pytest.mark.parametrize("which", ["factorial", "rbm", "hierarchical rbm", "hierarchical categorical"])
+def test_importance_sampling_finds_the_exact_likelihood(which: str) -> None:
+    model, x = make_model(which), pixels(12)
+    exact = exact_log_likelihood(model, x)
+    estimate = estimate_log_likelihood(model, x, 4000, generator=torch.Generator().manual_seed(0))
+    assert estimate.log_likelihood == pytest.approx(float(exact.mean()), abs=5 * estimate.importance_error + 1e-3)
+    elbo = make_objective("exact")(model, x).bound.mean() - model.prior.log_partition()
+    assert estimate.elbo == pytest.approx(elbo.item(), abs=0.1)
+    assert estimate.elbo < estimate.log_likelihood
+    assert estimate.interval[0] < estimate.log_likelihood < estimate.interval[1]
+    assert estimate.population_interval[0] < estimate.interval[0]
+    assert 1 <= estimate.effective_sample_size <= 4000
+
+
+def test_intervals_cover() -> None:
+    """95% intervals of these very pictures, over 120 repetitions: at least 100 of them hold the truth (p < 1e-5)."""
+    model, x = make_model("rbm"), pixels(6)
+    truth = exact_log_likelihood(model, x).mean().item()
+    covered = 0
+    for seed in range(120):
+        low, high = estimate_log_likelihood(model, x, 300, generator=torch.Generator().manual_seed(seed)).interval
+        covered += low <= truth <= high
+    assert covered >= 100
+
+
+def test_chunks_do_not_matter_and_all_samples_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = make_model("factorial"), pixels(5)
+    monkeypatch.setattr("sparsecbm.vae.evaluation._ROW_NUMBERS", 200)  # 4 pictures, 5 samples at a time
+    log_mean, plain, relative = importance_weights(model, x, 2003, generator=torch.Generator().manual_seed(0))
+    exact = exact_log_likelihood(model, x)
+    assert log_mean.shape == plain.shape == relative.shape == (5,)
+    assert ((log_mean - exact).abs() < 5 * relative.sqrt() + 1e-3).all()
+
+
+def test_training_mode_is_given_back_and_not_used() -> None:
+    model, x = make_model("hierarchical rbm"), pixels(3)
+    model.train()
+    before = [value.clone() for value in model.buffers()]
+    importance_weights(model, x, 10, generator=torch.Generator().manual_seed(0))
+    assert model.training
+    assert all(torch.equal(a, b) for a, b in zip(before, model.buffers()))
+
+
+def test_log_partition_every_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    assert estimate_log_partition(make_model("factorial").prior, generator=None) == LogPartition(0.0, 0.0, "normalised")
+    model = DiscreteVAE(9, groups=(24,), prior="rbm", generator=generator)
+    model.prior.rbm.weight.data = 0.6 * noise.normal((12, 12), generator=generator)
+    exact = estimate_log_partition(model.prior, generator=generator)
+    assert exact.method == "enumeration"
+    monkeypatch.setattr(rbm_room, "ENUMERABLE", 4)
+    annealed = estimate_log_partition(model.prior, generator=generator, betas=300, chains=300)
+    assert annealed.method == "ais"
+    assert annealed.value == pytest.approx(exact.value, abs=4 * annealed.standard_error + 1e-3)
+    assert annealed.reverse == pytest.approx(exact.value, abs=0.3)
+    # Its error is part of the interval.
+    estimate = estimate_log_likelihood(model, pixels(5).float(), 50, generator=generator, log_partition=annealed)
+    half = (estimate.interval[1] - estimate.interval[0]) / 2
+    assert half == pytest.approx(1.959964 * math.hypot(annealed.standard_error, estimate.importance_error))
+
+
+def test_samples_of_the_prior_follow_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exact and annealed samples of a small machine: moments within 5 standard errors."""
+    model = make_model({"groups": (6,), "prior": "rbm"}).float()
+    states = model.latents.states(like=torch.zeros(1))
+    mass = (model.prior.log_mass(states) - model.prior.log_partition()).exp().float()
+    expected = mass @ states
+    for enumerable, room in ((20, 1.0), (2, 3.0)):  # annealed replicas are correlated
+        monkeypatch.setattr(rbm_room, "ENUMERABLE", enumerable)
+        found = model.prior.sample(4000, generator=torch.Generator().manual_seed(0)).mean(0)
+        assert ((found - expected).abs() < 5 * room * 0.5 / math.sqrt(4000)).all()
+    assert model.sample(7, generator=torch.Generator().manual_seed(0)).shape == (7, 9)
+
+
+@pytest.mark.parametrize("samples", [0, -1, 2.5])
+def test_bad_samples_are_named(samples: float) -> None:
+    with pytest.raises(InputError, match="samples="):
+        importance_weights(make_model("factorial"), pixels(1), samples, generator=None)
+
+
+def test_a_model_comes_back_from_its_folder(tmp_path) -> None:
+    from sparsecbm._errors import StoredFileError
+    from sparsecbm.vae import load_vae, save_vae
+
+    model = make_model("hierarchical rbm").float()
+    save_vae(tmp_path, model, note="x")
+    back = load_vae(tmp_path)
+    x = pixels(3).float()
+    assert torch.equal(exact_log_likelihood(model, x), exact_log_likelihood(back, x))
+    (tmp_path / "model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(StoredFileError, match="damaged or foreign"):
+        load_vae(tmp_path)
+    with pytest.raises(StoredFileError, match="cannot read"):
+        load_vae(tmp_path / "none")
+
+
+def test_a_grid_shows_every_picture() -> None:
+    from sparsecbm.vae.pictures import picture_grid
+
+    images = np.eye(6)[:, :4]
+    grid = picture_grid(images, (2, 2), columns=3)
+    assert grid.dtype == np.uint8
+    scale = 28
+    assert (grid == 0).sum() == 4 * scale**2  # one dark pixel in each of the first four
+    assert (grid == 255).sum() == 20 * scale**2

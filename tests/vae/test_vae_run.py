@@ -1,0 +1,210 @@
+"""`sparsecbm vae CONFIG`: every task end to end, the files it writes, data from folders, mistakes in one line."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sparsecbm._errors import InputError, StoredFileError
+from sparsecbm.config import build_vae_config, builtin_configs, dump_config, load_vae_config
+from sparsecbm.runs import vae_run
+from sparsecbm.vae import TrainingOptions, load_pictures, load_vae
+
+SMALL = {
+    "data": {"max_train": 120, "max_validation": 40, "max_test": 40},
+    "model": {"groups": [6, 6]},
+    "training": {"epochs": 2, "evaluate_every": 1},
+    "evaluation": {"samples": 50, "pictures": 9},
+}
+
+
+def config(output: Path, **sections):
+    merged = {**SMALL, "output": str(output)}
+    for name, section in sections.items():
+        merged[name] = {**merged.get(name, {}), **section} if isinstance(section, dict) else section
+    return build_vae_config(merged)
+
+
+def test_gumbolt_end_to_end(tmp_path: Path) -> None:
+    result = vae_run(config(tmp_path, model={"prior": "rbm"}, objective={"samples": 2}))
+    test = result.metrics["test"]
+    assert test["interval"][0] < test["log_likelihood"] < test["interval"][1]
+    assert test["log_partition"]["method"] == "enumeration"
+    assert json.loads((tmp_path / "metrics.json").read_text()) == result.metrics
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {
+        "metrics.json", "config.yaml", "model", "samples.png", "reconstructions.png", "learning_curve.png"
+    }  # fmt: skip
+    for name in ("samples", "reconstructions", "learning_curve"):
+        assert np.asarray(Image.open(tmp_path / f"{name}.png").convert("L")).std() > 10
+    model = load_vae(tmp_path / "model")
+    assert model.sample(3, generator=torch.Generator().manual_seed(0)).shape == (3, 64)
+    again = vae_run(load_vae_config(tmp_path / "config.yaml"))
+    assert again.metrics["test"] == test  # same configuration, same number, to the last digit
+
+
+@pytest.mark.parametrize(
+    ("sections", "key"),
+    [
+        ({"task": "structured", "objective": {"estimator": "score_function"}}, "log_likelihood"),
+        ({"task": "autoencoder", "objective": {"estimator": "straight_through"}}, "log_likelihood"),
+        (
+            {"task": "semisupervised", "model": {"hidden": [16], "continuous": 4}, "objective": {"labels": 20}},
+            "accuracy",
+        ),
+        ({"objective": {"name": "density", "prior_temperature": 0.5}, "data": {"binarisation": "dynamic"}}, "elbo"),
+        (
+            {
+                "model": {"latents": "categorical", "categories": 4, "groups": [3], "prior": "categorical"},
+                "objective": {"name": "exact"},
+            },
+            "log_likelihood",
+        ),
+    ],
+)
+def test_other_tasks_end_to_end(sections: dict, key: str, tmp_path: Path) -> None:
+    metrics = vae_run(config(tmp_path, **sections)).metrics
+    assert np.isfinite(metrics["test"][key])
+    assert len(metrics["history"]) == 2
+    assert (tmp_path / "learning_curve.png").exists()
+
+
+def test_the_command_and_the_toy(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    from sparsecbm.cli import main
+
+    with pytest.raises(SystemExit) as stopped:
+        main(["vae", "vae_toy", "--output", str(tmp_path / "toy")])
+    assert stopped.value.code == 0
+    assert "score_function" in capsys.readouterr().out
+    held = json.loads((tmp_path / "toy" / "metrics.json").read_text())
+    assert held["estimators"]["score_function"]["bias"] < 0.05
+    with pytest.raises(SystemExit) as stopped:
+        main(["vae", "vae_digits_gumbolt", "--set", "model.prior=rmb"])
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err
+    assert "did you mean 'rbm'" in error
+    assert error.count("\n") == 1
+    small = ["data.max_train=60", "data.max_validation=20", "data.max_test=20", "training.epochs=1"]
+    chosen = [word for key in [*small, "evaluation.samples=5", "model.hidden=[]"] for word in ("--set", key)]
+    with pytest.raises(SystemExit) as stopped:
+        main(["vae", "vae_digits_gumbolt", "--output", str(tmp_path / "run"), *chosen])
+    assert stopped.value.code == 0
+    assert "log-likelihood" in capsys.readouterr().out
+
+
+def test_built_in_configurations_are_valid_and_read_back(tmp_path: Path) -> None:
+    names = builtin_configs("vae")
+    assert {"vae_digits_gumbolt", "vae_mnist_gumbolt", "vae_toy"} <= set(names)
+    for name in names:
+        found = load_vae_config(name)
+        path = tmp_path / "config.yaml"
+        path.write_text(dump_config(found), encoding="utf-8")
+        assert load_vae_config(path) == found
+
+
+def test_training_section_mirrors_the_options() -> None:
+    from dataclasses import asdict
+
+    assert build_vae_config({}).training.model_dump() == asdict(TrainingOptions())
+
+
+def test_names_mirror_the_registries() -> None:
+    from typing import get_args
+
+    from sparsecbm.config import VaeDataConfig, VaeModelConfig, VaeObjectiveConfig
+    from sparsecbm.vae import DATA_SETS, LATENTS, NEGATIVE_PHASES, OBJECTIVES, PRIORS
+    from sparsecbm.vae.data import BINARISATIONS
+    from sparsecbm.vae.tasks import ESTIMATORS
+
+    for section, key, registry in (
+        (VaeDataConfig, "binarisation", BINARISATIONS),
+        (VaeModelConfig, "latents", LATENTS),
+        (VaeModelConfig, "prior", PRIORS),
+        (VaeObjectiveConfig, "name", OBJECTIVES),
+        (VaeObjectiveConfig, "negative", NEGATIVE_PHASES),
+        (VaeObjectiveConfig, "estimator", ESTIMATORS),
+    ):
+        assert set(get_args(section.model_fields[key].annotation)) == set(registry), key
+    assert set(get_args(VaeDataConfig.model_fields["name"].annotation)) == {*DATA_SETS, "images"}
+
+
+def test_mistakes_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"objective.name='density' needs a prior with a Concrete density"):
+        build_vae_config({"model": {"prior": "rbm"}, "objective": {"name": "density"}})
+    with pytest.raises(InputError, match=r"unknown key 'objective.sample'; did you mean 'objective.samples'"):
+        build_vae_config({"objective": {"sample": 5}})
+    with pytest.raises(StoredFileError, match=r"holds no mnist: expected mnist.npz or mnist/mnist.npz"):
+        vae_run(config(tmp_path / "a", data={"name": "mnist", "folder": str(tmp_path)}))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "metrics.json").write_text("{}")
+    with pytest.raises(StoredFileError, match="which no earlier run wrote"):
+        vae_run(config(tmp_path / "mine"))
+    with pytest.raises(InputError, match=r"unknown binarisation 'stat'"):
+        load_pictures("digits", binarisation="stat")
+
+
+def test_pictures_are_binary_and_splits_apart() -> None:
+    static = load_pictures("digits", seed=1)
+    assert [len(static.train), len(static.validation), len(static.test)] == [1237, 200, 360]
+    assert set(np.unique(static.train)) == {0, 1}
+    assert np.array_equal(static.train, load_pictures("digits", seed=1).train)
+    assert not np.array_equal(static.train, load_pictures("digits", seed=2).train)
+    dynamic = load_pictures("digits", binarisation="dynamic", seed=1)
+    assert dynamic.train.max() == 255
+    assert np.array_equal(dynamic.test, static.test)
+    # A static draw is faithful: its means are the intensities', pixel by pixel, within 5 standard errors.
+    gap = static.pixel_means - dynamic.pixel_means
+    assert (gap.abs() < 5 * 0.5 / np.sqrt(1237)).all()
+    assert len(load_pictures("digits", binarisation="threshold", max_train=7).train) == 7
+
+
+def test_pictures_of_ones_own_and_of_a_folder(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for label in ("a", "b"):
+        (tmp_path / "pictures" / label).mkdir(parents=True)
+        for i in range(20):
+            image = Image.fromarray(rng.integers(0, 256, (9, 9, 3), dtype=np.uint8))
+            image.save(tmp_path / "pictures" / label / f"{i}.png")
+    own = {"name": "images", "images": f"folder:{tmp_path / 'pictures'}", "size": 6}
+    metrics = vae_run(config(tmp_path / "out", data=own)).metrics
+    assert metrics["data"]["train"] > 0
+    assert metrics["data"]["test"] > 0
+    np.savez(
+        tmp_path / "mnist.npz",
+        x_train=rng.integers(0, 256, (10_050, 4, 4), dtype=np.uint8),
+        y_train=np.zeros(10_050, np.uint8),
+        x_test=rng.integers(0, 256, (30, 4, 4), dtype=np.uint8),
+        y_test=np.zeros(30, np.uint8),
+    )
+    found = load_pictures("mnist", tmp_path)
+    assert (len(found.train), len(found.validation), len(found.test)) == (50, 10_000, 30)
+
+
+def test_the_page_runs_and_names_what_exists() -> None:
+    import sparsecbm.vae
+
+    page = Path(sparsecbm.vae.__file__).with_name("README.md")
+    text = page.read_text(encoding="utf-8")
+    for block in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
+        exec(compile(block, str(page), "exec"), {})
+    for path in re.findall(r"(?:scripts|tests|notebooks)/[\w./-]+\.\w+", text):
+        assert (page.parents[2] / path).exists(), path
+    for name in re.findall(r"sparsecbm vae (\w+)", text):
+        assert name in builtin_configs("vae"), name
+
+
+def test_real_mnist_and_omniglot(data_dir: Path) -> None:
+    mnist = load_pictures("mnist", data_dir)
+    assert (len(mnist.train), len(mnist.validation), len(mnist.test)) == (50_000, 10_000, 10_000)
+    assert mnist.shape == (28, 28)
+    assert len(mnist.labels["train"]) == 50_000
+    assert 0.12 < mnist.train.mean() < 0.14  # MNIST's mean intensity is 0.1307
+    omniglot = load_pictures("omniglot", data_dir)
+    assert (len(omniglot.train), len(omniglot.validation), len(omniglot.test)) == (3456, 384, 1000)
+    assert "24,345" in omniglot.note
