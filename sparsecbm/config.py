@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
@@ -19,6 +19,9 @@ MAX_CONFIG_BYTES = 1 << 20
 """A config is a page of text; anything larger is a mistake or an attack."""
 
 _MAX_DEPTH = 20
+
+# PyYAML's constructors raise ValueError for a date like 2001-13-45, TypeError and AttributeError for odd tags.
+_YAML_ERRORS = (yaml.YAMLError, RecursionError, ValueError, TypeError, AttributeError, LookupError)
 
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -35,7 +38,7 @@ class ImagesConfig(_Section):
     """Where the pictures come from: `load_images(spec, split)` for train, validation and test."""
 
     spec: Name = "birds"
-    """``birds``, ``hub:REPO[:CONFIG]``, ``folder:PATH`` or ``parquet:GLOB``."""
+    """``birds[:HABITAT]``, ``hub:REPO[:CONFIG]``, ``folder:PATH`` or ``parquet:GLOB``."""
     splits: dict[Literal["train", "validation", "test"], Name] | None = None
     """Which official split serves as which; what is missing is carved from train, seeded and stratified."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
@@ -153,7 +156,7 @@ class EvaluationConfig(_Section):
     examples: Annotated[int, Field(ge=0, le=200)] = 12
     """Pictures explained in the report: half of them right, half wrong where there are so many."""
     baseline: bool = True
-    """Fit a linear probe on the same embeddings, as the accuracy to compare with."""
+    """Score a linear probe and the nearest class mean on the same embeddings, as accuracies to compare with."""
 
 
 class RunConfig(_Section):
@@ -169,6 +172,256 @@ class RunConfig(_Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     output: Name | None = None
     """Folder for the results; null means ``runs/NAME`` in the current folder."""
+
+
+class ClassesConfig(_Section):
+    """The texts that stand for the classes: their names in templates, descriptions in your own words, or both."""
+
+    templates: Name | list[Name] = "photo"
+    """Templates with one ``{}`` each, or the name of a set, for the class names."""
+    descriptions: Name | None = None
+    """.json or .yaml: class name -> list of descriptions. Every class of the pictures needs at least one."""
+    builtin: Literal["birds"] | None = None
+    """``birds``: what the painted species look like, in words."""
+    use: Literal["auto", "names", "descriptions"] = "auto"
+    """What the search compares: ``auto`` takes descriptions where there are some."""
+
+
+class SearchEmbeddingsConfig(EmbeddingsConfig):
+    """Vectors made elsewhere: images, concept texts, and class texts in the order of the class names."""
+
+    train: Name | None = None
+    """Split with labels for `few_shot`, and the reference set of statistics."""
+    classes: Name | None = None
+    """.npz of the class texts' embeddings in the same space."""
+    class_vectors: Name = "embeddings"
+    """Array in `classes` of shape (K, d)."""
+    class_names: Name | None = "names"
+    """Array in `classes` of the K names; null: rows are in the order of the images' class names."""
+
+
+class MatrixSearchConfig(_Section):
+    """Parameters of `ConceptMatrixSearch`, by its names and with its defaults; see there for what they mean."""
+
+    similarity: Literal[
+        "whitened", "sparse", "contrast", "separating", "cosine", "cubed", "max", "column_normalised"
+    ] = "whitened"
+    ridge: Positive = 0.01
+    max_active_concepts: Count = 32
+    """Of the sparse rules: the most concepts that decide about a picture."""
+    nonnegative: bool = True
+    max_explained_concepts: Count = 32
+    text_weight: NonNegative = 2.0
+    """With few-shot pictures: a class's text counts as so many pictures."""
+    covariance_shrinkage: Annotated[float, Field(gt=0, le=1)] = 0.7
+    logit_scale: Positive = 100.0
+
+
+BASELINES = ("zero_shot", "descriptions", "decomposer", "cosine", "cubed", "max", "linear_probe")
+
+
+class DecomposerConfig(_Section):
+    """Parameters of `SparseDecomposer`, by its names."""
+
+    alpha: Annotated[float, Field(gt=0, lt=1)] = 0.125
+    max_concepts: Count | None = None
+    suppress: list[Name] = []
+    center: bool = True
+
+
+class SearchConfig(_Section):
+    """One search: pictures, concepts and class texts in; accuracy, seconds and explanations out. Nothing is trained."""
+
+    name: Name = "search"
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    images: ImagesConfig = ImagesConfig()
+    split: Literal["train", "validation", "test"] = "test"
+    """The pictures searched."""
+    embeddings: SearchEmbeddingsConfig | None = None
+    encoder: EncoderConfig = EncoderConfig()
+    concepts: ConceptsConfig = ConceptsConfig(builtin="birds")
+    classes: ClassesConfig = ClassesConfig()
+    search: MatrixSearchConfig = MatrixSearchConfig()
+    decomposer: DecomposerConfig = DecomposerConfig()
+    reference: bool = True
+    """Take the mean of the train pictures, without their labels, as the origin of sparse codes."""
+    few_shot: Count | None = None
+    """So many labelled pictures a class, drawn from train by the seed, beside the texts; null: texts only."""
+    baselines: list[Literal["zero_shot", "descriptions", "decomposer", "cosine", "cubed", "max", "linear_probe"]] = [
+        "zero_shot"
+    ]
+    """Methods in the same table; ``linear_probe`` is trained on the labels of train, the others are not."""
+    examples: Annotated[int, Field(ge=0, le=200)] = 12
+    """Pictures explained in the page."""
+    output: Name | None = None
+    """Folder for the results; null means ``runs/NAME`` in the current folder."""
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+class VaeDataConfig(_Section):
+    """Where the pictures come from, and how they become binary: `sparsecbm.vae.load_pictures`."""
+
+    name: Literal["digits", "mnist", "omniglot", "images"] = "digits"
+    """``digits`` comes with scikit-learn; ``mnist`` and ``omniglot`` are read from `folder`, or `images`."""
+    folder: Name | None = None
+    """Folder with ``mnist/mnist.npz`` or ``omniglot_small/omniglot_small.npz``."""
+    images: Name | None = None
+    """Any image spec, such as ``hub:ylecun/mnist``, in place of a folder; made grey and `size` pixels wide."""
+    size: Count = 28
+    binarisation: Literal["static", "dynamic", "threshold"] = "static"
+    """Intensities as probabilities drawn once; afresh at every training step; or 1 above half."""
+    seed: Seed = 0
+    """Seed of static binarisation, kept apart from the training seed."""
+    max_train: Count | None = None
+    max_validation: Count | None = None
+    max_test: Count | None = None
+
+    @model_validator(mode="after")
+    def _source(self) -> VaeDataConfig:
+        if self.name == "images" and self.images is None:
+            raise ValueError("name 'images' needs data.images, an image spec such as folder:PATH")
+        return self
+
+
+class VaeModelConfig(_Section):
+    """Parameters of `sparsecbm.vae.DiscreteVAE`, and of the other tasks' networks."""
+
+    latents: Literal["bernoulli", "categorical"] = "bernoulli"
+    categories: Annotated[int, Field(ge=2)] | None = None
+    groups: Annotated[list[Count], Field(min_length=1)] = [32]
+    """Latent variables in each group of the posterior: [32] is factorial, [16, 16] hierarchical. For the tasks
+    ``structured`` and ``autoencoder``, the widths of the stochastic layers."""
+    prior: Literal["bernoulli", "categorical", "rbm"] = "bernoulli"
+    learn_prior: bool = True
+    hidden: list[Count] = []
+    """Hidden tanh layers of encoder and decoder; none makes them linear."""
+    batch_norm: bool = True
+    continuous: Count = 50
+    """Gaussian latents of the task ``semisupervised``."""
+
+
+class VaeObjectiveConfig(_Section):
+    """What is maximised, and how its gradient is had."""
+
+    name: Literal["mass", "density", "analytic", "score_function", "exact"] = "mass"
+    samples: Count = 1
+    """K; above 1 the objective is importance-weighted."""
+    straight_through: bool = False
+    prior_temperature: Positive | None = None
+    """Of the relaxed prior in ``density``; null takes the posterior's."""
+    negative: Literal["persistent", "annealing", "exact"] = "persistent"
+    chains: Count = 100
+    sweeps: Count = 10
+    estimator: Literal["relaxed", "straight_through_relaxed", "straight_through", "score_function"] = "relaxed"
+    """How gradients pass the stochastic layers of the tasks ``structured`` and ``autoencoder``."""
+    labels: Count = 100
+    """Labelled pictures of the task ``semisupervised``."""
+    label_weight: NonNegative = 50.0
+    """Weight of the classification loss of a labelled picture, task ``semisupervised``."""
+    marginalise: bool = False
+    """Sum over the classes instead of relaxing them, task ``semisupervised``."""
+
+
+class VaeTrainingConfig(_Section):
+    """Options of `sparsecbm.vae.TrainingOptions`, by its names and with its defaults."""
+
+    epochs: Count = 100
+    batch_size: Count = 100
+    learning_rate: Positive = 3e-3
+    adam_eps: Positive = 1e-3
+    weight_decay: NonNegative = 1e-4
+    temperature: dict[str, Any] = {"name": "constant", "start": 0.5}
+    warm_up: Share = 0.3
+    evaluate_every: Count = 5
+    early_stopping: bool = False
+    n_iter_no_change: Count = 5
+    checkpoint_every: Count = 500
+    mixed_precision: Literal["no", "fp16", "bf16"] = "no"
+
+
+class VaeEvaluationConfig(_Section):
+    """How the test likelihood is measured, and what is drawn."""
+
+    samples: Count = 4000
+    """Hard importance samples a picture."""
+    max_pictures: Count | None = None
+    """At most so many test pictures."""
+    betas: Annotated[int, Field(ge=2)] = 1000
+    """Temperatures of the annealed importance sampling of log Z."""
+    chains: Annotated[int, Field(ge=2)] = 1024
+    pictures: Annotated[int, Field(ge=1, le=1024)] = 100
+    """Samples in the picture grid."""
+
+
+class VaeConfig(_Section):
+    """One run, from pictures to a likelihood with an interval."""
+
+    name: Name = "vae"
+    seed: Seed = 0
+    task: Literal["density", "structured", "autoencoder", "semisupervised", "toy"] = "density"
+    data: VaeDataConfig = VaeDataConfig()
+    model: VaeModelConfig = VaeModelConfig()
+    objective: VaeObjectiveConfig = VaeObjectiveConfig()
+    training: VaeTrainingConfig = VaeTrainingConfig()
+    evaluation: VaeEvaluationConfig = VaeEvaluationConfig()
+    device: Name = "auto"
+    log_with: Name | None = None
+    """Any Accelerate tracker, such as ``tensorboard``."""
+    log_dir: Name | None = None
+    """Folder of the tracker; null means OUTPUT/logs."""
+    output: Name | None = None
+    """Folder for the results; null means ``runs/NAME`` in the current folder."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> VaeConfig:
+        if self.task == "density" and self.model.prior == "rbm" and self.objective.name == "density":
+            raise ValueError("objective.name='density' needs a prior with a Concrete density, rbm has none; use mass")
+        return self
+
+
+KINDS: dict[str, type[_Section]] = {"train": RunConfig, "search": SearchConfig, "vae": VaeConfig}
+"""Commands that take a configuration; a file of the package belongs to the one its name begins with, else to train."""
+
+AnyConfig = TypeVar("AnyConfig", bound=_Section)
+
+
+def load_search_config(source: str | Path, overrides: Sequence[str] = ()) -> SearchConfig:
+    """Read the configuration of a search; see `load_config`."""
+    return _load(source, overrides, SearchConfig)
+
+
+def build_search_config(
+    values: Mapping[str, Any], overrides: Sequence[str] = (), *, what: str = "config", name: str = "search"
+) -> SearchConfig:
+    """Check the configuration of a search given as a mapping; see `load_config`.
+
+    Examples
+    --------
+    >>> build_search_config({"search": {"similarity": "cosine"}}).baselines
+    ['zero_shot']
+    """
+    return _build(values, overrides, SearchConfig, what=what, name=name)
+
+
+def load_vae_config(source: str | Path, overrides: Sequence[str] = ()) -> VaeConfig:
+    """Read the configuration of a discrete-latent VAE; see `load_config`."""
+    return _load(source, overrides, VaeConfig)
+
+
+def build_vae_config(
+    values: Mapping[str, Any], overrides: Sequence[str] = (), *, what: str = "config", name: str = "vae"
+) -> VaeConfig:
+    """Check the configuration of a discrete-latent VAE given as a mapping; see `load_config`.
+
+    Examples
+    --------
+    >>> build_vae_config({"model": {"prior": "rbm"}}, ["objective.samples=5"]).objective.samples
+    5
+    """
+    return _build(values, overrides, VaeConfig, what=what, name=name)
 
 
 def load_config(source: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
@@ -193,9 +446,7 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
         If the file is missing, too large, not plain YAML, or holds an unknown key or a bad value; the message names the
         key with its path and the nearest known one.
     """
-    path = find_config(source)
-    values = _anchor_paths(read_yaml(path), path.parent)
-    return build_config(values, overrides, what=str(source), name=path.stem)
+    return _load(source, overrides, RunConfig)
 
 
 def build_config(
@@ -212,36 +463,62 @@ def build_config(
         ...
     sparsecbm._errors.InputError: config: unknown key 'model.los'; did you mean 'model.loss'?
     """
+    return _build(values, overrides, RunConfig, what=what, name=name)
+
+
+def _load(source: str | Path, overrides: Sequence[str], model: type[AnyConfig]) -> AnyConfig:
+    path = find_config(source, next(kind for kind, held in KINDS.items() if held is model))
+    values = _anchor_paths(read_yaml(path), path.parent)
+    return _build(values, overrides, model, what=str(source), name=path.stem)
+
+
+def _build(
+    values: Mapping[str, Any], overrides: Sequence[str], model: type[AnyConfig], *, what: str, name: str
+) -> AnyConfig:
     merged = {"name": name, **_copy(values)}
     for override in overrides:
         _override(merged, override)
     try:
-        return RunConfig.model_validate(merged)
+        return model.model_validate(merged)
     except ValidationError as error:
-        raise InputError(f"{what}: {_one_line(error)}") from None
+        raise InputError(f"{what}: {_one_line(error, model)}") from None
 
 
-def builtin_configs() -> dict[str, Path]:
-    """Return the configurations that come with the package, by name."""
-    return {path.stem: path for folder in _config_folders() for path in sorted(folder.glob("*.yaml"))}
+def builtin_configs(kind: str = "train") -> dict[str, Path]:
+    """Return the configurations that come with the package for one command, by name.
+
+    Parameters
+    ----------
+    kind : {"train", "search", "vae"}
+    """
+    found = {path.stem: path for folder in _config_folders() for path in sorted(folder.glob("*.yaml"))}
+    return {name: path for name, path in found.items() if _kind(name) == kind}
 
 
-def find_config(source: str | Path) -> Path:
+def _kind(name: str) -> str:
+    prefix = name.partition("_")[0]
+    return prefix if prefix in KINDS and "_" in name else "train"
+
+
+def find_config(source: str | Path, kind: str = "train") -> Path:
     """Return the path of a configuration given as a path or as a built-in name.
 
     Raises
     ------
     InputError
-        If there is no such file or name.
+        If there is no such file or name, or the name is of a configuration for another command.
     """
     path = Path(source)
     if path.is_file():
         return path
     if path.is_dir():
         raise InputError(f"config {str(source)!r} is a folder: expected a YAML file")
-    known = builtin_configs()
+    known = builtin_configs(kind)
     if str(source) in known:
         return known[str(source)]
+    other = _kind(str(source))
+    if other != kind and str(source) in builtin_configs(other):
+        raise InputError(f"config {str(source)!r} is for `sparsecbm {other}`, not for `sparsecbm {kind}`")
     if len(path.parts) == 1 and not path.suffix:
         raise unknown("config", str(source), known)
     raise InputError(f"config file {str(source)!r} not found{suggest(path.stem, known)}")
@@ -280,7 +557,9 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
             line = twice.start_mark.line + 1
             raise InputError(f"{str(path)!r}, line {line}: key {twice.value!r} is given twice; keep one")
         values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except _YAML_ERRORS as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(f"{str(path)!r} is not valid YAML: {_yaml_problem(error)}") from error
     if values is None:
         values = {}
@@ -289,8 +568,8 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     return values
 
 
-def dump_config(config: RunConfig) -> str:
-    """Return the configuration as YAML that `load_config` reads back unchanged."""
+def dump_config(config: RunConfig | SearchConfig | VaeConfig) -> str:
+    """Return the configuration as YAML that `load_config` (`load_search_config`) reads back unchanged."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
@@ -303,8 +582,19 @@ def _config_folders() -> Iterator[Path]:
             yield folder
 
 
-_PATH_KEYS = (("concepts", "file"), ("embeddings", "path"), ("embeddings", "concepts"))
-_PATH_SPECS = (("images", "spec", ("folder:", "parquet:")), ("encoder", "spec", ("open_clip:local-dir:",)))
+_PATH_KEYS = (
+    ("concepts", "file"),
+    ("embeddings", "path"),
+    ("embeddings", "concepts"),
+    ("embeddings", "classes"),
+    ("classes", "descriptions"),
+    ("data", "folder"),
+)
+_PATH_SPECS = (
+    ("images", "spec", ("folder:", "parquet:")),
+    ("data", "images", ("folder:", "parquet:")),
+    ("encoder", "spec", ("open_clip:local-dir:",)),
+)
 
 
 def _anchor_paths(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -340,7 +630,9 @@ def _override(values: dict[str, Any], text: str) -> None:
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(raw, Loader=yaml.SafeLoader)):
             raise InputError(f"--set {text!r}: YAML aliases are not allowed")
         value = yaml.safe_load(raw)
-    except (yaml.YAMLError, RecursionError) as error:
+    except _YAML_ERRORS as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(f"--set {text!r}: the value is not valid YAML ({_yaml_problem(error)}); quote it") from error
     held = values
     for part in parts[:-1]:
@@ -372,11 +664,11 @@ def _repeated_keys(node: yaml.Node | None) -> Iterator[yaml.ScalarNode]:
 
 def _yaml_problem(error: Exception) -> str:
     mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+    problem = getattr(error, "problem", None) or " ".join(str(error).split())[:200] or type(error).__name__
     return f"{problem}, line {mark.line + 1} column {mark.column + 1}" if mark is not None else problem
 
 
-def _one_line(error: ValidationError) -> str:
+def _one_line(error: ValidationError, model: type[BaseModel]) -> str:
     """Say the first mistake in one line: which key, which value, what was expected."""
     # Unknown keys first: a misspelt key often causes the others.
     problems = sorted(error.errors(include_url=False), key=lambda problem: problem["type"] != "extra_forbidden")
@@ -386,14 +678,14 @@ def _one_line(error: ValidationError) -> str:
     value = problem["input"]
     if problem["type"] == "extra_forbidden":
         parents = [str(part) for part in problem["loc"][:-1]]
-        known = _keys(RunConfig, parents)
+        known = _keys(model, parents)
         prefix = ".".join([*parents, ""]) if parents else ""
         near = suggest(str(problem["loc"][-1]), known)
         if not near:  # the key may belong to another section
-            near = suggest(str(problem["loc"][-1]), [path.rsplit(".", 1)[-1] for path in _all_keys(RunConfig)])
+            near = suggest(str(problem["loc"][-1]), [path.rsplit(".", 1)[-1] for path in _all_keys(model)])
             if near:
                 leaf = near.split("'")[1]
-                path = next(path for path in _all_keys(RunConfig) if path.rsplit(".", 1)[-1] == leaf)
+                path = next(path for path in _all_keys(model) if path.rsplit(".", 1)[-1] == leaf)
                 return f"unknown key {place!r}; did you mean {path!r}?{tail}"
             return f"unknown key {place!r}: expected one of {', '.join(prefix + key for key in known)}{tail}"
         return f"unknown key {place!r}{near.replace(chr(39), chr(39) + prefix, 1)}{tail}"

@@ -17,7 +17,7 @@ import pytest
 import typer.main
 
 from sparsecbm.cli import app, main
-from sparsecbm.config import builtin_configs
+from sparsecbm.config import KINDS, builtin_configs
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["images.max_train=120", "images.max_validation=40", "images.max_test=60", "model.max_iter=40"]
@@ -76,7 +76,7 @@ def commands() -> dict[tuple[str, ...], object]:
 
 def test_all_commands_of_the_contract_exist() -> None:
     names = {words[0] for words in commands()}
-    assert {"demo", "embed", "train", "evaluate", "predict", "explain", "report", "concepts", "info"} <= names
+    assert {"demo", "embed", "train", "evaluate", "predict", "explain", "report", "concepts", "search", "info"} <= names
 
 
 @pytest.mark.parametrize("words", sorted(commands()), ids=" ".join)
@@ -91,7 +91,7 @@ def test_every_command_has_help_with_an_example(words, capsys) -> None:
 
 def documented() -> list[str]:
     """Every command line in the README's code, in the comments of the configurations, and in the help texts."""
-    texts = [path.read_text(encoding="utf-8") for path in builtin_configs().values()]
+    texts = [path.read_text(encoding="utf-8") for kind in KINDS for path in builtin_configs(kind).values()]
     readme = ROOT / "README.md"
     if readme.is_file():  # its code blocks; prose may begin with the package's name too
         texts += re.findall(r"^```\w*\n(.*?)^```", readme.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
@@ -136,12 +136,43 @@ def test_version_and_bare_command(capsys) -> None:
 # -- results -----------------------------------------------------------------------------------------------------------
 
 
-def test_evaluate_prints_json_equal_to_the_metrics(folder: Path, capsys) -> None:
-    assert run("evaluate", str(folder), "--json") == 0
+def test_evaluate_in_a_hurry_prints_json_equal_to_the_metrics(folder: Path, tmp_path: Path, capsys) -> None:
+    assert run("evaluate", str(folder), "--no-controls", "--json", "--output", str(tmp_path)) == 0
     result = json.loads(capsys.readouterr().out)
     stored = json.loads((folder / "metrics.json").read_text())["test"]
-    stored.pop("linear_probe", None)
+    names = [row["name"] for row in stored.pop("controls")]
+    assert names == ["The model", "Linear probe", "Nearest class mean"]
+    assert stored.pop("linear_probe") > 0.5
     assert result["metrics"] == stored
+    assert result["controls"] is None
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["test-confusion.csv", "test.json"]
+
+
+def test_evaluate_shows_and_saves_the_controls(folder: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("SPARSECBM_CACHE", str(folder.parent / "cache"))
+    assert run("evaluate", str(folder), "--nec", "2,5") == 0
+    shown = capsys.readouterr().out
+    rows = {line[:19].strip(): line for line in reversed(shown.splitlines())}  # the table of controls comes first
+    for name in ("Random words", "Random directions", "Shuffled names", "Linear probe", "Nearest class mean"):
+        assert re.search(r"\d+\.\d%", rows[name]), shown
+    assert max(len(line.rstrip()) for line in shown.splitlines() if str(folder.parent) not in line) <= 100
+    saved = json.loads((folder / "evaluation" / "test.json").read_text())
+    table = {row["name"]: row for row in saved["controls"]["table"]}
+    assert table["concepts"]["accuracy"] == saved["metrics"]["accuracy"]
+    assert table["concepts"]["name_alignment"] == pytest.approx(saved["metrics"]["name_alignment"], abs=1e-6)
+    assert table["concepts"]["concept_auc"] == pytest.approx(saved["metrics"]["concept_auc"]["mean"], abs=1e-6)
+    assert abs(table["shuffled_names"]["concept_auc"] - 0.5) < 0.1
+    assert table["shuffled_names"]["name_alignment"] < 0.3
+    assert saved["controls"]["skipped"] == {}
+    assert [point["nec"] for point in saved["controls"]["paths"]["random_words"]] == [2, 5]
+    from PIL import Image
+
+    assert Image.open(folder / "evaluation" / "test-nec.png").size[0] > 900
+    lines = (folder / "evaluation" / "test-confusion.csv").read_text().splitlines()
+    counts = [[int(value) for value in line.split(",")[1:]] for line in lines[1:]]
+    assert sum(map(sum, counts)) == 60
+    assert sum(row[i] for i, row in enumerate(counts)) == saved["metrics"]["correct"]
 
 
 @pytest.mark.parametrize("columns", ["80", "200"])

@@ -14,13 +14,16 @@ import sparsecbm
 ROOT = Path(sparsecbm.__file__).parent
 
 # What each room may import of the package. Rooms not named here may not be imported by anyone but `cli`.
-BASE = {"_errors", "_files", "_launch", "_progress", "_threads"}
+BASE = {"_accelerator", "_checkpoint", "_errors", "_files", "_launch", "_progress", "_threads", "_untrusted"}
 ALLOWED: dict[str, set[str]] = {
+    "_accelerator": {"_errors"},
+    "_checkpoint": {"_errors", "_files"},
     "_errors": set(),
-    "_files": {"_errors"},
+    "_files": {"_errors", "_untrusted"},
     "_launch": set(),
     "_progress": {"_launch"},
     "_threads": set(),
+    "_untrusted": {"_errors"},
     "samplers": set(),
     "encoders": BASE,
     "data": BASE,
@@ -36,6 +39,7 @@ ALLOWED: dict[str, set[str]] = {
     "runs": BASE
     | {
         "config",
+        "vae",
         "encoders",
         "data",
         "concepts",
@@ -50,12 +54,13 @@ ALLOWED: dict[str, set[str]] = {
 ALLOWED["cli"] = set(ALLOWED) | {"cli"}
 ALLOWED["__main__"] = {"cli"}
 
-# Libraries that one room alone may import (the two loops over devices for accelerate).
+# Libraries that one room alone may import. accelerate: the embedding loop, and the one Accelerator of all training.
 LIBRARY_ROOMS = {
     "open_clip": {"encoders"},
     "transformers": {"encoders"},
     "datasets": {"data"},
-    "accelerate": {"embeddings", "bottleneck", "vae"},
+    "gradio": {"runs"},
+    "accelerate": {"_accelerator", "embeddings"},
 }
 
 

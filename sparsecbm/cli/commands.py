@@ -28,7 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-concepts_app = typer.Typer(help="Look at, check and filter concept sets.", rich_markup_mode="rich")
+concepts_app = typer.Typer(help="Build, look at, check and filter concept sets.", rich_markup_mode="rich")
 app.add_typer(concepts_app, name="concepts")
 
 _DEBUG = typer.Option("--debug", help="Show the full traceback of an error.")
@@ -215,25 +215,68 @@ def evaluate(
     embeddings: Annotated[
         Path | None, typer.Option(help="File of vectors made elsewhere, in place of pictures.")
     ] = None,
+    controls: Annotated[
+        bool, typer.Option("--controls/--no-controls", help="Train controls and follow accuracy against NEC, or not.")
+    ] = True,
+    seeds: Annotated[int, typer.Option(min=1, help="Repetitions of the random controls and of the recipe.")] = 1,
+    nec: Annotated[
+        str | None, typer.Option(metavar="5,10,...", help="Concepts per class of the path; 0 leaves it out.")
+    ] = None,
+    words: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Unrelated words for a control: text, or .npz of embeddings."),
+    ] = None,
+    train_split: Annotated[
+        str | None, typer.Option(help="Split to train the controls on, where it is not that of training.")
+    ] = None,
+    output: Output = None,
     encoder: EncoderSpec = None,
     device: Device = "auto",
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Measure a model: accuracy, active concepts, NEC, name alignment, and concept AUC where the truth is known.
+    """Measure a model beside its controls, and write metrics, confusion matrix and a plot of accuracy against NEC.
 
-    Example:  [bold]sparsecbm evaluate sparsecbm-demo --split validation[/bold]
+    Controls: random words and random directions in place of the concepts, by
+    the model's own recipe on its own training data; shuffled names; a linear
+    probe and the nearest class mean. Files go to evaluation/ beside the model.
+
+    Example:  [bold]sparsecbm evaluate sparsecbm-demo --seeds 3[/bold]
+
+    In a hurry:  [bold]sparsecbm evaluate sparsecbm-demo --no-controls[/bold]
     """
     from sparsecbm import runs
-    from sparsecbm.cli import terminal
+    from sparsecbm.cli import evaluation
 
     result = runs.evaluate_run(
-        model, images=images, split=split, max_images=max_images, embeddings=embeddings, encoder=encoder, device=device
+        model,
+        images=images,
+        split=split,
+        max_images=max_images,
+        embeddings=embeddings,
+        encoder=encoder,
+        device=device,
+        controls=controls,
+        train_split=train_split,
+        words=words,
+        seeds=seeds,
+        nec=None if nec is None else _numbers(nec),
+        output=runs.default_output(model) if output is None else output,
     )
     if as_json:
         _print_json(result.to_json())
     else:
-        terminal.show_evaluation(result)
+        evaluation.show_evaluation(result)
+
+
+def _numbers(text: str) -> list[int]:
+    from sparsecbm._errors import InputError
+
+    try:
+        values = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"--nec {text!r}: expected whole numbers with commas between them, such as 5,10,30") from None
+    return [] if values == [0] else values
 
 
 @app.command()
@@ -302,13 +345,17 @@ def report(
     images: Annotated[str | None, typer.Option(help="Image spec; by default the one it was trained on.")] = None,
     split: Annotated[str, typer.Option(help="Split to report on.")] = "test",
     max_images: Annotated[int | None, typer.Option(min=1, help="At most so many pictures.")] = None,
+    embeddings: Annotated[Path | None, typer.Option(metavar="FILE", help="Vectors made elsewhere.")] = None,
     examples: Annotated[int, typer.Option(min=0, max=200, help="Pictures explained.")] = 12,
+    training: Annotated[
+        bool, typer.Option("--training/--no-training", help="Compare with the training pictures, to find cues.")
+    ] = True,
     encoder: EncoderSpec = None,
     device: Device = "auto",
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Write one self-contained HTML page about a model: metrics, explained pictures, classes, concepts.
+    """Write one self-contained HTML page about a model: metrics, explained pictures, cues, classes, concepts.
 
     Example:  [bold]sparsecbm report sparsecbm-demo --examples 40[/bold]
     """
@@ -321,7 +368,9 @@ def report(
         images=images,
         split=split,
         max_images=max_images,
+        embeddings=embeddings,
         examples=examples,
+        training=training,
         encoder=encoder,
         device=device,
     )
@@ -332,109 +381,58 @@ def report(
 
 
 @app.command()
+@_command("the training checkpoint is kept; the same command goes on from there")
+def vae(
+    config: Config,
+    output: Output = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Folder of mnist/ or omniglot_small/; data.folder for short.")
+    ] = None,
+    set_: Set = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Train a discrete-latent VAE and measure its likelihood, with an interval, by hard samples.
+
+    Example:  [bold]sparsecbm vae vae_digits_gumbolt --set objective.samples=5[/bold]
+
+    Several devices:  [bold]accelerate launch -m sparsecbm vae CONFIG[/bold]
+    """
+    from sparsecbm import runs
+    from sparsecbm.cli.vae import show_vae
+    from sparsecbm.config import load_vae_config
+
+    given = (("output", output), ("data.folder", data_dir))
+    overrides = [*(set_ or ()), *(f"{key}={json.dumps(str(path))}" for key, path in given if path is not None)]
+    result = runs.vae_run(load_vae_config(config, overrides))
+    if not is_main_process():
+        return
+    if as_json:
+        _print_json(result.to_json())
+    else:
+        show_vae(result)
+
+
+@app.command()
 @_command()
-def info(as_json: AsJson = False, debug: Debug = False) -> None:
+def info(
+    cache: Annotated[bool, typer.Option("--cache", help="List the stored embeddings instead.")] = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
     """Show versions, devices, the cache folder, and what can be chosen by name.
 
     Example:  [bold]sparsecbm info --json[/bold]
     """
     from sparsecbm import runs
     from sparsecbm.cli import terminal
+    from sparsecbm.cli.cache import print_cache
 
+    if cache:
+        print_cache(runs.cache_run(), as_json)
+        return
     result = runs.info_run()
     if as_json:
         _print_json(result.to_json())
     else:
         terminal.show_info(result)
-
-
-ConceptFile = Annotated[Path, typer.Argument(metavar="FILE", help="Concept file: .txt, .json or .yaml.")]
-
-
-@concepts_app.command("show")
-@_command()
-def concepts_show(
-    file: ConceptFile,
-    limit: Annotated[int, typer.Option(min=1, help="Names shown.")] = 50,
-    as_json: AsJson = False,
-    debug: Debug = False,
-) -> None:
-    """List the concepts of a file as they will be used.
-
-    Example:  [bold]sparsecbm concepts show my-concepts.txt --limit 10[/bold]
-    """
-    from sparsecbm import runs
-    from sparsecbm.cli import terminal
-
-    result = runs.check_concepts(file)
-    if as_json:
-        _print_json(result.to_json())
-    else:
-        terminal.show_concepts(result.concepts, limit)
-
-
-@concepts_app.command("check")
-@_command()
-def concepts_check(
-    file: ConceptFile,
-    max_length: Annotated[int, typer.Option(min=1, help="Name longer concepts, in characters.")] = 30,
-    as_json: AsJson = False,
-    debug: Debug = False,
-) -> None:
-    """Say what is odd about a concept file: blanks, repetitions, odd spaces, long names.
-
-    Example:  [bold]sparsecbm concepts check my-concepts.txt[/bold]
-    """
-    from sparsecbm import runs
-    from sparsecbm.cli import terminal
-
-    result = runs.check_concepts(file, max_length)
-    if as_json:
-        _print_json(result.to_json())
-    else:
-        terminal.show_check(result)
-
-
-@concepts_app.command("filter")
-@_command()
-def concepts_filter(
-    file: ConceptFile,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where to write what is kept.")
-    ] = None,
-    classes: Annotated[Path | None, typer.Option(metavar="FILE", help="Class names, a name a line.")] = None,
-    encoder: Annotated[str | None, typer.Option(help="Encoder for the similarity filters, such as bundled.")] = None,
-    images: Annotated[str | None, typer.Option(help="Image spec for the activation filter, such as birds.")] = None,
-    max_images: Annotated[int | None, typer.Option(min=1, help="At most so many of those pictures.")] = None,
-    templates: Annotated[str | None, typer.Option(help="Template with one {}, or the name of a template set.")] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", "-s", metavar="KEY=VALUE", help="Threshold, such as max_length=40; null: off."),
-    ] = None,
-    as_json: AsJson = False,
-    debug: Debug = False,
-) -> None:
-    """Drop concepts that are long, name a class, repeat each other, or never show; say which and why.
-
-    Example:  [bold]sparsecbm concepts filter raw.txt --classes classes.txt --encoder bundled -o kept.txt[/bold]
-    """
-    from sparsecbm import runs
-    from sparsecbm.cli import terminal
-    from sparsecbm.config import build_config
-
-    overrides = [f"concepts.filters.{override}" for override in set_ or ()]
-    checked = build_config({"concepts": {"filters": {}}}, overrides, what="--set").concepts.filters
-    result = runs.filter_concepts(
-        file,
-        output,
-        filters=checked,
-        classes=classes,
-        encoder=encoder,
-        images=images,
-        max_images=max_images,
-        templates=templates,
-    )
-    if as_json:
-        _print_json(result.to_json())
-    else:
-        terminal.show_filter(result)

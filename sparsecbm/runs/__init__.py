@@ -3,7 +3,12 @@
 Nothing here prints; the command line shows the results, and a notebook can use them as they are.
 """
 
+from sparsecbm.runs.app import app_run
+from sparsecbm.runs.cache import CacheResult, PruneResult, cache_run, prune_run
+from sparsecbm.runs.concept_building import BuildResult, build_concepts
 from sparsecbm.runs.concept_sets import CheckResult, FilterResult, check_concepts, filter_concepts
+from sparsecbm.runs.edit import EditResult, edit_run
+from sparsecbm.runs.evaluate import default_output, evaluate_run, nec_figure
 from sparsecbm.runs.info import info_run
 from sparsecbm.runs.measure import headline, measure
 from sparsecbm.runs.models import StoredModel, load_model, model_encoder
@@ -16,12 +21,18 @@ from sparsecbm.runs.results import (
     PredictResult,
     ReportResult,
     TrainResult,
+    VaeResult,
 )
+from sparsecbm.runs.search import SearchResult, search_run
 from sparsecbm.runs.train import demo_run, embed_run, prepare, train_run
-from sparsecbm.runs.use import evaluate_run, explain_run, plot_ledgers, predict_run, report_run
+from sparsecbm.runs.use import explain_run, plot_ledgers, predict_run, report_run
+from sparsecbm.runs.vae import vae_run
 
 __all__ = [
+    "BuildResult",
+    "CacheResult",
     "CheckResult",
+    "EditResult",
     "EmbedResult",
     "EvaluateResult",
     "ExplainResult",
@@ -29,11 +40,19 @@ __all__ = [
     "InfoResult",
     "PredictResult",
     "Prediction",
+    "PruneResult",
     "ReportResult",
+    "SearchResult",
     "StoredModel",
     "TrainResult",
+    "VaeResult",
+    "app_run",
+    "build_concepts",
+    "cache_run",
     "check_concepts",
+    "default_output",
     "demo_run",
+    "edit_run",
     "embed_run",
     "evaluate_run",
     "explain_run",
@@ -43,9 +62,13 @@ __all__ = [
     "load_model",
     "measure",
     "model_encoder",
+    "nec_figure",
     "plot_ledgers",
     "predict_run",
     "prepare",
+    "prune_run",
     "report_run",
+    "search_run",
     "train_run",
+    "vae_run",
 ]

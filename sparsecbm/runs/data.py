@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsecbm._errors import InputError, StoredFileError, unknown
+from sparsecbm._errors import InputError, unknown
+from sparsecbm._untrusted import open_npz
 from sparsecbm.config import ConceptsConfig, EmbeddingsConfig, ImagesConfig, RunConfig
 
 if TYPE_CHECKING:
@@ -133,19 +134,12 @@ def read_concepts(config: EmbeddingsConfig) -> ConceptBank:
         If an array is missing or has the wrong shape.
     """
     path = Path(config.concepts)
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            for key in (config.concept_vectors, config.concept_names):
-                if key not in stored:
-                    raise unknown(f"array in {str(path)!r}", key, stored.files)
-            vectors = np.asarray(stored[config.concept_vectors], dtype=np.float32)
-            names = tuple(map(str, stored[config.concept_names].tolist()))
-    except InputError:
-        raise
-    except Exception as error:  # numpy and zipfile raise many kinds for a damaged file
-        raise StoredFileError(
-            f"cannot read concept embeddings {str(path)!r}: {error}; expected an .npz file"
-        ) from error
+    with open_npz(path, "concept embeddings") as stored:
+        for key in (config.concept_vectors, config.concept_names):
+            if key not in stored:
+                raise unknown(f"array in {str(path)!r}", key, stored.files)
+        vectors = np.asarray(stored[config.concept_vectors], dtype=np.float32)
+        names = tuple(map(str, stored[config.concept_names].tolist()))
     if vectors.ndim != 2 or len(vectors) != len(names):
         raise InputError(
             f"{str(path)!r}: {config.concept_vectors} has shape {vectors.shape} and there are {len(names)} names: "

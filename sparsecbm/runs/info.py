@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from importlib import metadata
 
-from sparsecbm.config import LOSSES, builtin_configs
+from sparsecbm.config import KINDS, LOSSES, builtin_configs
 from sparsecbm.runs.results import InfoResult
 
 _PACKAGES = ("torch", "open_clip_torch", "transformers", "datasets", "accelerate", "scikit-learn", "numpy")
@@ -16,18 +16,18 @@ def info_run() -> InfoResult:
     from sparsecbm import __version__
     from sparsecbm.concepts import TEMPLATE_SETS
     from sparsecbm.data.registry import SOURCES
-    from sparsecbm.embeddings import cache_dir
+    from sparsecbm.embeddings import cache_dir, cache_entries
     from sparsecbm.encoders import ENCODERS
 
     folder = cache_dir()
-    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) if folder.is_dir() else 0
+    size = sum(entry.bytes for entry in cache_entries())
     versions = {"sparsecbm": __version__, "python": platform.python_version()}
     return InfoResult(
         versions=versions | {name: metadata.version(name) for name in _PACKAGES},
         devices=_devices(),
         cache=str(folder),
         cache_bytes=size,
-        configs=list(builtin_configs()),
+        configs=[name for kind in KINDS for name in builtin_configs(kind)],
         choices={
             "encoders": sorted(ENCODERS),
             "images": sorted(SOURCES),

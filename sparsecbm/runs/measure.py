@@ -35,14 +35,15 @@ def measure(classifier: SparseCBMClassifier, split: EmbeddedSplit) -> dict[str, 
     -------
     dict
         JSON values: ``accuracy`` and other classification metrics, ``active_concepts`` (mean, max, ...), ``nec``,
-        ``name_alignment``, and ``concept_auc`` where the pictures know which concepts they show.
+        ``name_alignment``, and ``warnings``; where the pictures know which concepts they show, also ``concept_auc``
+        and ``leakage`` (how much more the activations know about the class than the true concepts do).
 
     Raises
     ------
     InputError
         If the split has no labels, or a label the model was not trained on.
     """
-    from sparsecbm.evaluation import active_concepts, classification_metrics, concept_auc, name_alignment
+    from sparsecbm.evaluation import active_concepts, classification_metrics, concept_auc, disguise, name_alignment
     from sparsecbm.heads import nec
 
     if split.labels is None:
@@ -67,6 +68,10 @@ def measure(classifier: SparseCBMClassifier, split: EmbeddedSplit) -> dict[str, 
         "nec": nec(classifier.head_weights_),
         "name_alignment": alignment,
     }
+    note = disguise(
+        len(classifier.concept_names_), X.shape[1], classifier.head_weights_, metrics["active_concepts"]["mean"]
+    )
+    metrics["warnings"] = [] if note is None else [note]
     truth = concept_truth(classifier.concept_names_, split)
     if truth is not None:
         known, attributes = truth
@@ -74,7 +79,21 @@ def measure(classifier: SparseCBMClassifier, split: EmbeddedSplit) -> dict[str, 
         of_units, _ = concept_auc(units[:, known], attributes[rows])
         names = [classifier.concept_names_[j] for j in known]
         metrics["concept_auc"] = {"mean": of_activations, "units": of_units, "each": dict(zip(names, each))}
+    attributes = getattr(split.images, "attributes", None)
+    if attributes is not None:
+        metrics["leakage"] = _leakage(activations, attributes[rows], columns[rows])
     return plain(metrics)
+
+
+def _leakage(activations: NDArray, attributes: NDArray[np.bool_], y: NDArray[np.int64]) -> dict[str, Any] | None:
+    """Leakage report as scalars; None where there are too few images to tell."""
+    from sparsecbm.evaluation import leakage
+
+    counts = np.bincount(y)
+    try:
+        return leakage(activations, attributes, y, information=counts[counts > 0].min() >= 3).summary()
+    except InputError:
+        return None
 
 
 def concept_truth(names: Sequence[str], split: EmbeddedSplit) -> tuple[list[int], NDArray[np.bool_]] | None:

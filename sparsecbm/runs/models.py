@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from sparsecbm._errors import InputError, StoredFileError
 from sparsecbm._files import read_json
-from sparsecbm.config import ImagesConfig
+from sparsecbm.config import EmbeddingsConfig, ImagesConfig
 
 if TYPE_CHECKING:
     from sparsecbm.encoders import Encoder
     from sparsecbm.estimators import SparseCBMClassifier
+    from sparsecbm.estimators.inference import InferenceModel
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,7 +21,7 @@ class StoredModel:
     """A fitted classifier, where it lies, and what it was trained on."""
 
     path: Path
-    classifier: SparseCBMClassifier
+    classifier: SparseCBMClassifier | InferenceModel
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -38,6 +39,12 @@ class StoredModel:
         stored = self.metadata.get("images")
         return None if stored is None else ImagesConfig.model_validate(stored)
 
+    @property
+    def embeddings(self) -> EmbeddingsConfig | None:
+        """The vectors made elsewhere it was trained on; None for pictures, or where the model does not say."""
+        stored = self.metadata.get("embeddings")
+        return None if stored is None else EmbeddingsConfig.model_validate(stored)
+
 
 def is_model_folder(path: Path) -> bool:
     """Whether a folder holds a model that sparsecbm wrote, going by its description."""
@@ -48,8 +55,14 @@ def is_model_folder(path: Path) -> bool:
     return isinstance(config, dict) and config.get("format") == "sparsecbm-model"
 
 
-def load_model(path: str | Path) -> StoredModel:
+def load_model(path: str | Path, *, inference: bool = False) -> StoredModel:
     """Load a model from its folder, or from the output folder of `train`.
+
+    Parameters
+    ----------
+    path : str or Path
+    inference : bool
+        Only to predict and explain, which loads much faster: see `sparsecbm.estimators.inference`.
 
     Raises
     ------
@@ -66,6 +79,10 @@ def load_model(path: str | Path) -> StoredModel:
     folder = inner if inner.is_dir() else path
     if folder is path and not any(path.glob("*.json")):
         raise StoredFileError(f"{str(path)!r} holds no model: expected a folder written by `sparsecbm train`")
+    if inference:
+        from sparsecbm.estimators.inference import InferenceModel
+
+        return StoredModel(folder, InferenceModel.load(folder))
     from sparsecbm.estimators import SparseCBMClassifier
 
     return StoredModel(folder, SparseCBMClassifier.load(folder))

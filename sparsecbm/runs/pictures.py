@@ -9,7 +9,7 @@ import numpy as np
 
 from sparsecbm._errors import InputError
 from sparsecbm.data.base import Catalogue, EncodedImages, OnError
-from sparsecbm.data.decode import UndecodableError
+from sparsecbm.data.decode import read_picture
 
 PICTURE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
@@ -25,10 +25,7 @@ class _Files(Catalogue):
         self.class_names = ()
 
     def read(self, row: int) -> bytes:
-        try:
-            return self.files[row].read_bytes()
-        except OSError as error:
-            raise UndecodableError(f"it cannot be read ({error.strerror or error})") from error
+        return read_picture(self.files[row])
 
     def name(self, row: int) -> str:
         return str(self.files[row])

@@ -93,12 +93,38 @@ class TrainResult:
 
 @dataclass(frozen=True)
 class EvaluateResult:
-    """What `evaluate_run` measured: the metrics, and on what."""
+    """What `evaluate_run` measured.
+
+    Attributes
+    ----------
+    model : Path
+        Folder of the model.
+    images, split : str
+        What it was measured on.
+    metrics : dict
+        See `measure`.
+    controls : dict or None
+        `ControlReport.to_json` (``table``, ``rows`` in words, ``paths`` of accuracy against NEC, ``skipped``,
+        ``warnings``, ``verdict``) and the ``labels`` of its names.
+    confused : list of dict
+        Up to five pairs of ``class`` and ``predicted`` that were confused most often, and the ``count``.
+    notes : list of str
+        What a reader should know.
+    seconds : float
+        Wall time.
+    files : dict of str to Path
+        What was written.
+    """
 
     model: Path
     images: str
     split: str
     metrics: dict[str, Any]
+    controls: dict[str, Any] | None = None
+    confused: Sequence[dict[str, Any]] = ()
+    notes: Sequence[str] = ()
+    seconds: float = 0.0
+    files: Mapping[str, Path] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
@@ -201,6 +227,18 @@ class InfoResult:
     cache_bytes: int
     configs: list[str]
     choices: dict[str, list[str]]
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return plain(vars(self))
+
+
+@dataclass(frozen=True)
+class VaeResult:
+    """What `vae_run` made: the output folder, and the content of its ``metrics.json``."""
+
+    output: Path
+    metrics: dict[str, Any]
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
 import tempfile
@@ -17,7 +16,7 @@ import numpy as np
 from sparsecbm._errors import InputError, StoredFileError
 from sparsecbm._files import write_json, write_text
 from sparsecbm._launch import is_main_process
-from sparsecbm.config import RunConfig, dump_config, load_config
+from sparsecbm.config import EmbeddingsConfig, RunConfig, dump_config, load_config
 from sparsecbm.runs.data import (
     SPLITS,
     ConceptBank,
@@ -28,6 +27,7 @@ from sparsecbm.runs.data import (
     read_concepts,
     read_split,
 )
+from sparsecbm.runs.folders import check_folder, remove_checkpoint
 from sparsecbm.runs.measure import measure
 from sparsecbm.runs.models import StoredModel, is_model_folder
 from sparsecbm.runs.reports import make_report
@@ -35,6 +35,8 @@ from sparsecbm.runs.results import EmbedResult, TrainResult, plain
 
 if TYPE_CHECKING:
     from sparsecbm.estimators import SparseCBMClassifier
+
+_FILES = ("model", "config.yaml", "metrics.json", "report.html")
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +107,7 @@ def train_run(config: RunConfig) -> TrainResult:
     """
     output = Path(config.output or Path("runs") / config.name)
     if is_main_process():
-        _check_writable(output)
+        check_folder(output, _FILES, lambda folder: is_model_folder(folder / "model"))
     prepared = prepare(config)
     start = time.perf_counter()
     classifier = _fit(config, prepared, output / "checkpoint")
@@ -198,10 +200,17 @@ def _metadata(config: RunConfig, prepared: Prepared, known: Sequence[int]) -> di
             "label_names": names,
             "encoder": prepared.encoder,
             "images": None if config.embeddings is not None else config.images.model_dump(mode="json"),
+            "embeddings": None if config.embeddings is None else _located(config.embeddings),
             "concepts": prepared.bank.record,
             "sparsecbm": __version__,
         }
     )
+
+
+def _located(config: EmbeddingsConfig) -> dict[str, Any]:
+    """The configuration of vectors made elsewhere, with paths that hold in any folder."""
+    paths = {key: str(Path(getattr(config, key)).expanduser().absolute()) for key in ("path", "concepts")}
+    return {**config.model_dump(mode="json"), **paths}
 
 
 def _publish(
@@ -221,10 +230,17 @@ def _publish(
     shown = test if test is not None else prepared.splits["train"]
     metrics["test"] = measure(classifier, test) if measured else None
     if measured and config.evaluation.baseline:
-        metrics["test"]["linear_probe"] = _linear_probe(prepared)
+        metrics["test"].update(_baselines(classifier, prepared))
     model = StoredModel(output / "model", classifier)
     page, ledgers = make_report(
-        model, shown, metrics["test"], title=config.name, examples=config.evaluation.examples, seed=config.seed
+        model,
+        shown,
+        metrics["test"],
+        title=config.name,
+        examples=config.evaluation.examples,
+        seed=config.seed,
+        train=prepared.splits["train"] if shown is test else None,
+        controls=(metrics["test"] or {}).get("controls") or (),
     )
     seconds["evaluation"] = time.perf_counter() - start
     metrics["seconds"] = seconds
@@ -234,41 +250,31 @@ def _publish(
     write_text(output / "config.yaml", dump_config(config))
     write_text(output / "report.html", page)
     write_json(output / "metrics.json", plain(metrics))
-    _remove_checkpoint(output / "checkpoint")
+    remove_checkpoint(output / "checkpoint")
     example = next((ledger for ledger in ledgers if ledger.truth == ledger.target), None)
     return TrainResult(output, plain(metrics), example)
 
 
-def _linear_probe(prepared: Prepared) -> float:
-    """Test accuracy of a black box, a logistic regression on the same embeddings: what readability costs."""
-    from sparsecbm.evaluation.controls import linear_probe
+def _baselines(classifier: SparseCBMClassifier, prepared: Prepared) -> dict[str, Any]:
+    """What needs no concepts at all reaches on the same embeddings; `sparsecbm evaluate` runs the other controls."""
+    import warnings
+
+    from sparsecbm.evaluation.controls import ProbeInDisguiseWarning, control_table, run_controls
 
     train, test = prepared.splits["train"], prepared.splits["test"]
-    probe = linear_probe().fit(np.asarray(train.vectors), train.labels)
-    return float(probe.score(np.asarray(test.vectors), test.labels))
-
-
-def _check_writable(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise StoredFileError(
-            f"cannot write to output folder {str(folder)!r}: {error.strerror or error}; choose another with --output"
-        ) from error
-    found = [name for name in ("model", "config.yaml", "metrics.json", "report.html") if (folder / name).exists()]
-    if found and not is_model_folder(folder / "model"):
-        raise StoredFileError(
-            f"output folder {str(folder)!r} holds {', '.join(found)}, which no earlier run wrote: "
-            "choose an empty folder with --output"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ProbeInDisguiseWarning)  # `measure` says it
+        report = run_controls(
+            classifier,
+            np.asarray(train.vectors),
+            train.labels,
+            np.asarray(test.vectors),
+            test.labels,
+            classifier.concept_embeddings_,
+            fitted=classifier,
+            controls=("linear_probe", "nearest_mean"),
         )
-
-
-def _remove_checkpoint(folder: Path) -> None:
-    (folder / "training.safetensors").unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # something else may lie there, or the folder may never have been made
-        folder.rmdir()
+    return {"linear_probe": report.accuracy["linear_probe"][0], "controls": control_table(report)}
 
 
 def _replace_folder(path: Path, write: Callable[[Path], Any]) -> None:

@@ -1,65 +1,29 @@
-"""Runs on a saved model: evaluate, predict, explain, report."""
+"""Runs on a saved model: predict, explain, report; and how its data are opened."""
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sparsecbm._errors import InputError
-from sparsecbm._files import atomic_path, write_text
+from sparsecbm._errors import InputError, StoredFileError
+from sparsecbm._files import atomic_path, read_json, write_text
 from sparsecbm.config import ImagesConfig
 from sparsecbm.explain import explain
-from sparsecbm.runs.data import EmbeddedSplit, open_images
+from sparsecbm.runs.data import SPLITS, EmbeddedSplit, open_images
 from sparsecbm.runs.measure import measure
 from sparsecbm.runs.models import StoredModel, load_model, model_encoder
 from sparsecbm.runs.pictures import picture_files
 from sparsecbm.runs.reports import make_report
-from sparsecbm.runs.results import EvaluateResult, ExplainResult, Prediction, PredictResult, ReportResult
+from sparsecbm.runs.results import ExplainResult, Prediction, PredictResult, ReportResult
 
 if TYPE_CHECKING:
     from sparsecbm.data.base import EncodedImages
-
-
-def evaluate_run(
-    model: str | Path,
-    *,
-    images: str | None = None,
-    split: str = "test",
-    max_images: int | None = None,
-    embeddings: str | Path | None = None,
-    encoder: str | None = None,
-    device: str = "auto",
-) -> EvaluateResult:
-    """Measure a saved model on a split.
-
-    Parameters
-    ----------
-    model : str or Path
-        Model folder, or the output folder of a run.
-    images : str, optional
-        Image spec; None takes the pictures of training.
-    split : str
-    max_images : int, optional
-        A stratified subset.
-    embeddings : str or Path, optional
-        File of vectors made elsewhere, in place of pictures.
-    encoder : str, optional
-        Where the encoder lies now.
-    device : str
-
-    Raises
-    ------
-    InputError
-        If the pictures have no labels or other classes than the model, or the encoder has changed.
-    """
-    stored = load_model(model)
-    held = _open_split(stored, images, split, max_images, embeddings, encoder, device)
-    source = str(embeddings) if embeddings is not None else str(getattr(held.images, "spec", images))
-    return EvaluateResult(stored.path, source, split, measure(stored.classifier, held))
+    from sparsecbm.encoders import Encoder
 
 
 def predict_run(
@@ -159,20 +123,83 @@ def report_run(
     images: str | None = None,
     split: str = "test",
     max_images: int | None = None,
+    embeddings: str | Path | None = None,
     examples: int = 12,
+    training: bool = True,
     encoder: str | None = None,
     device: str = "auto",
 ) -> ReportResult:
-    """Write the page of a saved model; by default ``report.html`` in the output folder of its run."""
+    """Write the page of a saved model; by default ``report.html`` in the output folder of its run.
+
+    Parameters
+    ----------
+    model : str or Path
+        Model folder, or the output folder of a run.
+    output : str or Path, optional
+        HTML file to write.
+    images : str, optional
+        Image spec; None takes the pictures (or vectors) of training.
+    split : str
+        Split to report on.
+    max_images : int, optional
+        A stratified subset.
+    embeddings : str or Path, optional
+        File of vectors made elsewhere, in place of pictures.
+    examples : int
+        Pictures explained.
+    training : bool
+        Whether to compare with the training pictures, which is how spurious cues show; they are embedded, or found
+        embedded. Left out, with a note on the page, where they cannot be had.
+    encoder : str, optional
+        Where the encoder lies now.
+    device : str
+        See `load_encoder`.
+
+    Raises
+    ------
+    InputError
+        If the pictures have other classes than the model, or the encoder has changed.
+    """
     stored = load_model(model)
-    held = _open_split(stored, images, split, max_images, None, encoder, device)
+    load = functools.partial(model_encoder, stored, encoder, device=device)
+    held = open_split(stored, images, split, max_images, embeddings, load)
     metrics = measure(stored.classifier, held) if held.labels is not None else None
     title = str(stored.metadata.get("config") or stored.path.name)
-    page, _ = make_report(stored, held, metrics, title=title, examples=examples)
     given = Path(model)
-    path = Path(output) if output is not None else (given if stored.path != given else given.parent) / "report.html"
+    folder = given if stored.path != given else given.parent
+    train = _training(stored, load) if training and held.labels is not None and split != "train" else None
+    own = images is None and embeddings is None
+    controls = stored_controls(folder, split, len(held.vectors)) if own else []
+    page, _ = make_report(stored, held, metrics, title=title, examples=examples, train=train, controls=controls)
+    path = Path(output) if output is not None else folder / "report.html"
     write_text(path, page)
     return ReportResult(path, len(held.vectors), len(page.encode()))
+
+
+def _training(stored: StoredModel, load: Callable[[], Encoder]) -> EmbeddedSplit | None:
+    """The training split the model remembers; None where it cannot be had."""
+    try:
+        return open_split(stored, None, "train", None, None, load)
+    except (InputError, OSError):
+        return None
+
+
+def stored_controls(folder: Path, split: str, n_images: int) -> list[dict[str, Any]]:
+    """Controls that `sparsecbm evaluate`, or else training, has left in a run's folder for the same pictures."""
+    for path, *keys in (
+        (folder / "evaluation" / f"{split}.json", "controls", "rows"),
+        (folder / "metrics.json", "test", "controls"),
+    ):
+        try:
+            found = read_json(path)
+        except StoredFileError:
+            continue
+        measured = (found.get("metrics") or found.get("test") or {}) if isinstance(found, dict) else {}
+        for key in keys:
+            found = found.get(key) if isinstance(found, dict) else None
+        if isinstance(found, list) and found and measured.get("n_images") == n_images:
+            return found
+    return []
 
 
 def _encode(
@@ -185,7 +212,7 @@ def _encode(
 ) -> tuple[StoredModel, EncodedImages, np.ndarray]:
     # Cheap checks first: a misspelt file or class is said before an encoder is loaded.
     pictures = picture_files(images, on_error)  # type: ignore[arg-type]
-    stored = load_model(model)
+    stored = load_model(model, inference=True)
     for name in check:
         if name is not None and name not in stored.class_names:
             from sparsecbm._errors import unknown
@@ -195,26 +222,45 @@ def _encode(
     return stored, pictures, made.encode_images(pictures)
 
 
-def _open_split(
+def open_split(
     stored: StoredModel,
     images: str | None,
     split: str,
     max_images: int | None,
     embeddings: str | Path | None,
-    encoder: str | None,
-    device: str,
+    load: Callable[[], Encoder],
 ) -> EmbeddedSplit:
+    """Open and embed what a model is measured on: the given pictures or vectors, else those of its training.
+
+    Parameters
+    ----------
+    stored : StoredModel
+    images : str or None
+        Image spec.
+    split : str
+    max_images : int or None
+        A stratified subset.
+    embeddings : str, Path or None
+        File of vectors made elsewhere.
+    load : callable
+        Loads the model's encoder; called for pictures only.
+    """
     start = time.perf_counter()
     if embeddings is not None:
         if images is not None:
             raise InputError("give either pictures (--images) or vectors (--embeddings), not both")
-        return _vectors(stored, embeddings, split, start)
+        return _vectors(stored, embeddings, split, max_images, start)
     config = stored.images
     if images is not None:
         config = ImagesConfig(spec=images)
+    remembered = stored.embeddings
+    if config is None and remembered is not None and Path(remembered.path).is_file():
+        theirs = getattr(remembered, split, None) if split in SPLITS else None
+        return _vectors(stored, remembered.path, theirs or split, max_images, start)
     if config is None:
+        where = "" if remembered is None else f" ({remembered.path!r}, which is not there now)"
         raise InputError(
-            f"model {str(stored.path)!r} was trained on embeddings made elsewhere: "
+            f"model {str(stored.path)!r} was trained on embeddings made elsewhere{where}: "
             "give the pictures with --images, or vectors with --embeddings"
         )
     from sparsecbm.embeddings import embed_images
@@ -224,25 +270,31 @@ def _open_split(
             update={"max_train": max_images, "max_validation": max_images, "max_test": max_images}
         )
     source = open_images(config, split)
-    _same_classes(stored, source.class_names, config.spec)
-    made = embed_images(model_encoder(stored, encoder, device=device), source, cache="disk-or-memory")
+    same_classes(stored, source.class_names, config.spec)
+    made = embed_images(load(), source, cache="disk-or-memory")
     seconds = time.perf_counter() - start
     return EmbeddedSplit(made.vectors, made.labels, list(made.ids), source, seconds, made.provenance)
 
 
-def _vectors(stored: StoredModel, path: str | Path, split: str, start: float) -> EmbeddedSplit:
+def _vectors(stored: StoredModel, path: str | Path, split: str, max_images: int | None, start: float) -> EmbeddedSplit:
     from sparsecbm.embeddings import load_embeddings
 
     made = load_embeddings(path, split)
     d = stored.classifier.n_features_in_
     if made.dim != d:
         raise InputError(f"{str(path)!r} holds {made.dim}-d vectors; the model expects {d}-d ones")
-    _same_classes(stored, made.class_names, str(path))
+    same_classes(stored, made.class_names, str(path))
     ids = list(made.ids) or [f"{split}/{i}" for i in range(len(made))]
-    return EmbeddedSplit(made.vectors, made.labels, ids, None, time.perf_counter() - start, made.provenance)
+    vectors, labels = made.vectors, made.labels
+    if max_images is not None and max_images < len(made):
+        from sparsecbm.data.splits import stratified_subset
+
+        rows = stratified_subset(labels, len(made), max_images)
+        vectors, labels, ids = vectors[rows], None if labels is None else labels[rows], [ids[i] for i in rows]
+    return EmbeddedSplit(vectors, labels, ids, None, time.perf_counter() - start, made.provenance)
 
 
-def _same_classes(stored: StoredModel, names: Sequence[str], what: str) -> None:
+def same_classes(stored: StoredModel, names: Sequence[str], what: str) -> None:
     """Refuse data whose labels mean other classes: the accuracy would be nonsense (as a published 11% on Pets was)."""
     known: Any = stored.metadata.get("label_names")
     if not known or not names or list(names) == list(known):

@@ -1,0 +1,140 @@
+"""``sparsecbm cache``: show and prune the stored embeddings."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sparsecbm.cli.commands import AsJson, Debug, _command, _print_json, app
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.table import Table
+
+    from sparsecbm.runs import CacheResult, PruneResult
+
+cache_app = typer.Typer(help="Look at and prune the stored embeddings.", rich_markup_mode="rich")
+app.add_typer(cache_app, name="cache")
+
+
+@cache_app.callback(invoke_without_command=True)
+def _cache_root(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@cache_app.command("show")
+@_command()
+def cache_show(as_json: AsJson = False, debug: Debug = False) -> None:
+    """Show what is stored: encoder, source, rows, size, age, last use.
+
+    Example:  [bold]sparsecbm cache show --json[/bold]
+    """
+    from sparsecbm import runs
+
+    print_cache(runs.cache_run(), as_json)
+
+
+@cache_app.command("prune")
+@_command("what was removed so far is gone; the rest is whole")
+def cache_prune(
+    older_than: Annotated[
+        str | None, typer.Option(metavar="AGE", help="Remove what was not used for so long, such as 30d, 12h, 2w.")
+    ] = None,
+    max_size: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="Then remove the least recently used down to so much, such as 5GB; 0: all."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Remove stored embeddings by age and size; what a process is writing stays.
+
+    Example:  [bold]sparsecbm cache prune --older-than 30d --max-size 5GB --dry-run[/bold]
+    """
+    from sparsecbm import runs
+
+    result = runs.prune_run(older_than, max_size, dry_run=dry_run)
+    if as_json:
+        _print_json(result.to_json())
+    else:
+        _show_pruning(result)
+
+
+def print_cache(result: CacheResult, as_json: bool) -> None:
+    """Print the list of entries, as a table or as JSON."""
+    from rich.markup import escape
+
+    from sparsecbm.cli import terminal
+
+    if as_json:
+        _print_json(result.to_json())
+        return
+    console = terminal.make_console()
+    console.print(f"[dim]{escape(result.folder)}[/dim]")
+    if result.entries:
+        console.print(_table(result.entries))
+    console.print(f"{len(result.entries)} entries, {_size(result.bytes)}")
+
+
+def _show_pruning(result: PruneResult) -> None:
+    from rich.markup import escape
+
+    from sparsecbm.cli import terminal
+
+    report, console = result.report, terminal.make_console()
+    console.print(f"[dim]{escape(result.folder)}[/dim]")
+    if report.removed:
+        console.print(_table(report.removed))
+    done = "would be removed" if report.dry_run else "removed"
+    kept = sum(entry.bytes for entry in report.kept)
+    console.print(
+        f"{len(report.removed)} entries {done}, {_size(report.freed_bytes)}; {len(report.kept)} kept, {_size(kept)}"
+    )
+    for entry in report.busy:
+        console.print(f"[yellow]kept[/yellow] {entry.key[:12]}: a process is writing it")
+
+
+def _table(entries: Sequence) -> Table:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for column, justify in (
+        ("entry", "left"), ("of", "left"), ("encoder", "left"), ("rows", "right"), ("dim", "right"), ("size", "right"),
+        ("age", "right"), ("last used", "right"),
+    ):  # fmt: skip
+        table.add_column(column, justify=justify, no_wrap=column != "of")  # type: ignore[arg-type]
+    now = time.time()
+    for entry in entries:
+        what = " ".join(word for word in (entry.kind, entry.source) if word) or entry.state
+        cells = [
+            entry.key[:12],
+            what,
+            entry.encoder or "",
+            "" if entry.rows is None else f"{entry.rows:,}",
+            "" if entry.dim is None else str(entry.dim),
+            _size(entry.bytes),
+            _age(now - entry.made),
+            _age(now - entry.used),
+        ]
+        table.add_row(*map(escape, cells))
+    return table
+
+
+def _size(count: int) -> str:
+    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count} B"
+
+
+def _age(seconds: float) -> str:
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{int(seconds // size)} {unit}"
+    return f"{max(0, int(seconds))} s"

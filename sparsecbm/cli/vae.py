@@ -1,0 +1,69 @@
+"""What `sparsecbm vae` shows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from sparsecbm.cli.terminal import make_console, show_metrics
+
+if TYPE_CHECKING:
+    from sparsecbm.runs import VaeResult
+
+
+def show_vae(result: VaeResult) -> None:
+    """Print the likelihood with its interval, or the toy's table, and where the files lie."""
+    console = make_console()
+    metrics = result.metrics
+    if metrics["task"] == "toy":
+        table = Table(title=f"{escape(metrics['config'])}: one-sample gradients against the exact one", box=None)
+        for column in ("estimator", "bias", "spread", "where descent ends"):
+            table.add_column(column, justify="left" if column == "estimator" else "right")
+        for name, row in metrics["estimators"].items():
+            table.add_row(name, f"{row['bias']:.3f}", f"{row['spread']:.2f}", f"{row['final']:.3f}")
+        console.print(table)
+        console.print(f"[dim]least possible: {metrics['least']:.3f}[/dim]")
+    else:
+        title = f"{escape(metrics['config'])}: {metrics['test']['n_pictures']:,} test pictures, hard samples"
+        show_metrics(console, _rows(metrics), title=title)
+        if metrics["data"]["note"]:
+            console.print(f"[dim]{escape(metrics['data']['name'])}: {escape(metrics['data']['note'])}[/dim]")
+    seconds = metrics["seconds"]
+    console.print(f"[dim]{', '.join(f'{name} {value:.1f} s' for name, value in seconds.items())}[/dim]\n")
+    for path in sorted(result.output.iterdir()):
+        if not path.name.startswith("."):
+            console.print(f"  {escape(str(path))}")
+
+
+def _rows(metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
+    test = metrics["test"]
+    wide = test["population_interval"]
+    if "accuracy" in test:
+        return [("accuracy", f"{test['accuracy']:.2%}", f"95% interval {wide[0]:.2%} to {wide[1]:.2%}")]
+    population = f"95% interval {wide[0]:.2f} to {wide[1]:.2f}, over the choice of test pictures too"
+    rows = [("log-likelihood", f"{test['log_likelihood']:.2f} nats", population)]
+    if "interval" not in test:
+        return rows
+    own, log_z = test["interval"], test["log_partition"]
+    rows.append(
+        ("", f"+- {(own[1] - own[0]) / 2:.3f}", f"of these pictures: {test['samples']:,} samples each, and log Z")
+    )
+    rows.append(("ELBO", f"{test['elbo']:.2f} nats", "one sample"))
+    rows.append(
+        (
+            "effective samples",
+            f"{test['effective_sample_size']:.0f}",
+            f"median picture, of {test['samples']:,}; near 1 the likelihood is under-estimated",
+        )
+    )
+    if log_z["method"] != "normalised":
+        how = "every state" if log_z["method"] == "enumeration" else "annealed importance sampling"
+        note = how
+        if log_z["method"] == "ais":
+            note += f", +- {log_z['standard_error']:.3f}, {log_z['effective_sample_size']:.0f} effective chains"
+            if log_z["reverse"] is not None:
+                note += f"; in reverse {log_z['reverse']:.2f}"
+        rows.append(("log Z", f"{log_z['value']:.2f}", note))
+    return rows

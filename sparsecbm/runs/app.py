@@ -1,0 +1,309 @@
+"""The interactive page: drop a picture, read its ledger, move concepts, see the prediction change.
+
+gradio (``pip install "sparsecbm[app]"``) makes the page; it is imported here alone, and only when the page is opened.
+The server listens on this computer only unless told otherwise, and the page's own policy lets nothing be fetched from
+elsewhere.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sparsecbm._errors import InputError
+from sparsecbm.explain import Ledgers, explain
+from sparsecbm.explain.html import ledger_html
+from sparsecbm.explain.interventions import Interventions, counterfactual
+from sparsecbm.runs.models import StoredModel, load_model, model_encoder
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from sparsecbm.encoders import Encoder
+
+SLIDERS = 8
+"""Concepts that have a slider: the largest contributions, then those that tell the class from the runner-up."""
+MAX_UPLOAD = "10mb"
+MAX_PIXELS = 40_000_000
+POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; frame-src 'none'; "
+    "object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
+)
+STYLE = """
+.scbm-fragment .scbm-ledger, .scbm-fragment .scbm-ledger * { border-width: 0; }
+.scbm-fragment .scbm-ledger th { padding: .16rem .6rem .16rem 0; } .scbm-fragment .scbm-ledger td { padding: 0; }
+.scbm-fragment .scbm-ledger td.number { text-align: right; }
+.scbm-fragment .scbm-ledger tfoot > tr > * { border-top: 1px solid currentColor; padding-top: .25rem; }
+.scbm-fragment .scbm-ledger .zero { border-left: 1px solid currentColor; opacity: .4; }
+"""
+
+
+class Session:
+    """What the page computes, without the page: one model, one encoder, one picture at a time.
+
+    Parameters
+    ----------
+    stored : StoredModel
+    encoder : Encoder
+    """
+
+    def __init__(self, stored: StoredModel, encoder: Encoder) -> None:
+        self.stored, self.encoder = stored, encoder
+
+    def look(self, image: Image) -> Ledgers:
+        """Encode a picture and account for its prediction."""
+        model = self.stored.classifier
+        if image.width * image.height > MAX_PIXELS:
+            raise InputError(f"the picture has {image.width * image.height:,} pixels: expected at most {MAX_PIXELS:,}")
+        activations = model.transform(self.encoder.encode_images([image.convert("RGB")]))
+        return self._ledgers(activations)
+
+    def _ledgers(self, activations: Any) -> Ledgers:
+        model = self.stored.classifier
+        return explain(
+            activations, model.head_weights_, model.head_intercept_, model.concept_names_, self.stored.class_names
+        )
+
+    def sliders(self, ledgers: Ledgers) -> list[tuple[str, float, float]]:
+        """Return name, value and upper end of the concepts that matter most for this picture."""
+        first, second = np.argsort(-ledgers.scores[0], kind="stable")[:2]
+        chosen = [entry.concept for entry in ledgers[0].top(SLIDERS)]
+        lead = np.abs(ledgers.weights[first] - ledgers.weights[second])
+        for j in np.argsort(-lead, kind="stable"):
+            if len(chosen) >= min(SLIDERS, len(ledgers.concepts)):
+                break
+            if ledgers.concepts[j] not in chosen:
+                chosen.append(ledgers.concepts[j])
+        place = {name: j for j, name in enumerate(ledgers.concepts)}
+        values = [float(ledgers.activations[0, place[name]]) for name in chosen]
+        return [(name, value, _reach(ledgers.activations)) for name, value in zip(chosen, values)]
+
+    def edited(self, activations: Any, changes: dict[str, float]) -> Ledgers:
+        """Return the ledgers of activations with some concepts changed."""
+        edits = Interventions(self._ledgers(np.atleast_2d(activations)))
+        if changes:
+            edits.replace(0, changes)
+        return edits.ledgers
+
+    def smallest_change(self, activations: Any) -> str:
+        """Say in words which fewest concepts would turn the prediction."""
+        ledgers = self._ledgers(np.atleast_2d(activations))
+        found = counterfactual(ledgers, 0, high=np.maximum(ledgers.activations[0], _reach(ledgers.activations)))
+        return "No change of concepts turns this prediction." if found is None else found.to_text()
+
+    def classes(self, ledgers: Ledgers, k: int = 5) -> dict[str, float]:
+        """Return the most probable classes."""
+        row = ledgers.probabilities[0]
+        return {ledgers.classes[c]: float(row[c]) for c in np.argsort(-row, kind="stable")[:k]}
+
+
+def _reach(activations: Any) -> float:
+    """Upper end of the sliders: units are standardised, so few pictures go beyond."""
+    return float(np.ceil(max(4.0, 1.25 * np.max(activations))))
+
+
+def _shown(value: float) -> float:
+    return round(value, 2)
+
+
+def open_session(model: str | Path, encoder: str | None = None, device: str = "auto") -> Session:
+    """Load a model and its encoder."""
+    stored = load_model(model, inference=True)
+    return Session(stored, model_encoder(stored, encoder, device=device))
+
+
+def build_page(session: Session) -> Any:
+    """Lay out the page; returns ``gradio.Blocks``.
+
+    Raises
+    ------
+    InputError
+        If gradio is not installed.
+    """
+    gr = _gradio()
+    stored = session.stored
+
+    def look(image: Image | None) -> list[Any]:
+        if image is None:
+            hidden = [gr.Slider(visible=False) for _ in range(SLIDERS)]
+            return ["", None, "", None, [], gr.Button(interactive=False), gr.Button(interactive=False), *hidden]
+        try:
+            ledgers = session.look(image)
+        except InputError as error:
+            raise gr.Error(str(error)) from error
+        made = session.sliders(ledgers)
+        shown = [
+            gr.Slider(label=name, value=_shown(value), minimum=min(0.0, _shown(value)), maximum=top, visible=True)
+            for name, value, top in made
+        ]
+        shown += [gr.Slider(visible=False) for _ in range(SLIDERS - len(shown))]
+        row = ledgers.activations[0].tolist()
+        start = [(name, _shown(value)) for name, value, _ in made]
+        return [
+            ledger_html(ledgers[0], 10),
+            session.classes(ledgers),
+            "",
+            row,
+            start,
+            gr.Button(interactive=True),
+            gr.Button(interactive=True),
+            *shown,
+        ]
+
+    def moved(start: list[Any], values: tuple[float, ...]) -> dict[str, float]:
+        # A slider shows two decimals: one that nobody moved must not round its activation.
+        return {name: float(value) for (name, before), value in zip(start, values) if float(value) != before}
+
+    def move(row: list[float] | None, start: list[Any], *values: float) -> list[Any]:
+        if row is None:
+            return ["", None]
+        ledgers = session.edited(row, moved(start, values))
+        return [ledger_html(ledgers[0], 10), session.classes(ledgers)]
+
+    def turn(row: list[float] | None, start: list[Any], *values: float) -> str:
+        return "" if row is None else session.smallest_change(session.edited(row, moved(start, values)).activations)
+
+    with gr.Blocks(title=f"sparsecbm: {stored.path.name}", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
+        gr.Markdown(
+            f"# Why this class?\n{len(stored.class_names):,} classes, "
+            f"{len(stored.classifier.concept_names_):,} named concepts. Drop a picture, read what each concept adds, "
+            "then move concepts and see the prediction change."
+        )
+        row, start = gr.State(None), gr.State([])
+        with gr.Row():
+            with gr.Column(scale=4):
+                image = gr.Image(type="pil", label="Picture", sources=["upload", "clipboard"], height=300, buttons=[])
+                found = gr.Label(label="Classes", num_top_classes=5)
+            with gr.Column(scale=5):
+                ledger = gr.HTML(label="Ledger")
+                with gr.Row():
+                    turned = gr.Button("Smallest change that turns it", interactive=False, size="sm")
+                    reset = gr.Button("Back to the picture", interactive=False, size="sm")
+                words = gr.Textbox(label="Smallest change", lines=3, interactive=False)
+            with gr.Column(scale=4):
+                sliders = [gr.Slider(0, 4, step=0.01, visible=False, interactive=True) for _ in range(SLIDERS)]
+        outputs = [ledger, found, words, row, start, turned, reset, *sliders]
+        image.change(look, image, outputs, show_progress="minimal", api_visibility="private")
+        reset.click(look, image, outputs, show_progress="hidden", api_visibility="private")
+        for slider in sliders:
+            slider.input(
+                move,
+                [row, start, *sliders],
+                [ledger, found],
+                show_progress="hidden",
+                trigger_mode="always_last",
+                api_visibility="private",
+            )
+        turned.click(turn, [row, start, *sliders], words, show_progress="hidden", api_visibility="private")
+    return page
+
+
+def build_server(session: Session) -> Any:
+    """Return the page as an ASGI application (FastAPI) with its policy on every answer."""
+    gr = _gradio()
+    from fastapi import FastAPI
+
+    server = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+
+    @server.middleware("http")
+    async def guard(request: Any, proceed: Any) -> Any:
+        answer = await proceed(request)
+        answer.headers["Content-Security-Policy"] = POLICY
+        answer.headers["Referrer-Policy"] = "no-referrer"
+        return answer
+
+    # System fonts: gradio's own themes may ask a font service.
+    theme = gr.themes.Base(
+        primary_hue="teal", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
+    )
+    return gr.mount_gradio_app(
+        server,
+        build_page(session),
+        path="/",
+        theme=theme,
+        css=STYLE,
+        max_file_size=MAX_UPLOAD,
+        footer_links=[],
+        ssr_mode=False,
+        show_error=True,
+        pwa=False,
+        enable_monitoring=False,
+        mcp_server=False,
+    )
+
+
+def app_run(
+    model: str | Path,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    encoder: str | None = None,
+    device: str = "auto",
+    announce: Callable[[str, str], None] | None = None,
+) -> None:
+    """Serve the interactive page of a saved model until interrupted.
+
+    Parameters
+    ----------
+    model : str or Path
+        Model folder, or the output folder of a run.
+    host : str
+        Address to listen on; the default is this computer alone.
+    port : int
+        1 to 65535.
+    encoder : str, optional
+        Where the encoder lies now.
+    device : str
+        See `load_encoder`.
+    announce : callable, optional
+        Told the address of the page, once it is about to be there, and a warning if it is open to others.
+
+    Raises
+    ------
+    InputError
+        If gradio is not installed, or the address cannot be had.
+    """
+    if not 0 < port < 65536:
+        raise InputError(f"port={port!r}: expected 1 to 65535")
+    _gradio()
+    _check_free(host, port)
+    server = build_server(open_session(model, encoder, device))
+    import uvicorn
+
+    if announce is not None:
+        warning = "" if host in ("127.0.0.1", "localhost", "::1") else "; whoever can reach this address can use it"
+        announce(f"http://{host}:{port}/", warning)
+    uvicorn.run(server, host=host, port=port, log_level="warning")
+
+
+def _check_free(host: str, port: int) -> None:
+    import socket
+
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        with socket.socket(family, socket.SOCK_STREAM) as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tried.bind((host, port))
+    except OSError as error:
+        raise InputError(
+            f"cannot listen on {host}:{port}: {error.strerror or error}; choose another --host or --port"
+        ) from error
+
+
+def _gradio() -> Any:
+    # Before the import: gradio reads these once.
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    os.environ.setdefault("GRADIO_SSR_MODE", "False")
+    try:
+        import gradio
+    except ImportError as error:
+        raise InputError(
+            'the interactive page needs gradio: install it with `pip install "sparsecbm[app]"`, '
+            "or `pip install .[app]` in a checkout"
+        ) from error
+    return gradio

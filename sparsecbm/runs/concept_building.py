@@ -1,0 +1,347 @@
+"""Building a concept set for a task: from a language model, a ConceptNet dump or a plain vocabulary."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sparsecbm._errors import InputError
+from sparsecbm.config import FiltersConfig, ImagesConfig
+from sparsecbm.runs.results import plain
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from sparsecbm.concepts import ConceptSet, FilterReport
+    from sparsecbm.encoders import Encoder
+
+_SUFFIXES = (".json", ".yaml", ".yml")
+
+
+@dataclass(frozen=True, eq=False)
+class BuildResult:
+    """What `build_concepts` made.
+
+    Attributes
+    ----------
+    concepts : ConceptSet
+        As written.
+    output : Path
+        Where.
+    found : int
+        Names the source gave, before filters and selection.
+    report : FilterReport or None
+        What the filters dropped.
+    classes : tuple of str
+        The classes it is for.
+    """
+
+    concepts: ConceptSet
+    output: Path
+    found: int
+    report: FilterReport | None
+    classes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        dropped = [] if self.report is None else [vars(drop) for drop in self.report.dropped]
+        return plain(
+            {
+                "output": self.output,
+                "count": len(self.concepts),
+                "found": self.found,
+                "dropped": dropped,
+                "not_run": () if self.report is None else self.report.not_run,
+                "provenance": self.concepts.provenance,
+                "names": self.concepts.names,
+            }
+        )
+
+
+def read_class_names(source: str | Path) -> tuple[str, ...]:
+    """Return class names from a file (a name a line, .json or .yaml), or those of an image spec such as ``birds``.
+
+    Raises
+    ------
+    InputError
+        If the file holds none, or there is neither such a file nor such pictures.
+    """
+    from sparsecbm.concepts import ConceptSet
+
+    path = Path(source)
+    if path.is_file():
+        return ConceptSet.from_file(path).names
+    if path.suffix in (*_SUFFIXES, ".txt"):
+        raise InputError(f"class names: there is no file {str(source)!r}; expected a name a line")
+    from sparsecbm.runs.data import open_images
+
+    names = tuple(open_images(ImagesConfig(spec=str(source)), "train").class_names)
+    if not names:
+        raise InputError(f"{str(source)!r} has no class names: give a file with a name a line")
+    return names
+
+
+def build_concepts(
+    output: str | Path,
+    *,
+    classes: str | Path | None = None,
+    model: str | None = None,
+    conceptnet: str | Path | None = None,
+    vocabulary: str | Path | None = None,
+    encoder: str | None = None,
+    images: str | None = None,
+    max_images: int | None = 2000,
+    templates: str | None = None,
+    filters: FiltersConfig | None = None,
+    select: int | None = None,
+    times: int = 1,
+    per_class: int = 30,
+    max_new_tokens: int = 160,
+    temperature: float = 0.0,
+    seed: int = 0,
+    device: str = "auto",
+) -> BuildResult:
+    """Build a concept set and write it, with where it comes from.
+
+    Parameters
+    ----------
+    output : path
+        .json or .yaml, which hold which concept belongs to which class.
+    classes : str or path, optional
+        File of class names, or an image spec. Needed by `model` and `conceptnet`.
+    model, conceptnet, vocabulary : exactly one of
+        A transformers text model (folder or hub) that is asked three questions a class; a ConceptNet dump; a file of
+        words, ranked with `encoder` by `classes` or `images`.
+    encoder : str, optional
+        Spec of an encoder, for the vocabulary, the similarity filters, and selection by meaning.
+    images : str, optional
+        Image spec whose training pictures rank a vocabulary and drive the activation filter.
+    max_images : int, optional
+        At most so many of them.
+    templates : str, optional
+        Template, or name of a template set, for concepts and class names.
+    filters : FiltersConfig, optional
+        Thresholds; None leaves all filters out but the one for names of classes.
+    select : int, optional
+        Keep the so many that cover the classes best (`select_covering`).
+    times : int
+        How many selected concepts each class should have.
+    per_class : int
+        At most so many names a class from ConceptNet or a vocabulary.
+    max_new_tokens, temperature : int, float
+        Of the language model's answers.
+    seed : int
+        Of sampling, with a temperature above 0.
+    device : str
+
+    Raises
+    ------
+    InputError
+        If sources do not fit together or a file is not as expected; found out before the work begins where it can be.
+    StoredFileError
+        If a file cannot be read or written. The answers of a language model so far stay beside `output`.
+    """
+    output = Path(output)
+    if output.suffix.lower() not in _SUFFIXES:
+        raise InputError(f"output {str(output)!r}: expected a .json or .yaml file, which holds concepts by class")
+    sources = {"model": model, "conceptnet": conceptnet, "vocabulary": vocabulary}
+    given = [what for what, value in sources.items() if value is not None]
+    if len(given) != 1:
+        raise InputError(f"give one source, --model, --conceptnet or --vocabulary; got {' and '.join(given) or 'none'}")
+    if vocabulary is None and classes is None:
+        raise InputError(f"--{given[0]} needs --classes: a file of class names, or an image spec such as birds")
+    if vocabulary is not None and encoder is None:
+        raise InputError("--vocabulary needs --encoder: words are ranked by their similarity to classes or pictures")
+    if vocabulary is not None and classes is None and images is None:
+        raise InputError("--vocabulary needs --classes or --images, to rank its words by")
+    if images is not None and encoder is None:
+        raise InputError("--images needs --encoder: pictures are compared with concept texts")
+    names = () if classes is None else read_class_names(classes)
+    embedder = None if encoder is None else Embedder(encoder, templates, device)
+    pictures = None if images is None or embedder is None else embedder.images(images, max_images)
+    journal = output.with_name(f".{output.name}.answers.jsonl")
+    if model is not None:
+        concepts = _ask(model, names, journal, max_new_tokens, temperature, seed, device)
+    elif conceptnet is not None:
+        from sparsecbm.concepts.conceptnet import conceptnet_concepts
+
+        concepts = conceptnet_concepts(conceptnet, names, per_class=per_class)
+    else:
+        assert vocabulary is not None
+        assert embedder is not None
+        concepts = _rank(vocabulary, names, embedder, pictures, per_class)
+    found = len(concepts)
+    report = None
+    if filters is not None or names:
+        concepts, report = _filter(concepts, names, embedder, pictures, filters)
+    if select is not None:
+        concepts = select_concepts(concepts, select, times=times, class_names=names, embedder=embedder)
+    concepts.save(output)
+    journal.unlink(missing_ok=True)
+    return BuildResult(concepts, output, found, report, names)
+
+
+class Embedder:
+    """An encoder with the templates of one build."""
+
+    def __init__(self, spec: str, templates: str | None, device: str = "auto") -> None:
+        from sparsecbm.concepts import PromptTemplates
+        from sparsecbm.encoders import load_encoder
+
+        self.encoder: Encoder = load_encoder(spec, device=device)
+        self.patterns = tuple(PromptTemplates.of(templates))
+
+    def texts(self, names: Any) -> NDArray[np.float32]:
+        from sparsecbm.embeddings import embed_texts
+
+        shown = [name.replace("_", " ") for name in names]
+        return embed_texts(self.encoder, shown, self.patterns, cache="disk-or-memory").vectors
+
+    def images(self, spec: str, limit: int | None) -> NDArray[np.float32]:
+        from sparsecbm.embeddings import embed_images
+        from sparsecbm.runs.data import open_images
+
+        source = open_images(ImagesConfig(spec=spec, max_train=limit), "train")
+        return embed_images(self.encoder, source, cache="disk-or-memory").vectors
+
+
+def _ask(
+    model: str,
+    names: tuple[str, ...],
+    journal: Path,
+    max_new_tokens: int,
+    temperature: float,
+    seed: int,
+    device: str,
+) -> ConceptSet:
+    from sparsecbm.concepts.questions import ask_for_concepts
+    from sparsecbm.encoders.text_generation import load_text_generator
+
+    writer = load_text_generator(model, device=device)
+    return ask_for_concepts(
+        names,
+        lambda prompts, own: writer.generate(prompts, own, max_new_tokens=max_new_tokens, temperature=temperature),
+        model=model,
+        journal=journal,
+        seed=seed,
+        options={"max_new_tokens": max_new_tokens, "temperature": temperature},
+    )
+
+
+def _rank(
+    vocabulary: str | Path,
+    names: tuple[str, ...],
+    embedder: Embedder,
+    pictures: NDArray[np.float32] | None,
+    per_class: int,
+) -> ConceptSet:
+    from sparsecbm.concepts import ConceptSet
+    from sparsecbm.concepts.vocabulary import vocabulary_concepts
+
+    words = ConceptSet.from_file(vocabulary)
+    return vocabulary_concepts(
+        words.names,
+        embedder.texts(words.names),
+        class_names=names or None,
+        class_embeddings=embedder.texts(names) if names else None,
+        image_embeddings=pictures,
+        per_class=per_class,
+        provenance={
+            "source": "vocabulary",
+            "file": Path(vocabulary).name,
+            "words": len(words),
+            "encoder": embedder.encoder.spec,
+            "ranked by": [what for what, used in (("classes", names), ("images", pictures is not None)) if used],
+            **({"vocabulary": words.provenance} if words.provenance else {}),
+        },
+    )
+
+
+def _filter(
+    concepts: ConceptSet,
+    names: tuple[str, ...],
+    embedder: Embedder | None,
+    pictures: NDArray[np.float32] | None,
+    filters: FiltersConfig | None,
+) -> tuple[ConceptSet, FilterReport]:
+    # Without thresholds only names of classes go: they explain nothing.
+    thresholds = {key: None for key in FiltersConfig.model_fields if key != "top_images"} | {
+        "max_class_similarity": 1.0
+    }
+    if filters is not None:
+        thresholds = filters.model_dump()
+    vectors: dict[str, Any] = {}
+    if embedder is not None and filters is not None:
+        vectors["concept_embeddings"] = embedder.texts(concepts.names)
+        vectors["image_embeddings"] = pictures
+        if names:
+            vectors["class_embeddings"] = embedder.texts(names)
+    kept, report = concepts.filter(class_names=names or None, **vectors, **thresholds)
+    if filters is None:
+        report = type(report)(report.kept, report.dropped)  # what was not asked for need not be said to be missing
+    return _noted(kept, filters={"thresholds": thresholds, "kept": len(kept), "of": len(concepts)}), report
+
+
+def select_concepts(
+    concepts: ConceptSet,
+    size: int,
+    *,
+    times: int = 1,
+    class_names: tuple[str, ...] = (),
+    embedder: Embedder | None = None,
+) -> ConceptSet:
+    """Keep the `size` concepts that cover the classes best, by the set's relevance, an encoder's, or both.
+
+    Raises
+    ------
+    InputError
+        If neither the set nor an encoder says which concept belongs to which class.
+    """
+    from sparsecbm.concepts.selection import select_covering
+    from sparsecbm.concepts.vocabulary import relevance_to_classes
+
+    relevance = None if concepts.relevance is None else np.asarray(concepts.relevance, dtype=np.float64)
+    rule = "relevance of the source"
+    if embedder is not None and class_names:
+        similarity = relevance_to_classes(embedder.texts(concepts.names), embedder.texts(class_names))
+        if relevance is None or list(concepts.class_names or ()) != list(class_names):
+            relevance, rule = similarity, "similarity of texts"
+        else:
+            relevance, rule = similarity * (relevance > 0), "similarity of texts, where the source sees relevance"
+    if relevance is None:
+        raise InputError(
+            "--select needs to know which concept belongs to which class: give --classes and --encoder, or a file with "
+            "relevance"
+        )
+    # Each class counts the same, however much the source has to say about it.
+    most = relevance.max(axis=1, keepdims=True)
+    relevance = np.divide(relevance, most, out=np.zeros_like(relevance), where=most > 0)
+    chosen = select_covering(relevance, min(int(size), len(concepts)), times=times)
+    kept = concepts.select(sorted(chosen.indices))
+    return _noted(
+        kept,
+        selection={
+            "size": len(kept),
+            "of": len(concepts),
+            "times": times,
+            "by": rule,
+            "coverage": chosen.value,
+            "at least this share of the best": chosen.guarantee,
+        },
+    )
+
+
+def _noted(concepts: ConceptSet, **notes: Any) -> ConceptSet:
+    """Add to the provenance."""
+    from sparsecbm.concepts import ConceptSet
+
+    return ConceptSet(
+        concepts.names,
+        groups=concepts.groups,
+        relevance=concepts.relevance,
+        class_names=concepts.class_names,
+        provenance=concepts.provenance | notes,
+    )

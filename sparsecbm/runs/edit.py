@@ -1,0 +1,137 @@
+"""The run of `sparsecbm edit`: suppress concepts in a saved model, see what it does, undo it."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sparsecbm._errors import InputError, StoredFileError
+from sparsecbm.explain.interventions import ModelEdits
+from sparsecbm.runs.models import load_model, model_encoder
+from sparsecbm.runs.results import plain
+from sparsecbm.runs.use import open_split
+
+
+@dataclass(frozen=True)
+class EditResult:
+    """What `edit_run` did.
+
+    Attributes
+    ----------
+    model : Path
+        Folder the edited model lies in.
+    undone : int
+        Steps taken back.
+    lines : list of str
+        The edits that stand now and what they were measured to do, in words.
+    measured : dict or None
+        Accuracy before and after, this time.
+    notes : list of str
+        What a reader should know.
+    """
+
+    model: Path
+    undone: int
+    lines: list[str]
+    measured: dict[str, Any] | None = None
+    notes: Sequence[str] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return plain(vars(self))
+
+
+def edit_run(
+    model: str | Path,
+    *,
+    suppress: Sequence[str] = (),
+    classes: Sequence[str] = (),
+    undo: int = 0,
+    output: str | Path | None = None,
+    images: str | None = None,
+    split: str = "test",
+    max_images: int | None = None,
+    embeddings: str | Path | None = None,
+    measure: bool = True,
+    encoder: str | None = None,
+    device: str = "auto",
+) -> EditResult:
+    """Edit a saved model; the edit is saved with it and can be undone later, bit for bit.
+
+    Parameters
+    ----------
+    model : str or Path
+        Model folder, or the output folder of a run.
+    suppress : sequence of str
+        Concepts whose head weights become 0, in one step.
+    classes : sequence of str
+        For these classes only; by default for all.
+    undo : int
+        Steps to take back first.
+    output : str or Path, optional
+        Folder for the edited model; None changes the model in place.
+    images, split, max_images, embeddings
+        Labelled pictures or vectors to measure the accuracy before and after on; see `open_split`.
+    measure : bool
+        Whether to.
+    encoder : str, optional
+        Where the encoder lies now.
+    device : str
+        See `load_encoder`.
+
+    Raises
+    ------
+    InputError
+        If a concept or class is unknown, or there is nothing to undo.
+    """
+    stored = load_model(model)
+    edits = ModelEdits(stored.classifier)
+    undone = edits.undo(undo) if undo else 0
+    if undone < undo:
+        raise InputError(f"undo={undo}: the model carries {undone} edits; nothing was changed")
+    if suppress:
+        edits.suppress(list(suppress), list(classes) or None)
+    elif classes:
+        raise InputError("classes without a concept to suppress: expected both")
+    found, notes = None, []
+    if measure and len(edits) and (suppress or undo):
+        try:
+            load = functools.partial(model_encoder, stored, encoder, device=device)
+            held = open_split(stored, images, split, max_images, embeddings, load)
+        except InputError as error:
+            if images is not None or embeddings is not None:
+                raise
+            notes.append(f"Not measured: {' '.join(str(error).split())}.")
+        else:
+            if held.labels is None:
+                notes.append("Not measured: these pictures have no labels.")
+            else:
+                on = f"{embeddings or getattr(held.images, 'spec', None) or 'vectors'} {split}"
+                found = edits.measure(np.asarray(held.vectors), held.labels, on=on)
+    folder = stored.path if output is None else Path(output)
+    if suppress or undo or output is not None:
+        _save(stored.classifier, folder)
+    return EditResult(folder, undone, edits.to_text().splitlines(), found, notes)
+
+
+def _save(classifier: Any, folder: Path) -> None:
+    """Write the model beside and rename it, so that an interruption leaves the old one whole."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        try:
+            classifier.save(beside / "new")
+            for path in (beside / "new").iterdir():
+                folder.mkdir(exist_ok=True)
+                path.replace(folder / path.name)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+    except OSError as error:
+        raise StoredFileError(f"cannot write {str(folder)!r}: {error.strerror or error}; free some space") from error

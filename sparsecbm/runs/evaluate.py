@@ -1,0 +1,417 @@
+"""The run of `sparsecbm evaluate`: a saved model's metrics, its controls, and accuracy against NEC."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import io
+import re
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sparsecbm._errors import InputError, StoredFileError
+from sparsecbm._files import atomic_path, read_json, write_json, write_text
+from sparsecbm.config import EmbeddingsConfig
+from sparsecbm.runs.data import EmbeddedSplit, open_images, read_concepts
+from sparsecbm.runs.folders import check_folder
+from sparsecbm.runs.measure import concept_truth, measure
+from sparsecbm.runs.models import StoredModel, load_model, model_encoder
+from sparsecbm.runs.results import EvaluateResult, plain
+from sparsecbm.runs.use import open_split, same_classes
+
+if TYPE_CHECKING:
+    from sparsecbm.encoders import Encoder
+    from sparsecbm.evaluation import ControlReport
+
+MAX_CONTROL_TRAIN = 20_000
+"""Training images of the controls; of more, a stratified subset, and the model's own recipe is trained on it too."""
+
+MAX_PATH_WORK = (5e8, 2e9)
+"""Training images x concepts x classes up to which accuracy against NEC is followed without being asked for: at all
+points (up to half a minute for each of three curves, on one core), and at NEC = 5 and 30 alone."""
+
+
+def evaluate_run(
+    model: str | Path,
+    *,
+    images: str | None = None,
+    split: str = "test",
+    max_images: int | None = None,
+    embeddings: str | Path | None = None,
+    encoder: str | None = None,
+    device: str = "auto",
+    controls: bool = True,
+    train_split: str | None = None,
+    words: str | Path | None = None,
+    seeds: int = 1,
+    nec: Sequence[int] | None = None,
+    output: str | Path | None = None,
+) -> EvaluateResult:
+    """Measure a saved model on a split, beside its controls.
+
+    Parameters
+    ----------
+    model : str or Path
+        Model folder, or the output folder of a run.
+    images : str, optional
+        Image spec; None takes the pictures (or vectors) of training.
+    split : str
+        Split to measure on.
+    max_images : int, optional
+        Measure on a stratified subset.
+    embeddings : str or Path, optional
+        File of vectors made elsewhere, in place of pictures.
+    encoder : str, optional
+        Where the encoder lies now.
+    device : str
+        See `load_encoder`.
+    controls : bool
+        Whether to train the controls (see `sparsecbm.evaluation.run_controls`) on the model's training data.
+    train_split : str, optional
+        Split that holds the training data (of the `embeddings` file, if that is given); None takes what the model
+        remembers.
+    words : str or Path, optional
+        Other words for the control of random concepts: a text file with a word a line, embedded by the model's
+        encoder, or an .npz with their ``embeddings`` and ``names``. None draws everyday abstract words.
+    seeds : int
+        Repetitions of the random controls; with more than one, the model's own recipe is repeated as well.
+    nec : sequence of int, optional
+        Concepts per class of the accuracy-against-NEC path. None: 5, 10, ..., 30 (and 1, 2, 3 for few concepts), fewer
+        where that would take many minutes; an empty sequence leaves the path out.
+    output : str or Path, optional
+        Folder to write ``SPLIT.json``, ``SPLIT-confusion.csv`` and ``SPLIT-nec.png`` to; None writes nothing.
+
+    Returns
+    -------
+    EvaluateResult
+
+    Raises
+    ------
+    InputError
+        If the pictures have no labels or other classes than the model, or the encoder has changed.
+    StoredFileError
+        If the output folder cannot be written; found out before the work begins.
+    """
+    if seeds < 1:
+        raise InputError(f"seeds={seeds!r}: expected at least 1")
+    if nec is not None and any(k < 1 for k in nec):
+        raise InputError(f"nec={tuple(nec)!r}: expected concepts per class, each at least 1")
+    if words is not None and not Path(words).is_file():
+        raise StoredFileError(f"there is no file of words {str(words)!r}: expected a word a line, or an .npz")
+    start = time.perf_counter()
+    stored = load_model(model)
+    if output is not None:
+        check_folder(Path(output), (), lambda _: True)
+    # Loaded at most once, and only where something must be encoded.
+    load = functools.cache(functools.partial(model_encoder, stored, encoder, device=device))
+    held = open_split(stored, images, split, max_images, embeddings, load)
+    if embeddings is not None:
+        source = str(embeddings)
+    elif held.images is None and stored.embeddings is not None:
+        source = stored.embeddings.path
+    else:
+        source = str(getattr(held.images, "spec", images))
+    metrics = measure(stored.classifier, held)
+    found, confused = _confusion(stored, held)
+    notes: list[str] = []
+    if images is None and _is_training(stored, split, train_split):
+        notes.append("These are the pictures the model was trained on: measure on others to know how good it is.")
+    tried = None
+    if controls:
+        try:
+            training = _training_data(stored, load, embeddings, train_split)
+        except (InputError, OSError) as error:
+            notes.append(f"No controls: the training data cannot be had: {' '.join(str(error).split())}.")
+        else:
+            bank = _word_vectors(stored, load, encoder, held, words, seeds)
+            tried = _controls(stored, held, training, bank, seeds, nec, notes)
+    result = EvaluateResult(
+        stored.path,
+        source,
+        split,
+        metrics,
+        controls=None if tried is None else _in_words(tried, words),
+        confused=confused,
+        notes=notes,
+        seconds=time.perf_counter() - start,
+    )
+    return result if output is None else _save(result, Path(output), found, stored)
+
+
+def _in_words(report: ControlReport, words: str | Path | None) -> dict[str, Any]:
+    """JSON values of a report; words that the user gave are not called random."""
+    from sparsecbm.evaluation.controls import ROWS
+
+    found = plain(report.to_json())
+    found["labels"] = {name: label for name, (label, _) in ROWS.items()}
+    if words is not None:
+        label = "Given words"
+        found["labels"]["random_words"] = label
+        for row in found["rows"]:
+            if row["name"] == ROWS["random_words"][0]:
+                row.update(name=label, note=f"the same recipe on the words of {Path(words).name}")
+
+        def renamed(line: str) -> str:
+            return line.replace("Random words", label).replace("random words", label.lower())
+
+        found["verdict"] = found["verdict"] and renamed(found["verdict"])
+        found["warnings"] = [renamed(line) for line in found["warnings"]]
+    return found
+
+
+def default_output(model: str | Path) -> Path:
+    """Where ``sparsecbm evaluate MODEL`` writes: ``evaluation/`` in the output folder of the run."""
+    path = Path(model)
+    inner = path / "model"
+    if inner.is_dir():
+        return path / "evaluation"
+    resolved = path.resolve()
+    return (resolved.parent if resolved.name == "model" else resolved) / "evaluation"
+
+
+def _controls(
+    stored: StoredModel,
+    held: EmbeddedSplit,
+    training: tuple[np.ndarray, np.ndarray],
+    bank: tuple[np.ndarray | None, str | None],
+    seeds: int,
+    nec: Sequence[int] | None,
+    notes: list[str],
+) -> ControlReport:
+    from sparsecbm.data.splits import stratified_subset
+    from sparsecbm.evaluation.controls import ProbeInDisguiseWarning, nec_grid, run_controls
+
+    classifier = stored.classifier
+    X, y = training
+    whole = len(X)
+    if whole > MAX_CONTROL_TRAIN:
+        rows = stratified_subset(y, whole, MAX_CONTROL_TRAIN)
+        X, y = np.asarray(X[rows]), y[rows]
+        notes.append(
+            f"The controls are trained on {len(X):,} of {whole:,} images: compare them with the model's own recipe, "
+            "trained again on these."
+        )
+    n_concepts, n_classes = len(classifier.concept_names_), len(classifier.classes_)
+    sizes = nec_grid(n_concepts) if nec is None else tuple(sorted({k for k in nec if k <= n_concepts}))
+    work = len(X) * n_concepts * n_classes
+    if nec is None and work > MAX_PATH_WORK[0]:
+        sizes = (5, 30) if work <= MAX_PATH_WORK[1] else ()
+        notes.append(
+            f"Accuracy against NEC is {'followed at 5 and 30 only' if sizes else 'left out'}: {len(X):,} images x "
+            f"{n_concepts:,} concepts x {n_classes:,} classes take minutes; ask for more with --nec 5,10,30."
+        )
+    vectors, why = bank
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ProbeInDisguiseWarning)  # `measure` says it
+        report = run_controls(
+            _unfitted(classifier),
+            np.asarray(X),
+            y,
+            np.asarray(held.vectors),
+            np.asarray(held.labels),
+            classifier.concept_embeddings_,
+            fitted=classifier,
+            retrain=seeds > 1 or len(X) < whole,
+            random_word_embeddings=vectors,
+            n_seeds=seeds,
+            nec=sizes,
+            truth=concept_truth(classifier.concept_names_, held),
+            verbose=None,
+        )
+    if why is not None:
+        report.skipped["random_words"] = why
+    return report
+
+
+def _unfitted(classifier: Any) -> Any:
+    from sklearn.base import clone
+
+    # A bar for each of many fits would only flicker; the controls have one of their own.
+    made = clone(classifier)
+    return made.set_params(verbose=False) if "verbose" in made.get_params(deep=False) else made
+
+
+def _training_data(
+    stored: StoredModel, load: Callable[[], Encoder], embeddings: str | Path | None, train_split: str | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Embeddings and labels that the model was trained on, as it remembers them or as the caller says."""
+    remembered = stored.embeddings
+    if stored.images is None or (embeddings is not None and train_split is not None):
+        from sparsecbm.embeddings import load_embeddings
+
+        path, name = embeddings, train_split
+        if remembered is not None:
+            name = name or remembered.train
+            if path is None or (train_split is None and Path(remembered.path).is_file()):
+                path = remembered.path
+        if path is None or name is None:
+            raise InputError(
+                "the model does not say which vectors it was trained on: name them with --embeddings FILE and "
+                "--train-split NAME"
+            )
+        made = load_embeddings(path, name)
+        names, vectors, labels = made.class_names, made.vectors, made.labels
+    else:
+        from sparsecbm.embeddings import embed_images
+
+        source = open_images(stored.images, train_split or "train")
+        embedded = embed_images(load(), source, cache="disk-or-memory")
+        names, vectors, labels = tuple(source.class_names), embedded.vectors, embedded.labels
+    if labels is None:
+        raise InputError("it has no labels")
+    if vectors.shape[1] != stored.classifier.n_features_in_:
+        raise InputError(f"it has {vectors.shape[1]} dimensions, the model {stored.classifier.n_features_in_}")
+    same_classes(stored, names, "the training data")
+    labels = np.asarray(labels)
+    if missing := len(np.setdiff1d(stored.classifier.classes_, labels)):
+        raise InputError(f"{missing} of the model's classes have no image in it")
+    known = np.isin(labels, stored.classifier.classes_)
+    return (vectors, labels) if known.all() else (vectors[known], labels[known])
+
+
+def _word_vectors(
+    stored: StoredModel,
+    load: Callable[[], Encoder],
+    encoder: str | None,
+    held: EmbeddedSplit,
+    words: str | Path | None,
+    seeds: int,
+) -> tuple[np.ndarray | None, str | None]:
+    """Text embeddings of random words and None, or None and why there are none."""
+    from sparsecbm.embeddings import embed_texts
+    from sparsecbm.evaluation.words import random_words
+
+    classifier = stored.classifier
+    if classifier.concept_embeddings_ is None:
+        return None, "the model was trained on concept scores: their embeddings are not known"
+    if words is not None and Path(words).suffix == ".npz":
+        vectors = read_concepts(EmbeddingsConfig(path="-", concepts=str(words))).vectors
+        if vectors.shape[1] != classifier.n_features_in_:
+            d = classifier.n_features_in_
+            raise InputError(f"{str(words)!r} holds {vectors.shape[1]}-d embeddings; the model expects {d}-d ones")
+        return vectors, None
+    vocabulary = None if words is None else _vocabulary(Path(words))
+    spec = encoder or (stored.metadata.get("encoder") or {}).get("spec")
+    if held.images is None and encoder is None and not _is_local(spec):
+        # Vectors need no encoder, so none is downloaded for the sake of a control.
+        known = f" (--encoder {spec} as the model remembers)" if spec else ""
+        return None, (
+            f"there is no encoder to embed words: give --encoder SPEC{known}, or --words FILE.npz; "
+            "until then random directions stand in for them"
+        )
+    n = len(classifier.concept_names_) * seeds
+    exclude = (*classifier.concept_names_, *stored.class_names)
+    try:
+        made = load()
+    except (InputError, OSError, ImportError) as error:
+        return None, f"the encoder cannot be loaded: {' '.join(str(error).split())}"
+    rng = np.random.default_rng(0)
+    if vocabulary is not None:
+        n = min(n, len(vocabulary))
+        exclude = ()
+    templates = (stored.metadata.get("concepts") or {}).get("templates") or ["{}"]
+    texts = random_words(n, rng, vocabulary, exclude=exclude)
+    return np.asarray(embed_texts(made, texts, templates, cache="memory").vectors, dtype=np.float32), None
+
+
+def _vocabulary(path: Path) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise StoredFileError(
+            f"cannot read words {str(path)!r}: {error}; expected a word a line, or an .npz"
+        ) from error
+    found = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
+    if not found:
+        raise InputError(f"{str(path)!r} holds no words: expected a word a line")
+    return found
+
+
+def _is_local(spec: str | None) -> bool:
+    return spec is not None and (spec == "bundled" or spec.startswith("open_clip:local-dir:"))
+
+
+def _is_training(stored: StoredModel, split: str, train_split: str | None) -> bool:
+    remembered = stored.embeddings
+    return split in {"train", train_split, None if remembered is None else remembered.train}
+
+
+def _confusion(stored: StoredModel, held: EmbeddedSplit) -> tuple[np.ndarray, list[dict[str, Any]]]:
+    """Confusion matrix in the order of the model's classes, and the pairs most often confused."""
+    from sparsecbm.evaluation import confusion
+
+    classifier, names = stored.classifier, stored.class_names
+    X = held.vectors
+    predicted = np.concatenate([classifier.predict(X[i : i + 8192]) for i in range(0, len(X), 8192)])
+    matrix = confusion(held.labels, predicted, classes=classifier.classes_)
+    errors = matrix - np.diag(np.diag(matrix))
+    order = np.argsort(-errors, axis=None, kind="stable")[:5]
+    pairs = [(int(i), int(j)) for i, j in zip(*np.unravel_index(order, errors.shape)) if errors[i, j]]
+    return matrix, [{"class": names[i], "predicted": names[j], "count": int(errors[i, j])} for i, j in pairs]
+
+
+def _save(result: EvaluateResult, folder: Path, matrix: np.ndarray, stored: StoredModel) -> EvaluateResult:
+    import dataclasses
+
+    stem = re.sub(r"[^\w.-]+", "_", result.split)
+    files = {"metrics": folder / f"{stem}.json", "confusion": folder / f"{stem}-confusion.csv"}
+    drawn = folder / f"{stem}-nec.png"
+    if result.controls is None and _same_numbers(files["metrics"], result):
+        # A quick look at the same numbers leaves the controls of the thorough one where they are.
+        files.update({"plot": drawn} if drawn.is_file() else {})
+        return dataclasses.replace(result, files=files)
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["true \\ predicted", *stored.class_names])
+    writer.writerows([name, *row] for name, row in zip(stored.class_names, matrix.tolist()))
+    write_text(files["confusion"], table.getvalue())
+    controls = result.controls or {}
+    if controls.get("paths"):
+        files["plot"] = drawn
+        with atomic_path(drawn) as temporary:
+            nec_figure(result).savefig(temporary, format="png", dpi=150)
+    else:
+        drawn.unlink(missing_ok=True)  # of an earlier evaluation, which these numbers are not of
+    result = dataclasses.replace(result, files=files)
+    write_json(files["metrics"], result.to_json())
+    return result
+
+
+def _same_numbers(path: Path, result: EvaluateResult) -> bool:
+    try:
+        found = read_json(path)
+    except StoredFileError:
+        return False
+    new = result.to_json()
+    return isinstance(found, dict) and all(found.get(key) == new[key] for key in ("model", "images", "metrics"))
+
+
+def nec_figure(result: EvaluateResult) -> Any:
+    """Draw accuracy against NEC, with the controls in it.
+
+    Raises
+    ------
+    InputError
+        If the evaluation followed no path.
+    """
+    from sparsecbm.explain.nec_plot import plot_nec
+
+    controls = result.controls or {}
+    if not controls.get("paths"):
+        raise InputError("this evaluation holds no accuracy against NEC: evaluate with controls")
+    labels = controls["labels"]
+    rows = {row["name"]: row for row in controls["table"]}
+    lines = {name: [(point["nec"], point["accuracy"]) for point in path] for name, path in controls["paths"].items()}
+    levels = {name: rows[name]["accuracy"] for name in ("linear_probe", "nearest_mean") if name in rows}
+    n = result.metrics["n_images"]
+    return plot_nec(
+        {"The model's concepts" if name == "concepts" else labels[name]: points for name, points in lines.items()},
+        levels={labels[name]: level for name, level in levels.items()},
+        model=(result.metrics["nec"], result.metrics["accuracy"]),
+        title=f"Accuracy against concepts per class: {Path(result.images).name}, {result.split}, {n:,} pictures",
+    )

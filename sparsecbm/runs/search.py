@@ -1,0 +1,376 @@
+"""`search_run`: classify without training, beside the same-embedding baselines, and show by which concepts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsecbm._errors import InputError, StoredFileError
+from sparsecbm._files import write_json, write_text
+from sparsecbm._progress import ProgressBar
+from sparsecbm.config import SearchConfig, dump_config
+from sparsecbm.explain import Ledger, Ledgers
+from sparsecbm.explain.ledger import EVERYTHING_ELSE
+from sparsecbm.explain.report import Figure
+from sparsecbm.explain.search_page import MethodRow, build_search_page, render_search_page
+from sparsecbm.runs.data import EmbeddedSplit
+from sparsecbm.runs.results import plain
+from sparsecbm.runs.search_task import Task, open_task
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+RESULTS = ("search.json", "config.yaml", "search.html")
+
+
+@dataclass(frozen=True, eq=False)
+class SearchResult:
+    """What `search_run` found.
+
+    Attributes
+    ----------
+    output : Path
+        Folder with ``search.html``, ``config.yaml`` and ``search.json``.
+    metrics : dict
+        The content of ``search.json``.
+    examples : Ledgers
+        Explained pictures.
+    """
+
+    output: Path
+    metrics: dict[str, Any]
+    examples: Ledgers
+
+    @property
+    def page(self) -> Path:
+        """The HTML page."""
+        return self.output / "search.html"
+
+    @property
+    def methods(self) -> list[MethodRow]:
+        """The comparison, the search first."""
+        return [MethodRow(**row) for row in self.metrics["methods"]]
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return plain({"output": self.output, "page": self.page, "metrics": self.metrics})
+
+
+def search_run(config: SearchConfig) -> SearchResult:
+    """Search, compare, explain, and write the results.
+
+    Parameters
+    ----------
+    config : SearchConfig
+
+    Returns
+    -------
+    SearchResult
+
+    Raises
+    ------
+    InputError
+        If the configuration asks for something that is not there or does not fit.
+    StoredFileError
+        If the output folder cannot be written or holds other files of these names.
+    """
+    output = Path(config.output or Path("runs") / config.name)
+    _check_output(output)
+    task = open_task(config)
+    classes = _class_texts(config, task)
+    model, row, predicted = _search(config, task, classes)
+    methods = [row]
+    with ProgressBar("Comparing", len(config.baselines), None) as bar:
+        for name in config.baselines:
+            methods.append(BASELINE_RUNS[name](config, task, classes))
+            bar.update(note=name)
+    ledgers = _explain(config, task, model, predicted)
+    metrics = _metrics(config, task, methods, ledgers)
+    page = _page(config, task, methods, ledgers, metrics)
+    # search.json comes last, so that where it stands the rest is complete.
+    (output / "search.json").unlink(missing_ok=True)
+    write_text(output / "config.yaml", dump_config(config))
+    write_text(output / "search.html", page)
+    write_json(output / "search.json", plain(metrics))
+    return SearchResult(output, plain(metrics), ledgers)
+
+
+def _class_texts(config: SearchConfig, task: Task) -> list[NDArray[np.float32]] | NDArray[np.float32] | None:
+    use = config.classes.use
+    if use == "descriptions" and task.descriptions is None:
+        raise InputError("classes.use: descriptions, but there are none: give classes.descriptions")
+    if use == "names" and task.names is None:
+        raise InputError("classes.use: names, but there are no class texts: give embeddings.classes")
+    texts = task.names if use == "names" or task.descriptions is None else task.descriptions
+    if texts is None and not config.few_shot:
+        raise InputError(
+            "nothing says what the classes are: give class texts (embeddings.classes) or few_shot labelled pictures"
+        )
+    return texts
+
+
+def _search(config: SearchConfig, task: Task, classes: Any) -> tuple[Any, MethodRow, NDArray[np.int64]]:
+    from sparsecbm.estimators import ConceptMatrixSearch
+
+    start = time.perf_counter()
+    reference = task.reference if config.reference else None
+    model = ConceptMatrixSearch(
+        task.bank.vectors,
+        list(task.bank.names),
+        reference_embeddings=None if reference is None else np.asarray(reference.vectors),
+        **config.search.model_dump(),
+    )
+    shots = None if config.few_shot is None else _few_shot(config, task)
+    model.fit(classes, list(task.class_names), shots=shots)
+    trained = f"{config.few_shot} labelled pictures a class" if config.few_shot else "no training"
+    texts = "" if classes is None else (" and descriptions" if classes is task.descriptions else " and class names")
+    note = f"{len(task.bank.names):,} concepts{texts}; {trained}"
+    predicted = _predict(model, task)
+    row = _row(f"concept matrix search ({config.search.similarity})", predicted, task, start, note)
+    return model, replace(row, main=True), predicted
+
+
+def _few_shot(config: SearchConfig, task: Task) -> tuple[NDArray[np.float32], NDArray[Any]]:
+    reference = task.reference
+    if reference is None or reference.labels is None:
+        raise InputError("few_shot needs labelled pictures: give a train split with labels")
+    rng = np.random.default_rng(config.seed)
+    labels = np.asarray(reference.labels)
+    rows: list[int] = []
+    for k, name in enumerate(task.class_names):
+        own = np.flatnonzero(labels == k)
+        if len(own) < (config.few_shot or 1):
+            raise InputError(f"few_shot={config.few_shot}, but class {name!r} has {len(own)} training pictures")
+        rows += rng.choice(own, config.few_shot, replace=False).tolist()
+    return np.asarray(reference.vectors[rows]), np.asarray(task.class_names)[labels[rows]]
+
+
+def _predict(model: Any, task: Task) -> NDArray[np.int64]:
+    return _indices(model.predict(np.asarray(task.pictures.vectors)), task.class_names)
+
+
+def _indices(names: Any, class_names: Sequence[str]) -> NDArray[np.int64]:
+    position = {name: k for k, name in enumerate(class_names)}
+    return np.array([position[str(name)] for name in names], dtype=np.int64)
+
+
+def _timed(name: str, model: Any, task: Task, start: float, note: str) -> MethodRow:
+    predicted = _predict(model, task)
+    return _row(name, predicted, task, start, note)
+
+
+def _row(name: str, predicted: NDArray[np.int64], task: Task, start: float, note: str) -> MethodRow:
+    seconds = time.perf_counter() - start
+    accuracy = None if task.truth is None else float((predicted == task.truth).mean())
+    return MethodRow(name, accuracy, seconds, note)
+
+
+def _run_zero_shot(config: SearchConfig, task: Task, classes: Any) -> MethodRow:
+    from sparsecbm.estimators import ZeroShotClassifier
+
+    if task.names is None:
+        raise InputError("baseline zero_shot needs texts of the class names: give embeddings.classes")
+    start = time.perf_counter()
+    model = ZeroShotClassifier().fit(task.names, list(task.class_names))
+    return _timed("zero-shot CLIP", model, task, start, "texts of the class names")
+
+
+def _run_descriptions(config: SearchConfig, task: Task, classes: Any) -> MethodRow:
+    from sparsecbm.estimators import DescriptionClassifier
+
+    if task.descriptions is None:
+        raise InputError("baseline descriptions needs classes.descriptions (class name: list of texts)")
+    start = time.perf_counter()
+    model = DescriptionClassifier().fit(task.descriptions, list(task.class_names))
+    return _timed("mean over descriptions", model, task, start, "descriptions of the classes")
+
+
+def _run_decomposer(config: SearchConfig, task: Task, classes: Any) -> MethodRow:
+    from sparsecbm.estimators import SparseDecomposer
+
+    if task.reference is None:
+        raise InputError("baseline decomposer needs reference pictures for their mean: give a train split")
+    if classes is None:
+        raise InputError("baseline decomposer needs class texts")
+    start = time.perf_counter()
+    options = config.decomposer.model_dump()
+    model = SparseDecomposer(task.bank.vectors, list(task.bank.names), **options).fit(task.reference.vectors)
+    found = model.decompose(np.asarray(task.pictures.vectors))
+    rows = np.stack([np.atleast_2d(texts).mean(axis=0) for texts in classes])
+    scores = model.reconstruct(found.codes) @ (rows / np.linalg.norm(rows, axis=1, keepdims=True)).T
+    note = (
+        f"{found.counts.mean():.1f} concepts a picture, then zero-shot; reconstruction cosine {found.cosine.mean():.2f}"
+    )
+    return _row("sparse decomposition", scores.argmax(axis=1), task, start, note)
+
+
+def _rule(similarity: str) -> Callable[[SearchConfig, Task, Any], MethodRow]:
+    def run(config: SearchConfig, task: Task, classes: Any) -> MethodRow:
+        from sparsecbm.estimators import ConceptMatrixSearch
+
+        if classes is None:
+            raise InputError(f"baseline {similarity} needs class texts")
+        start = time.perf_counter()
+        model = ConceptMatrixSearch(task.bank.vectors, list(task.bank.names), similarity=similarity)
+        model.fit(classes, list(task.class_names))
+        return _timed(f"published rule: {similarity}", model, task, start, f"{len(task.bank.names):,} concepts")
+
+    return run
+
+
+def _run_linear_probe(config: SearchConfig, task: Task, classes: Any) -> MethodRow:
+    from sparsecbm.estimators import LinearProbe
+
+    reference = task.reference
+    if reference is None or reference.labels is None:
+        raise InputError("baseline linear_probe needs labelled pictures: give a train split with labels")
+    start = time.perf_counter()
+    names = np.asarray(task.class_names)[np.asarray(reference.labels)]
+    model = LinearProbe().fit(np.asarray(reference.vectors), names)
+    return _timed("linear probe", model, task, start, f"black box, trained on {len(names):,} labelled pictures")
+
+
+BASELINE_RUNS: dict[str, Callable[[SearchConfig, Task, Any], MethodRow]] = {
+    "zero_shot": _run_zero_shot,
+    "descriptions": _run_descriptions,
+    "decomposer": _run_decomposer,
+    "cosine": _rule("cosine"),
+    "cubed": _rule("cubed"),
+    "max": _rule("max"),
+    "linear_probe": _run_linear_probe,
+}
+
+
+def _explain(config: SearchConfig, task: Task, model: Any, predicted: NDArray[np.int64]) -> Ledgers:
+    """Ledgers of the pictures shown: half of them wrong ones, if there are so many, over as many classes as can be."""
+    rng = np.random.default_rng(config.seed)
+    order = rng.permutation(len(predicted))
+    truth = task.truth
+    right = order if truth is None else order[predicted[order] == truth[order]]
+    wrong = order[:0] if truth is None else order[predicted[order] != truth[order]]
+    right, wrong = _spread(right, predicted), _spread(wrong, predicted)
+    n_wrong = min(len(wrong), max(config.examples // 2, config.examples - len(right)))
+    rows = np.concatenate([right[: config.examples - n_wrong], wrong[:n_wrong]]).astype(np.int64)
+    names = task.class_names
+    if not len(rows):  # a picture at least is explained; none of it is shown
+        return model.explain(np.asarray(task.pictures.vectors[:1])).select([])
+    return model.explain(
+        np.asarray(task.pictures.vectors[rows]),
+        sources=[task.pictures.ids[i] for i in rows],
+        truths=None if truth is None else [names[truth[i]] for i in rows],
+    )
+
+
+def _spread(rows: NDArray[np.int64], predicted: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Order rows so that every class has its turn."""
+    seen: dict[int, int] = {}
+    turns = []
+    for place, i in enumerate(rows.tolist()):
+        turn = seen[int(predicted[i])] = seen.get(int(predicted[i]), -1) + 1
+        turns.append((turn, place, i))
+    return np.array([i for _, _, i in sorted(turns)], dtype=np.int64)
+
+
+def _metrics(config: SearchConfig, task: Task, methods: Sequence[MethodRow], ledgers: Ledgers) -> dict[str, Any]:
+    return {
+        "config": config.name,
+        "seed": config.seed,
+        "split": config.split,
+        "pictures": len(task.pictures.vectors),
+        "classes": len(task.class_names),
+        "concepts": len(task.bank.names),
+        "encoder": task.encoder,
+        "methods": [vars(row) for row in methods],
+        "seconds": {"embedding": task.seconds, **{row.name: row.seconds for row in methods}},
+        "examples": [_example(ledger) for ledger in ledgers],
+        "concept_record": task.bank.record,
+    }
+
+
+def _example(ledger: Ledger, k: int = 10) -> dict[str, Any]:
+    count, rest = ledger.rest(k)
+    return {
+        "image": ledger.source,
+        "class": ledger.target,
+        "truth": ledger.truth,
+        "score": ledger.score,
+        "bias": ledger.bias,
+        "named_concepts": sum(entry.concept != EVERYTHING_ELSE for entry in ledger.entries),
+        "share": ledger.share,
+        "contributions": [entry._asdict() for entry in ledger.top(k)],
+        "others": {"count": count, "contribution": rest},
+    }
+
+
+def _page(
+    config: SearchConfig, task: Task, methods: Sequence[MethodRow], ledgers: Ledgers, metrics: Mapping[str, Any]
+) -> str:
+    main = methods[0]
+    n = len(task.pictures.vectors)
+    figures = []
+    if main.accuracy is not None:
+        figures.append(Figure("Accuracy", f"{main.accuracy:.1%}", f"{round(main.accuracy * n):,} of {n:,} pictures"))
+    figures.append(Figure("Seconds", f"{main.seconds:.2f}", f"to search {n:,} pictures, embeddings given"))
+    figures.append(Figure("Concepts", f"{len(task.bank.names):,}", f"for {len(task.class_names):,} classes"))
+    truth = task.truth
+    labels = None
+    if truth is not None and ledgers.truths is not None:
+        labels = _indices(ledgers.truths, ledgers.classes)
+    index = {name: i for i, name in enumerate(task.pictures.ids)}
+    sources = ledgers.sources or ()
+    how = "a few labelled pictures" if config.few_shot else "no training"
+    page = build_search_page(
+        ledgers,
+        title=config.name,
+        summary=f"{len(task.class_names):,} classes told apart by {len(task.bank.names):,} named concepts, with {how}.",
+        methods=methods,
+        figures=figures,
+        facts={
+            "Pictures": f"{_spec(config)}, {config.split}, {n:,}",
+            "Encoder": task.encoder,
+            "Concepts from": str(task.bank.record.get("source", "unknown")),
+            "Rule": config.search.similarity,
+            **_reference(config, task),
+            "Seed": str(config.seed),
+        },
+        labels=labels,
+        picture=lambda i: _picture(task.pictures, index[sources[i]]),
+    )
+    return render_search_page(page)
+
+
+def _reference(config: SearchConfig, task: Task) -> dict[str, str]:
+    if task.reference is None or not config.reference:
+        return {}
+    return {"Reference": f"mean of {len(task.reference.vectors):,} train pictures, without their labels"}
+
+
+def _spec(config: SearchConfig) -> str:
+    return config.embeddings.path if config.embeddings is not None else config.images.spec
+
+
+def _picture(split: EmbeddedSplit, i: int) -> Image | None:
+    from sparsecbm.runs.reports import _picture as large_picture
+
+    return large_picture(split, i)
+
+
+def _check_output(folder: Path) -> None:
+    found = [name for name in RESULTS if (folder / name).exists()]
+    if found and not (folder / "search.html").exists():
+        raise StoredFileError(
+            f"output folder {str(folder)!r} holds {', '.join(found)}, which no earlier search wrote: "
+            "choose an empty folder with --output"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoredFileError(
+            f"cannot write to output folder {str(folder)!r}: {error.strerror or error}; choose another with --output"
+        ) from error

@@ -1,0 +1,345 @@
+"""`vae_run`: a discrete-latent model, from a configuration to a likelihood with an interval and pictures."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sparsecbm._errors import InputError, StoredFileError
+from sparsecbm._files import read_json, write_json, write_text
+from sparsecbm._launch import is_main_process
+from sparsecbm.config import VaeConfig, dump_config
+from sparsecbm.runs.folders import check_folder, remove_checkpoint
+from sparsecbm.runs.results import VaeResult, plain
+
+if TYPE_CHECKING:
+    import torch
+
+    from sparsecbm.vae import Pictures, Task, Trainer
+
+_FILES = ("metrics.json", "config.yaml", "samples.png", "reconstructions.png", "learning_curve.png", "model")
+_TOY_TEMPERATURES = (0.1, 0.5, 1.0)
+
+
+def vae_run(config: VaeConfig, *, progress: bool | None = None) -> VaeResult:
+    """Train a discrete-latent model and measure it with hard samples.
+
+    Writes ``config.yaml`` (as run), pictures, for density estimation ``model/``, and, last, ``metrics.json`` into the
+    output folder. While training, ``checkpoint/`` holds what the same call resumes from, bit for bit. In an
+    ``accelerate launch`` of several processes every process must call this; the first one writes.
+
+    Parameters
+    ----------
+    config : VaeConfig
+    progress : bool or None
+        Progress bars; None decides by the terminal.
+
+    Returns
+    -------
+    VaeResult
+        In processes other than the first, without metrics.
+
+    Raises
+    ------
+    InputError
+        If the configuration asks for something that is not there or does not fit.
+    StoredFileError
+        If the output folder cannot be written, or holds files that are not of an earlier run.
+    """
+    output = Path(config.output or Path("runs") / config.name)
+    if is_main_process():
+        check_folder(output, _FILES, _wrote)
+    if config.task == "toy":
+        return _toy(config, output)
+    start = time.perf_counter()
+    pictures = vae_pictures(config)
+    task = vae_task(config, pictures)
+    trainer = _trainer(config, pictures, task, output, progress)
+    loaded = time.perf_counter() - start
+    train, validation = _arrays(config, pictures, "train"), _arrays(config, pictures, "validation")
+    history = trainer.fit(train, validation)
+    if not is_main_process():
+        return VaeResult(output, {})
+    start = time.perf_counter()
+    test = _test(config, pictures, task, progress)
+    metrics = {
+        "config": config.name,
+        "task": config.task,
+        "seed": config.seed,
+        "data": {
+            "name": pictures.name,
+            "note": pictures.note,
+            "binarisation": config.data.binarisation,
+            **{split: len(getattr(pictures, split)) for split in ("train", "validation", "test")},
+        },
+        "epochs": history[-1]["epoch"] if history else 0,
+        "steps": trainer.steps,
+        "test": test,
+        "history": history,
+        "seconds": {"data": loaded, "training": trainer.seconds, "evaluation": time.perf_counter() - start},
+    }
+    _publish(config, pictures, task, metrics, output)
+    return VaeResult(output, plain(metrics))
+
+
+def vae_pictures(config: VaeConfig) -> Pictures:
+    """Return the binary pictures of a configuration."""
+    from sparsecbm.vae import load_pictures
+
+    data = config.data
+    limits = {key: getattr(data, key) for key in ("max_train", "max_validation", "max_test")}
+    name: Any = data.name
+    if data.images is not None or (name == "mnist" and data.folder is None):
+        name = _from_images(data.images or "hub:ylecun/mnist", data.size, name)
+    return load_pictures(name, data.folder, binarisation=data.binarisation, seed=data.seed, **limits)
+
+
+def _from_images(spec: str, size: int, name: str) -> Pictures:
+    """Any image source as grey intensities; a test split of its own where it has one, else a carved one."""
+    from sparsecbm.data import load_images
+    from sparsecbm.vae import Pictures
+
+    parts: dict[str, np.ndarray] = {}
+    labels: dict[str, np.ndarray] = {}
+    for split in ("train", "validation", "test"):
+        source = load_images(spec, split)
+        parts[split] = np.stack([_grey(source[i], size) for i in range(len(source))])
+        if source.labels is not None:
+            labels[split] = np.asarray(source.labels, dtype=np.int64)
+    return Pictures(**parts, shape=(size, size), name=name, labels=labels, note=f"from {spec}")
+
+
+def _grey(image: Any, size: int) -> np.ndarray:
+    grey = image.convert("L")
+    return np.asarray(grey if grey.size == (size, size) else grey.resize((size, size))).reshape(-1)
+
+
+def vae_task(config: VaeConfig, pictures: Pictures) -> Task:
+    """Return the untrained model of a configuration, with its objective."""
+    import torch
+
+    from sparsecbm.vae import tasks
+
+    model, objective = config.model, config.objective
+    generator = torch.Generator().manual_seed(config.seed)
+    means = pictures.pixel_means
+    if config.task == "density":
+        return _density_task(config, means, generator)
+    if config.task == "semisupervised":
+        if "train" not in pictures.labels:
+            raise InputError(f"data {pictures.name!r} has no labels: the task 'semisupervised' needs some")
+        labels = torch.from_numpy(pictures.labels["train"])
+        count = int(labels.max()) + 1
+        rows = tasks.choose_labelled(labels, objective.labels, count, generator=generator)
+        x = pictures.train[rows.numpy()]
+        return tasks.SemiSupervisedTask(
+            tasks.LabelledVAE(
+                means.numel(),
+                count,
+                continuous=model.continuous,
+                hidden=model.hidden,
+                batch_norm=model.batch_norm,
+                pixel_means=means,
+                generator=generator,
+            ),
+            torch.from_numpy((x > 127) if pictures.dynamic else x).float(),
+            labels[rows],
+            marginalise=objective.marginalise,
+            straight_through=objective.straight_through,
+            label_weight=objective.label_weight,
+        )
+    structured = config.task == "structured"
+    inputs, outputs = (means[: means.numel() // 2], means[means.numel() // 2 :]) if structured else (means, means)
+    network = tasks.StochasticNetwork(
+        inputs.numel(),
+        outputs.numel(),
+        groups=model.groups,
+        latents=model.latents,
+        categories=model.categories,
+        hidden=model.hidden,
+        batch_norm=model.batch_norm,
+        input_means=inputs,
+        output_means=outputs,
+        generator=generator,
+    )
+    kind = tasks.StructuredTask if structured else tasks.AutoencoderTask
+    return kind(network, estimator=objective.estimator, samples=objective.samples)
+
+
+def _density_task(config: VaeConfig, means: torch.Tensor, generator: torch.Generator) -> Task:
+    from sparsecbm.vae import DensityTask, DiscreteVAE, make_negative_phase, make_objective
+
+    model, objective = config.model, config.objective
+    options: dict[str, Any] = {} if model.prior == "rbm" else {"learn": model.learn_prior}
+    vae = DiscreteVAE(
+        means.numel(),
+        groups=model.groups,
+        latents=model.latents,
+        categories=model.categories,
+        prior=model.prior,
+        prior_options=options,
+        hidden=model.hidden,
+        batch_norm=model.batch_norm,
+        pixel_means=means,
+        generator=generator,
+    )
+    extra = {"prior_temperature": objective.prior_temperature} if objective.name == "density" else {}
+    chosen = make_objective(
+        objective.name, samples=objective.samples, straight_through=objective.straight_through, **extra
+    )
+    negative = None
+    if model.prior == "rbm":
+        negative = make_negative_phase(
+            objective.negative, vae.prior.rbm, seed=config.seed, chains=objective.chains, sweeps=objective.sweeps
+        )
+    return DensityTask(vae, chosen, negative)
+
+
+def _trainer(config: VaeConfig, pictures: Pictures, task: Task, output: Path, progress: bool | None) -> Trainer:
+    from sparsecbm.vae import Trainer, TrainingOptions
+
+    return Trainer(
+        task,
+        TrainingOptions(**config.training.model_dump()),
+        seed=config.seed,
+        device=config.device,
+        dynamic=pictures.dynamic,
+        checkpoint_dir=output / "checkpoint",
+        log_with=config.log_with,
+        log_dir=config.log_dir or (output / "logs" if config.log_with else None),
+        progress=progress,
+    )
+
+
+def _arrays(config: VaeConfig, pictures: Pictures, split: str) -> dict[str, np.ndarray]:
+    arrays = {"x": getattr(pictures, split)}
+    if config.task == "semisupervised" and split != "train":
+        arrays["y"] = pictures.labels[split]
+    return arrays
+
+
+def _test(config: VaeConfig, pictures: Pictures, task: Task, progress: bool | None) -> dict[str, Any]:
+    """Measure the test split with hard samples."""
+    import torch
+
+    from sparsecbm.vae import DensityTask, estimate_log_likelihood
+    from sparsecbm.vae.tasks import StochasticTask
+
+    settings = config.evaluation
+    device = next(task.parameters()).device
+    generator = torch.Generator(device=device).manual_seed(config.seed + 1)
+    x = torch.from_numpy(pictures.test[: settings.max_pictures]).float().to(device)
+    if isinstance(task, DensityTask):
+        estimate = estimate_log_likelihood(
+            task.model,
+            x,
+            settings.samples,
+            generator=generator,
+            betas=settings.betas,
+            chains=settings.chains,
+            progress=progress,
+        )
+        return estimate.to_json()
+    if isinstance(task, StochasticTask):
+        found = task.log_likelihood(x, settings.samples, generator=generator)
+        error = float(found.std()) / len(found) ** 0.5
+        value = float(found.mean())
+        return {
+            "log_likelihood": value,
+            "population_interval": [value - 1.96 * error, value + 1.96 * error],
+            "samples": settings.samples,
+            "n_pictures": len(found),
+        }
+    y = torch.from_numpy(pictures.labels["test"][: settings.max_pictures]).to(device)
+    accuracy = task.validate({"x": x, "y": y}, generator=generator)["score"]
+    error = (accuracy * (1 - accuracy) / len(y)) ** 0.5
+    return {
+        "accuracy": accuracy,
+        "population_interval": [accuracy - 1.96 * error, accuracy + 1.96 * error],
+        "n_pictures": len(y),
+    }
+
+
+def _publish(config: VaeConfig, pictures: Pictures, task: Task, metrics: Mapping[str, Any], output: Path) -> None:
+    import torch
+
+    from sparsecbm.vae import DensityTask, save_vae
+    from sparsecbm.vae.pictures import save_grid, save_learning_curve
+    from sparsecbm.vae.tasks import LabelledVAE, SemiSupervisedTask, StochasticTask
+
+    # metrics.json comes last, so that where it stands the rest is complete.
+    (output / "metrics.json").unlink(missing_ok=True)
+    device = next(task.parameters()).device
+    generator = torch.Generator(device=device).manual_seed(config.seed + 2)
+    shown = torch.from_numpy(pictures.test[:40]).float().to(device)
+    made = None
+    if isinstance(task, DensityTask):
+        save_vae(output / "model", task.model.cpu(), config=config.name)
+        task.model.to(device)
+        made = task.model.reconstruct(shown, generator=generator)
+        samples = task.model.sample(config.evaluation.pictures, generator=generator)
+        save_grid(output / "samples.png", samples.cpu().numpy(), pictures.shape)
+    elif isinstance(task, StochasticTask):
+        made = task.predict(shown, generator=generator)
+    elif isinstance(task, SemiSupervisedTask):
+        assert isinstance(task.model, LabelledVAE)
+        samples = task.model.sample(10, generator=generator)
+        save_grid(output / "samples.png", samples.cpu().numpy(), pictures.shape, columns=task.model.n_classes)
+    if made is not None:
+        columns = min(10, len(shown))
+        whole = len(shown) // columns * columns
+        pairs = torch.stack([held[:whole].view(-1, columns, held.shape[1]) for held in (shown, made)], 1)
+        images = pairs.reshape(-1, shown.shape[1]).cpu().numpy()
+        save_grid(output / "reconstructions.png", images, pictures.shape, columns=columns, pair=True)
+    label = "accuracy" if config.task == "semisupervised" else "nats"
+    save_learning_curve(output / "learning_curve.png", metrics["history"], label=label, title=config.name)
+    write_text(output / "config.yaml", dump_config(config))
+    write_json(output / "metrics.json", plain(metrics))
+    remove_checkpoint(output / "checkpoint")
+
+
+def _toy(config: VaeConfig, output: Path) -> VaeResult:
+    """Bias and spread of the gradient estimators, and where descent by each of them ends."""
+    import torch
+
+    from sparsecbm.vae.tasks import ESTIMATORS, CategoricalToy
+
+    start = time.perf_counter()
+    toy = CategoricalToy(torch.linspace(0, 0.9, 10))
+    table: dict[str, Any] = {}
+    for estimator in ESTIMATORS:
+        relaxed = estimator in ("relaxed", "straight_through_relaxed")
+        for temperature in _TOY_TEMPERATURES if relaxed else (1.0,):
+            generator = torch.Generator().manual_seed(config.seed)
+            options = {"estimator": estimator, "temperature": temperature, "generator": generator}
+            path = toy.minimise(steps=500, learning_rate=0.5, **options)
+            table[f"{estimator}, temperature {temperature}" if relaxed else estimator] = {
+                **vars(toy.gradient_quality(torch.linspace(-1, 1, 10), draws=100_000, **options)),
+                "final": path[-1],
+            }
+    metrics = {
+        "config": config.name,
+        "task": "toy",
+        "seed": config.seed,
+        "least": float(toy.loss(toy.latents.states(like=toy.target)).min()),
+        "estimators": table,
+        "seconds": {"all": time.perf_counter() - start},
+    }
+    if is_main_process():
+        (output / "metrics.json").unlink(missing_ok=True)
+        write_text(output / "config.yaml", dump_config(config))
+        write_json(output / "metrics.json", plain(metrics))
+    return VaeResult(output, plain(metrics))
+
+
+def _wrote(folder: Path) -> bool:
+    """Whether an earlier run of `vae_run` wrote what lies in a folder."""
+    try:
+        held = read_json(folder / "metrics.json")
+    except StoredFileError:  # a run stopped between its files leaves a configuration of its kind
+        return (folder / "checkpoint").is_dir()
+    return isinstance(held, dict) and "task" in held
