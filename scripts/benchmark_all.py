@@ -1,6 +1,6 @@
 """Everything side by side with what a user would use instead: one command, one table, one picture.
 
-    python scripts/benchmark_all.py --data-dir DIR                the table of README
+    python scripts/benchmark_all.py --data-dir DIR                everything, in full
     python scripts/benchmark_all.py --data-dir DIR --quick        the same in three minutes, coarser
     python scripts/benchmark_all.py --json all.json --draw all.png
 

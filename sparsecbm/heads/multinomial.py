@@ -355,7 +355,7 @@ def _dual_scales(
 
     grid = 1 - (1 - least) * np.linspace(0, 1, 9) ** 2
     guess = float(max(grid, key=dual))
-    return [guess] if problem.n_samples * problem.n_classes > 1e6 else sorted({least, guess, 1.0})
+    return [guess] if problem.n_samples * problem.n_classes > 3e5 else sorted({least, guess, 1.0})
 
 
 def _result(
