@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sparsecbm._errors import StoredFileError
 from sparsecbm.estimators.inputs import unit_rows
-from sparsecbm.estimators.storage import class_array, read_model, write_model
+from sparsecbm.estimators.storage import class_array, holds_together, read_model, write_model
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -137,7 +137,7 @@ class ClassScoreClassifier(ClassifierMixin, BaseEstimator):
         tensors, config = read_model(path)
         if config.get("class") != cls.__name__:
             raise StoredFileError(f"the folder {str(path)!r} holds a {config.get('class')}, not a {cls.__name__}")
-        try:
+        with holds_together(path):
             model = cls(**config["parameters"])
             model.classes_ = class_array(config["classes"]["values"], config["classes"]["dtype"])
             model.n_features_in_ = int(config["n_features_in"])
@@ -145,14 +145,6 @@ class ClassScoreClassifier(ClassifierMixin, BaseEstimator):
                 model.feature_names_in_ = np.array(config["feature_names_in"], dtype=object)
             model.metadata_ = config["metadata"]
             model._restore({name: value.numpy() for name, value in tensors.items()}, config)
-        except (LookupError, TypeError, RuntimeError, ValueError, AttributeError, ArithmeticError) as error:
-            if isinstance(error, StoredFileError):
-                raise
-            reason = str(error).splitlines()[0] if str(error) else "no detail"
-            raise StoredFileError(
-                f"model folder {str(path)!r} does not hold together ({type(error).__name__}: {reason}); "
-                "save or copy it again"
-            ) from error
         return model
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from sparsecbm._errors import StoredFileError
 from sparsecbm.bottleneck.model import FrozenBottleneck
 from sparsecbm.estimators.inputs import unit_rows
-from sparsecbm.estimators.storage import class_array, read_model
+from sparsecbm.estimators.storage import class_array, holds_together, read_model
 
 
 class InferenceModel:
@@ -27,6 +27,7 @@ class InferenceModel:
     head_intercept_ : ndarray of shape (K,), float64
     metadata_ : dict
     n_features_in_ : int
+    bottleneck_ : FrozenBottleneck
     """
 
     def __init__(self, tensors: dict[str, Any], config: dict[str, Any]) -> None:
@@ -37,13 +38,13 @@ class InferenceModel:
         self.head_weights_ = tensors["head.weight"].numpy()
         self.head_intercept_ = tensors["head.intercept"].numpy()
         self.max_active_concepts = config["parameters"]["max_active_concepts"]
-        self._bottleneck = FrozenBottleneck.from_tensors(tensors, config["gate"]["name"], config["gate"]["options"])
+        self.bottleneck_ = FrozenBottleneck.from_tensors(tensors, config["gate"]["name"], config["gate"]["options"])
         self._has_concepts = "scores.concept_embeddings" in tensors
         k, m = len(self.classes_), len(self.concept_names_)
         if (
             self.head_weights_.shape != (k, m)
             or self.head_intercept_.shape != (k,)
-            or self._bottleneck.weight.shape != (m, self.n_features_in_)
+            or self.bottleneck_.weight.shape != (m, self.n_features_in_)
         ):
             raise StoredFileError("the arrays of the model folder do not fit its names and classes")
 
@@ -59,19 +60,12 @@ class InferenceModel:
         tensors, config = read_model(path)
         if config.get("class") != "SparseCBMClassifier":
             raise StoredFileError(f"the folder holds a {config.get('class')}, not a SparseCBMClassifier")
-        try:
+        with holds_together(path):
             return cls(tensors, config)
-        except (KeyError, TypeError, RuntimeError, ValueError, AttributeError) as error:
-            if isinstance(error, StoredFileError):
-                raise
-            raise StoredFileError(
-                f"model folder {str(path)!r} does not hold together ({type(error).__name__}: {error}); "
-                "train or copy it again"
-            ) from error
 
     def transform(self, X: np.ndarray) -> np.ndarray:
         """Concept activations of finite float32 embeddings: shape (n, M), float32."""
-        return self._bottleneck.activations(unit_rows(X, "X") if self._has_concepts else X)
+        return self.bottleneck_.activations(unit_rows(X, "X") if self._has_concepts else X)
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
         """Softmax of the class scores: shape (n, K)."""

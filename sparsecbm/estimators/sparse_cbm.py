@@ -29,8 +29,9 @@ from sparsecbm.bottleneck import (
     make_loss,
     whitening,
 )
+from sparsecbm.estimators.inference import InferenceModel
 from sparsecbm.estimators.inputs import check_concepts, unit_rows
-from sparsecbm.estimators.storage import class_array, read_model, write_model
+from sparsecbm.estimators.storage import holds_together, read_model, write_model
 
 if TYPE_CHECKING:
     from sparsecbm.explain import Ledgers
@@ -528,15 +529,8 @@ class SparseCBMClassifier(
             If a file is missing, foreign or changed.
         """
         tensors, config = read_model(path)
-        try:
+        with holds_together(path):
             return cls._from_parts(tensors, config)
-        except (LookupError, TypeError, RuntimeError, ValueError, AttributeError, ArithmeticError) as error:
-            if isinstance(error, StoredFileError):
-                raise
-            raise StoredFileError(
-                f"model folder {str(path)!r} does not hold together ({type(error).__name__}: "
-                f"{str(error).splitlines()[0] if str(error) else 'no detail'}); train or copy it again"
-            ) from error
 
     @classmethod
     def _from_parts(cls, tensors: dict[str, torch.Tensor], config: dict[str, Any]) -> SparseCBMClassifier:
@@ -547,25 +541,17 @@ class SparseCBMClassifier(
         concepts = tensors.get("scores.concept_embeddings")
         concepts = None if concepts is None else concepts.numpy()
         model = cls(concepts, list(config["concept_names"]), **parameters)
-        model.concept_names_ = list(config["concept_names"])
         model.concept_embeddings_ = concepts
-        model.classes_ = class_array(config["classes"]["values"], config["classes"]["dtype"])
-        model.n_features_in_ = int(config["n_features_in"])
-        model.bottleneck_ = FrozenBottleneck.from_tensors(tensors, config["gate"]["name"], config["gate"]["options"])
-        model.head_weights_ = tensors["head.weight"].numpy()
-        model.head_intercept_ = tensors["head.intercept"].numpy()
+        # What predicts is read, and checked, in one place.
+        frozen = InferenceModel(tensors, config)
+        model.concept_names_, model.classes_ = frozen.concept_names_, frozen.classes_
+        model.n_features_in_, model.metadata_ = frozen.n_features_in_, frozen.metadata_
+        model.bottleneck_ = frozen.bottleneck_
+        model.head_weights_, model.head_intercept_ = frozen.head_weights_, frozen.head_intercept_
         model.score_mean_ = tensors["scores.mean"].numpy()
         model.score_scale_ = tensors["scores.scale"].numpy()
         model.history_ = config["history"]
         model.n_iter_ = int(config["history"][-1]["step"])
-        model.metadata_ = config["metadata"]
-        n_classes, n_concepts = len(model.classes_), len(model.concept_names_)
-        if (
-            model.head_weights_.shape != (n_classes, n_concepts)
-            or model.head_intercept_.shape != (n_classes,)
-            or model.bottleneck_.weight.shape != (n_concepts, model.n_features_in_)
-        ):
-            raise StoredFileError("the arrays of the model folder do not fit its names and classes")
         return model
 
     def _save_pretrained(self, save_directory: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +87,27 @@ def read_model(folder: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except Exception as error:
         raise StoredFileError(
             f"{str(folder / ARRAYS)!r} is not a safetensors file ({' '.join(str(error).split())[:200]})"
+        ) from error
+
+
+@contextmanager
+def holds_together(folder: str | Path) -> Iterator[None]:
+    """Turn what goes wrong while a model is put together from its files into one line.
+
+    Raises
+    ------
+    StoredFileError
+        In place of any error that parts which do not fit each other cause.
+    """
+    try:
+        yield
+    except StoredFileError:
+        raise
+    except (LookupError, TypeError, RuntimeError, ValueError, AttributeError, ArithmeticError) as error:
+        reason = str(error).splitlines()[0] if str(error) else "no detail"
+        raise StoredFileError(
+            f"model folder {str(folder)!r} does not hold together ({type(error).__name__}: {reason}); "
+            "save, train or copy it again"
         ) from error
 
 

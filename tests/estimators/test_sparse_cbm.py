@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sparsecbm import SparseCBMClassifier
 from sparsecbm._errors import InputError, StoredFileError
+from sparsecbm.estimators.inference import InferenceModel
 
 D, M, K = 24, 60, 5
 
@@ -211,6 +213,12 @@ def foreign_arrays(folder: Path) -> None:
     edit_config(sha256=sha256_file(folder / "model.safetensors"))(folder)
 
 
+def overflow(folder: Path) -> None:
+    text = (folder / "config.json").read_text()
+    (folder / "config.json").write_text(re.sub(r'"n_features_in": \d+', '"n_features_in": 1e999', text))
+
+
+@pytest.mark.parametrize("reader", [SparseCBMClassifier, InferenceModel])
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -223,14 +231,15 @@ def foreign_arrays(folder: Path) -> None:
         (edit_config(concept_names=["one"]), "do not fit"),
         (edit_config(gate={"name": "exec", "options": {}}), "unknown gate"),
         (edit_config(parameters={"loss": "gumbel", "surprise": 1}), "does not hold together"),
+        (overflow, "does not hold together"),
         (foreign_arrays, "do not fit"),
     ],
 )
-def test_a_damaged_model_folder_is_named(damage, message: str, fitted, tmp_path: Path) -> None:
+def test_a_damaged_model_folder_is_named(damage, message: str, reader: type, fitted, tmp_path: Path) -> None:
     fitted.save(tmp_path / "m")
     damage(tmp_path / "m")
     with pytest.raises(StoredFileError, match=message):
-        SparseCBMClassifier.load(tmp_path / "m")
+        reader.load(tmp_path / "m")
 
 
 def test_no_model_there(tmp_path: Path) -> None:
