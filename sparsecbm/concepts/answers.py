@@ -85,8 +85,7 @@ def _pieces(body: str, several: bool) -> list[str]:
         return [body]
     if ";" not in body and "," not in body:
         return [body]
-    pieces = [piece for piece in re.split(r"[;,]", body) if piece.strip()]
-    *front, last = pieces
+    *front, last = [piece for piece in re.split(r"[;,]", body) if piece.strip()] or [""]
     last = re.sub(r"^\s*(?:and|or)\s+", "", last)
     return [*front, *re.split(r"\s+(?:and|or)\s+", last)]
 

@@ -15,7 +15,7 @@ from sparsecbm.bottleneck import GATES, make_gate
 UNITS = st.integers(0, 2**16).map(lambda seed: torch.randn(20, 15, generator=torch.Generator().manual_seed(seed)))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     units=UNITS,
     k=st.integers(1, 20),
@@ -31,7 +31,7 @@ def test_at_most_k_are_active(units: torch.Tensor, k: int, name: str, ties: bool
     assert int(gate.relax(units, 0.5, noise).ne(0).sum(1).max()) <= k
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(units=UNITS, name=st.sampled_from(sorted(set(GATES) - {"dense"})))
 def test_nonnegative_gates_have_no_negative_and_no_negative_zero(units: torch.Tensor, name: str) -> None:
     options = {"max_active_concepts": 4} if "top_k" in name else {}

@@ -48,7 +48,7 @@ def test_whitening_names_a_bad_shrinkage(shrinkage: float) -> None:
         whitening(np.eye(3), shrinkage)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     alignment=st.floats(0.3, 1.0),
     size=st.floats(0.0, 100.0),

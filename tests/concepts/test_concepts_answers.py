@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sparsecbm import ConceptSet
@@ -42,8 +42,10 @@ def test_articles_go_but_blank_lines_and_words_that_begin_like_one_stay() -> Non
     assert ConceptSet.clean(lines).names == ("a red crown", "an anchor", "anchor", "the theatre", "theatre", "a", "the")
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.text(max_size=200))
+@example(",")
+@example("- ;,;")
 def test_whatever_was_written_gives_names_that_a_concept_set_takes(text: str) -> None:
     names = parse_answer(text.encode("utf-8", "ignore").decode())
     assert all(name == name.strip() and len(name.split()) <= 8 for name in names)

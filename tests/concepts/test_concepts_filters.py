@@ -60,7 +60,7 @@ def test_of_two_similar_concepts_the_more_general_stays() -> None:
 
 
 @given(st.integers(1, 40), st.floats(0.2, 0.95), st.integers(0, 999))
-@settings(deadline=None, derandomize=True, max_examples=50)
+@settings(max_examples=50)
 def test_mutual_filter_leaves_no_pair_and_no_orphan(m: int, limit: float, seed: int) -> None:
     vectors = np.random.default_rng(seed).normal(size=(m, 3)).astype(np.float32)
     concepts = ConceptSet([f"c{j}" for j in range(m)])

@@ -13,7 +13,7 @@ from sparsecbm._errors import InputError
 from sparsecbm.concepts.selection import coverage, select_covering
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 10_000), k=st.integers(1, 6), m=st.integers(1, 8), times=st.integers(1, 3), data=st.data())
 def test_reaches_its_share_of_the_best_choice(seed: int, k: int, m: int, times: int, data) -> None:
     size = data.draw(st.integers(1, m))

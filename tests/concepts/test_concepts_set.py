@@ -20,7 +20,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 
 
 @given(st.lists(TEXT, max_size=20))
-@settings(deadline=None, derandomize=True, max_examples=100)
+@settings(max_examples=100)
 def test_cleaning_accounts_for_every_name(raw: list[str]) -> None:
     clean, report = clean_names(raw)
     assert len(clean) + len(report.duplicates) + report.blank == len(raw)
@@ -175,7 +175,7 @@ def concept_sets(draw: st.DrawFn) -> ConceptSet:
 
 @pytest.mark.parametrize("suffix", [".json", ".yaml"])
 @given(concept_sets())
-@settings(deadline=None, derandomize=True, max_examples=50)
+@settings(max_examples=50)
 def test_structured_files_round_trip(
     tmp_path_factory: pytest.TempPathFactory, suffix: str, concepts: ConceptSet
 ) -> None:
@@ -189,7 +189,7 @@ def test_structured_files_round_trip(
 
 
 @given(st.lists(TEXT, min_size=1, max_size=8), st.dictionaries(st.sampled_from(["made by", "source"]), TEXT))
-@settings(deadline=None, derandomize=True, max_examples=50)
+@settings(max_examples=50)
 def test_text_files_round_trip_or_refuse(
     tmp_path_factory: pytest.TempPathFactory, raw: list[str], provenance: dict[str, str]
 ) -> None:
@@ -205,7 +205,7 @@ def test_text_files_round_trip_or_refuse(
 
 
 @given(st.binary(max_size=60), st.sampled_from([".txt", ".json", ".yaml"]))
-@settings(deadline=None, derandomize=True, max_examples=50)
+@settings(max_examples=50)
 def test_any_bytes_give_a_set_or_one_clear_line(
     tmp_path_factory: pytest.TempPathFactory, data: bytes, suffix: str
 ) -> None:

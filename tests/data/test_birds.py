@@ -132,7 +132,7 @@ def test_attributes_are_those_that_are_painted():
         assert birds.paint(source.attributes[i], rng).tobytes() == source[i].tobytes()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(LOOKS)
 def test_look_and_attributes_are_inverse(attributes):
     np.testing.assert_array_equal(birds.look_to_attributes(birds.attributes_to_look(attributes)), attributes)

@@ -42,7 +42,7 @@ def official_layouts(n: int) -> list[dict[str, range]]:
 
 
 @given(labelled(), st.integers(0, 2**32 - 1))
-@settings(deadline=None, derandomize=True, max_examples=50)
+@settings(max_examples=50)
 def test_carved_parts_partition_the_rows_with_every_class_in_each(labels: np.ndarray, seed: int) -> None:
     parts = carve(labels, len(labels), seed=seed)
     assert sorted(np.concatenate(list(parts.values())).tolist()) == list(range(len(labels)))
@@ -55,7 +55,7 @@ def test_carved_parts_partition_the_rows_with_every_class_in_each(labels: np.nda
 
 
 @given(labelled(least=12), st.integers(0, 1000), st.integers(0, 4))
-@settings(deadline=None, derandomize=True, max_examples=50)
+@settings(max_examples=50)
 def test_train_validation_and_test_never_overlap_whatever_is_official(
     labels: np.ndarray, seed: int, layout: int
 ) -> None:
@@ -142,7 +142,7 @@ def test_other_official_splits_and_all_are_reachable() -> None:
 
 
 @given(labelled(least=1), st.integers(1, 120), st.integers(0, 1000))
-@settings(deadline=None, derandomize=True, max_examples=50)
+@settings(max_examples=50)
 def test_subset_is_stratified(labels: np.ndarray, limit: int, seed: int) -> None:
     rows = stratified_subset(labels, len(labels), limit, seed=seed)
     assert len(rows) == min(limit, len(labels))

@@ -157,7 +157,7 @@ def test_pickled_arrays_are_refused(tmp_path):
     assert not marker.exists()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(name=st.sampled_from(["a.npz", "a.safetensors", "a.parquet"]), cut=st.integers(0, 400), flip=st.integers(0, 255))
 def test_damaged_files_raise_one_clear_line_or_load(name, cut, flip, tmp_path_factory, rows):
     folder = tmp_path_factory.mktemp("damaged")
@@ -177,7 +177,7 @@ def test_damaged_files_raise_one_clear_line_or_load(name, cut, flip, tmp_path_fa
     assert "\n" not in message
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     rows=hnp.arrays(
         np.float32,

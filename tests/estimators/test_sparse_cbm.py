@@ -286,7 +286,7 @@ def test_dimensions_that_differ(problem) -> None:
         SparseCBMClassifier(problem["C"][:, :7]).fit(problem["X"], problem["y"])
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(row=st.integers(0, 199), value=st.sampled_from([np.nan, np.inf, 0.0]))
 def test_nan_and_zero_vectors(row: int, value: float) -> None:
     rng = np.random.default_rng(1)

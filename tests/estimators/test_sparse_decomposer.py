@@ -38,7 +38,7 @@ def by_enumeration(x: np.ndarray, C: np.ndarray, alpha: float) -> float:
     return best
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10_000), m=st.integers(1, 6), d=st.integers(2, 5), alpha=st.floats(0.01, 0.9))
 def test_equals_the_best_of_all_supports(seed: int, m: int, d: int, alpha: float) -> None:
     rng = np.random.default_rng(seed)

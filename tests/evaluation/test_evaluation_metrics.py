@@ -58,7 +58,7 @@ def test_calibration_error_of_calibrated_and_of_overconfident_probabilities():
     assert expected_calibration_error(np.arange(1000) % 4 > 0, sure) == pytest.approx(0.75)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 @given(arrays(np.float64, (20, 3), elements=st.sampled_from([-1.5, 0.0, 0.5, 2.0])), st.integers(0, 10**6))
 def test_concept_auc_equals_scikit_learn_with_ties(A, seed):
     truth = np.random.default_rng(seed).random((20, 3)) < 0.4

@@ -110,7 +110,7 @@ def test_ledgers_add_up_to_the_decision_function(kind, problem) -> None:
     assert found is None or found.after.target != ledgers[7].target
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 8), st.floats(0.01, 100))
 def test_ledgers_add_up_whatever_the_numbers(seed, k, scale) -> None:
     rng = np.random.default_rng(seed)

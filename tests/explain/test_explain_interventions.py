@@ -63,7 +63,7 @@ def apply(made: Interventions, what: str, i: int, j: int, value: float) -> None:
         made.set([i, (i + 1) % 6], j, [value, 2 * value])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 50), edits_strategy)
 def test_edits_are_exact_and_undone_bit_for_bit(seed, script) -> None:
     ledgers = random_ledgers(seed)

@@ -25,7 +25,7 @@ def ledgers(rng):
     return explain(activations, rng.normal(size=(3, 4)), [0.1, -0.2, 0.3], NAMES, CLASSES, sources=list("abcde"))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     arrays(np.float64, (3, 4), elements=FINITE),
     arrays(np.float64, (3, 4), elements=FINITE),

@@ -23,7 +23,7 @@ def test_is_a_scikit_learn_estimator(estimator, check):
     check(estimator)
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200)
 @given(
     seed=st.integers(0, 10**6),
     n=st.integers(12, 60),

@@ -196,7 +196,7 @@ def test_nearby_seeds_give_unrelated_noise():
     assert correlation.abs().max() < stats.norm.isf(ALPHA / 28) / math.sqrt(20_000)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     shape=st.lists(st.integers(0, 5), max_size=3),
     dtype=st.sampled_from([torch.float16, torch.bfloat16, torch.float32, torch.float64]),
