@@ -110,6 +110,21 @@ def _print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
 
 
+def _say(result: Any, as_json: bool, show: Callable[[Any], None]) -> None:
+    """Print a result once, however many processes there are: as JSON, or as `show` lays it out."""
+    if not is_main_process():
+        return
+    if as_json:
+        _print_json(result.to_json())
+    else:
+        show(result)
+
+
+def _overrides(set_: Sequence[str] | None, **paths: Path | None) -> list[str]:
+    """Join the `--set` assignments with those that an option of its own stands for."""
+    return [*(set_ or ()), *(f"{key}={json.dumps(str(path))}" for key, path in paths.items() if path is not None)]
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         from sparsecbm import __version__
@@ -151,13 +166,7 @@ def demo(
     from sparsecbm.cli import terminal
 
     result = runs.demo_run(output, overrides=set_ or ())
-    if not is_main_process():
-        return
-    if as_json:
-        _print_json(result.to_json())
-    else:
-        terminal.show_training(result)
-        terminal.show_demo(result)
+    _say(result, as_json, terminal.show_demo)
 
 
 @app.command()
@@ -172,12 +181,7 @@ def embed(config: Config, set_: Set = None, as_json: AsJson = False, debug: Debu
     from sparsecbm.config import load_config
 
     result = runs.embed_run(load_config(config, set_ or ()))
-    if not is_main_process():
-        return
-    if as_json:
-        _print_json(result.to_json())
-    else:
-        terminal.show_embedding(result)
+    _say(result, as_json, terminal.show_embedding)
 
 
 @app.command()
@@ -195,14 +199,8 @@ def train(
     from sparsecbm.cli import terminal
     from sparsecbm.config import load_config
 
-    overrides = [*(set_ or ()), *([f"output={json.dumps(str(output))}"] if output is not None else [])]
-    result = runs.train_run(load_config(config, overrides))
-    if not is_main_process():
-        return
-    if as_json:
-        _print_json(result.to_json())
-    else:
-        terminal.show_training(result)
+    result = runs.train_run(load_config(config, _overrides(set_, output=output)))
+    _say(result, as_json, terminal.show_training)
 
 
 @app.command()
@@ -263,10 +261,7 @@ def evaluate(
         nec=None if nec is None else _numbers(nec),
         output=runs.default_output(model) if output is None else output,
     )
-    if as_json:
-        _print_json(result.to_json())
-    else:
-        evaluation.show_evaluation(result)
+    _say(result, as_json, evaluation.show_evaluation)
 
 
 def _numbers(text: str) -> list[int]:
@@ -299,10 +294,7 @@ def predict(
     from sparsecbm.cli import terminal
 
     result = runs.predict_run(model, images, top=top, encoder=encoder, on_error=on_error, device=device)
-    if as_json:
-        _print_json(result.to_json())
-    else:
-        terminal.show_predictions(result)
+    _say(result, as_json, terminal.show_predictions)
 
 
 @app.command()
@@ -374,10 +366,7 @@ def report(
         encoder=encoder,
         device=device,
     )
-    if as_json:
-        _print_json(result.to_json())
-    else:
-        terminal.show_report(result)
+    _say(result, as_json, terminal.show_report)
 
 
 @app.command()
@@ -402,15 +391,9 @@ def vae(
     from sparsecbm.cli.vae import show_vae
     from sparsecbm.config import load_vae_config
 
-    given = (("output", output), ("data.folder", data_dir))
-    overrides = [*(set_ or ()), *(f"{key}={json.dumps(str(path))}" for key, path in given if path is not None)]
+    overrides = _overrides(set_, **{"output": output, "data.folder": data_dir})
     result = runs.vae_run(load_vae_config(config, overrides))
-    if not is_main_process():
-        return
-    if as_json:
-        _print_json(result.to_json())
-    else:
-        show_vae(result)
+    _say(result, as_json, show_vae)
 
 
 @app.command()
@@ -432,7 +415,4 @@ def info(
         print_cache(runs.cache_run(), as_json)
         return
     result = runs.info_run()
-    if as_json:
-        _print_json(result.to_json())
-    else:
-        terminal.show_info(result)
+    _say(result, as_json, terminal.show_info)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sparsecbm.cli.commands import AsJson, Debug, Device, _command, _print_json, concepts_app
+from sparsecbm.cli.commands import AsJson, Debug, Device, _command, _say, concepts_app
 
 ConceptFile = Annotated[Path, typer.Argument(metavar="FILE", help="Concept file: .txt, .json or .yaml.")]
 Classes = Annotated[
@@ -87,10 +87,7 @@ def concepts_build(
         seed=seed,
         device=device,
     )
-    if as_json:
-        _print_json(result.to_json())
-    else:
-        terminal.show_build(result)
+    _say(result, as_json, terminal.show_build)
 
 
 @concepts_app.command("show")
@@ -109,10 +106,7 @@ def concepts_show(
     from sparsecbm.cli import terminal
 
     result = runs.check_concepts(file)
-    if as_json:
-        _print_json(result.to_json())
-    else:
-        terminal.show_concepts(result.concepts, limit)
+    _say(result, as_json, lambda result: terminal.show_concepts(result.concepts, limit))
 
 
 @concepts_app.command("check")
@@ -146,10 +140,7 @@ def concepts_check(
         templates=templates,
         filters=_filters(set_),
     )
-    if as_json:
-        _print_json(result.to_json())
-    else:
-        terminal.show_check(result)
+    _say(result, as_json, terminal.show_check)
 
 
 @concepts_app.command("filter")
@@ -192,10 +183,7 @@ def concepts_filter(
         select=select,
         times=times,
     )
-    if as_json:
-        _print_json(result.to_json())
-    else:
-        terminal.show_filter(result)
+    _say(result, as_json, terminal.show_filter)
 
 
 def _filters(overrides: list[str] | None):

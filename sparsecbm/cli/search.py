@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-
-from sparsecbm.cli.commands import AsJson, Config, Debug, Output, Set, _command, _print_json, app
+from sparsecbm.cli.commands import AsJson, Config, Debug, Output, Set, _command, _overrides, _say, app
 
 
 @app.command()
@@ -22,9 +20,5 @@ def search(
     from sparsecbm.cli import terminal
     from sparsecbm.config import load_search_config
 
-    overrides = [*(set_ or ()), *([f"output={json.dumps(str(output))}"] if output is not None else [])]
-    result = runs.search_run(load_search_config(config, overrides))
-    if as_json:
-        _print_json(result.to_json())
-    else:
-        terminal.show_search(result)
+    result = runs.search_run(load_search_config(config, _overrides(set_, output=output)))
+    _say(result, as_json, terminal.show_search)

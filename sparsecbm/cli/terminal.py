@@ -68,7 +68,8 @@ def show_training(result: TrainResult) -> None:
 
 
 def show_demo(result: TrainResult) -> None:
-    """Print one explained picture and what to try next."""
+    """Print a finished training, one explained picture, and what to try next."""
+    show_training(result)
     console = make_console()
     if result.example is not None:
         console.print("\n[bold]One picture, explained[/bold]")
