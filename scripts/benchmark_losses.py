@@ -58,13 +58,6 @@ def measure(X, y, X_test, y_test, concepts, names, parameters: dict, seed: int) 
     }
 
 
-def linear_probe(X, y, X_test, y_test) -> float:
-    """Logistic regression on the same embeddings: the ceiling to compare with."""
-    from sklearn.linear_model import LogisticRegression
-
-    return float(LogisticRegression(C=100.0, max_iter=1000).fit(X, y).score(X_test, y_test))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data-dir", type=Path, required=True)
@@ -79,6 +72,7 @@ def main() -> None:
 
     from sparsecbm._progress import ProgressBar
     from sparsecbm.embeddings import load_embeddings
+    from sparsecbm.estimators import LinearProbe
 
     folder = arguments.data_dir / "clip_vitb32"
     with np.load(folder / "concepts_objects.npz", allow_pickle=False) as stored:
@@ -91,7 +85,8 @@ def main() -> None:
             train = load_embeddings(folder / f"{data_set}.npz", DATA_SETS[data_set])
             test = load_embeddings(folder / f"{data_set}.npz", "test")
             if f"{data_set} | probe" not in results:
-                results[f"{data_set} | probe"] = linear_probe(train.vectors, train.labels, test.vectors, test.labels)
+                probe = LinearProbe().fit(train.vectors, train.labels)
+                results[f"{data_set} | probe"] = float(probe.score(test.vectors, test.labels))
             if key not in results:
                 results[key] = measure(
                     train.vectors, train.labels, test.vectors, test.labels, concepts, names, METHODS[method], seed
