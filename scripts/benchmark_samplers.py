@@ -1,11 +1,15 @@
 """Speed of sparsecbm.samplers beside torch.distributions, a plain torch.bernoulli sweep and scikit-learn, in one run.
 
-The contestants of a row take turns, round after round, so that whatever else the machine does meets them alike; a
-row's ratio is the median over the rounds of the peer's time over ours. Each contestant lives in a process of its own:
-in a shared one, what either leaves of the heap (pages returned to the system, or kept) decides a third of the other's
-time. Exits with 1 where a ratio falls short of its goal.
+Each contestant lives in a process of its own: in a shared one, what either leaves of the heap (pages returned to the
+system, or kept) decides a third of the other's time. The contestants of a row take turns, round after round, so that
+whatever else the machine does meets them alike; and the whole is repeated in fresh processes, for the state of a
+heap lasts as long as its process. A row's ratio is the peer's median time over ours, all repeats together; its range is
+that of the repeats. Exits with 1 where a ratio falls short of its goal.
 
-Example: python scripts/benchmark_samplers.py --threads 2 --rounds 21
+Rows named "compiled" are with SPARSECBM_NATIVE_SAMPLERS=1 (see sparsecbm/samplers/native.py); they are left out where
+there is no C compiler.
+
+Example: python scripts/benchmark_samplers.py --threads 2 --repeats 7
 
 With more than one thread, every operation waits for its slowest thread: on a busy machine that measures the other
 work there.
@@ -14,8 +18,10 @@ work there.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import multiprocessing
+import os
 import statistics
 import sys
 import time
@@ -31,21 +37,25 @@ from rich.table import Table
 from sklearn.neural_network import BernoulliRBM
 from torch.distributions import RelaxedBernoulli, RelaxedOneHotCategorical
 
-from sparsecbm.samplers import BinaryConcrete, Concrete, GibbsSampler, RestrictedBoltzmannMachine
+from sparsecbm.samplers import BinaryConcrete, Concrete, GibbsSampler, RestrictedBoltzmannMachine, native
 
 SHAPE = (1000, 1600)
 UNITS, CHAINS = 200, 1000
+COMPILED = ", compiled"
+FLOOR = "its two matrix products alone"
 
 
 @dataclass
 class Row:
-    """One comparison: medians in milliseconds, the ratio of peer to ours, and the least ratio asked (or None)."""
+    """One comparison: medians in milliseconds, the ratio of peer to ours, its range, and the least asked (or None)."""
 
     what: str
     peer: str
     ours_ms: float
     peer_ms: float
     ratio: float
+    low: float
+    high: float
     asked: float | None
 
     @property
@@ -111,8 +121,9 @@ def gibbs(what: str, generator: torch.Generator) -> Callable[[], object]:
 
 def serve(connection: Connection, name: str, gradient: bool, threads: int, clock: str) -> None:
     """For every True, run a contestant twice and answer with the seconds of the second; end at False."""
+    os.environ[native.SWITCH] = "1" if name.endswith(COMPILED) else "0"
     torch.set_num_threads(threads)
-    run, now = contestant(name, gradient), CLOCKS[clock]
+    run, now = contestant(name.removesuffix(COMPILED), gradient), CLOCKS[clock]
     connection.send(None)
     while connection.recv():
         time.sleep(0.02)  # until the other contestant's threads have stopped spinning
@@ -122,36 +133,43 @@ def serve(connection: Connection, name: str, gradient: bool, threads: int, clock
         connection.send(now() - start)
 
 
-def compare(names: list[str], options: argparse.Namespace, gradient: bool = False) -> list[list[float]]:
-    """Return the seconds of each contestant in each round, after two rounds that do not count."""
-    context = multiprocessing.get_context("spawn")
-    lines = []
-    for name in names:
-        mine, other = context.Pipe()
-        arguments = (other, name, gradient, options.threads, options.clock)
-        context.Process(target=serve, args=arguments, daemon=True).start()
-        lines.append(mine)
-    for line in lines:
-        line.recv()
-    seconds: list[list[float]] = [[] for _ in names]
-    for round_ in range(options.rounds + 2):
+def compare(names: list[str], options: argparse.Namespace, gradient: bool = False) -> list[list[list[float]]]:
+    """Return the seconds of each contestant, by repeat and round; two rounds of each repeat do not count."""
+    context = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
+    if context.get_start_method() == "forkserver":  # children start in milliseconds, each with a heap of its own
+        context.set_forkserver_preload(["rich.table", "sklearn.neural_network", "sparsecbm.samplers"])
+    seconds: list[list[list[float]]] = [[] for _ in names]
+    for _ in range(options.repeats):
+        lines, processes = [], []
+        for name in names:
+            mine, other = context.Pipe()
+            arguments = (other, name, gradient, options.threads, options.clock)
+            processes.append(context.Process(target=serve, args=arguments, daemon=True))
+            processes[-1].start()
+            lines.append(mine)
         for times, line in zip(seconds, lines, strict=True):
-            line.send(True)
-            spent = line.recv()
-            if round_ >= 2:
-                times.append(spent)
-    for line in lines:
-        line.send(False)
+            line.recv()
+            times.append([])
+        for round_ in range(options.rounds + 2):
+            for times, line in zip(seconds, lines, strict=True):
+                line.send(True)
+                spent = line.recv()
+                if round_ >= 2:
+                    times[-1].append(spent)
+        for line, process in zip(lines, processes, strict=True):
+            line.send(False)
+            process.join()
     return seconds
 
 
-def row(what: str, peer: str, ours: list[float], theirs: list[float], asked: float | None) -> Row:
+def row(what: str, peer: str, ours: list[list[float]], theirs: list[list[float]], asked: float | None) -> Row:
     """Summarise two contestants' times."""
-    ratio = statistics.median(t / o for o, t in zip(ours, theirs, strict=True))
-    return Row(what, peer, 1e3 * statistics.median(ours), 1e3 * statistics.median(theirs), ratio, asked)
+    ours_ms, peer_ms = (1e3 * statistics.median(itertools.chain(*times)) for times in (ours, theirs))
+    ratios = [statistics.median(t) / statistics.median(o) for o, t in zip(ours, theirs, strict=True)]
+    return Row(what, peer, ours_ms, peer_ms, peer_ms / ours_ms, min(ratios), max(ratios), asked)
 
 
-def concrete_rows(options: argparse.Namespace, gradient: bool) -> list[Row]:
+def concrete_rows(options: argparse.Namespace, gradient: bool, compiled: bool) -> list[Row]:
     """Binary and categorical samples at SHAPE, in logit / log space and in the unit interval / on the simplex."""
     note = " (logits need a gradient)" if gradient else ""
     rows = []
@@ -161,19 +179,34 @@ def concrete_rows(options: argparse.Namespace, gradient: bool) -> list[Row]:
         ("categorical rsample", "ExpRelaxedCategorical", "categorical {}"),
         ("categorical rsample, exp", "RelaxedOneHotCategorical", "categorical {} state"),
     ]:
-        times = compare([name.format("ours"), name.format("torch")], options, gradient)
-        rows.append(row(what + note, peer, *times, 3.0))
+        if options.only not in what + note:
+            continue
+        ours = [name.format("ours"), *([name.format("ours") + COMPILED] if compiled else [])]
+        *times, theirs = compare([*ours, name.format("torch")], options, gradient)
+        for contestant_name, own in zip(ours, times, strict=True):
+            how = COMPILED if contestant_name.endswith(COMPILED) else ""
+            rows.append(row(what + how + note, peer, own, theirs, 3.0))
+            print(f"{rows[-1].what}: {rows[-1].ratio:.2f}", file=sys.stderr)
     return rows
 
 
-def gibbs_rows(options: argparse.Namespace) -> list[Row]:
+def gibbs_rows(options: argparse.Namespace, compiled: bool) -> list[Row]:
     """One full sweep (both halves) of CHAINS chains over a UNITS x UNITS machine."""
-    times = compare([f"gibbs {what}" for what in ("ours", "straightforward", "scikit-learn", "floor")], options)
-    return [
-        row("block Gibbs sweep", "torch.bernoulli(torch.sigmoid(...))", times[0], times[1], 2.0),
-        row("block Gibbs sweep", "sklearn BernoulliRBM.gibbs", times[0], times[2], 1.0),
-        row("block Gibbs sweep", "its two matrix products alone", times[0], times[3], None),
-    ]
+    if options.only not in "block Gibbs sweep":
+        return []
+    ours = ["gibbs ours", *(["gibbs ours" + COMPILED] if compiled else [])]
+    *times, plain, sklearn, floor = compare(
+        [*ours, "gibbs straightforward", "gibbs scikit-learn", "gibbs floor"], options
+    )
+    rows = []
+    for name, own in zip(ours, times, strict=True):
+        what = "block Gibbs sweep" + (COMPILED if name.endswith(COMPILED) else "")
+        rows += [
+            row(what, "torch.bernoulli(torch.sigmoid(...))", own, plain, 2.0),
+            row(what, "sklearn BernoulliRBM.gibbs", own, sklearn, 1.0),
+            row(what, FLOOR, own, floor, None),
+        ]
+    return rows
 
 
 def main() -> int:
@@ -185,26 +218,39 @@ def main() -> int:
         default=torch.get_num_threads(),
         help="threads of PyTorch (default: its own choice, %(default)s here)",
     )
-    parser.add_argument("--rounds", type=int, default=21, help="rounds behind each median (default 21)")
+    parser.add_argument("--rounds", type=int, default=7, help="rounds a process (default 7)")
+    parser.add_argument("--repeats", type=int, default=5, help="fresh processes of each contestant (default 5)")
     parser.add_argument(
         "--clock", choices=sorted(CLOCKS), default="wall", help="cpu: on a busy machine, with one thread"
     )
+    parser.add_argument("--only", default="", metavar="WORDS", help="only the rows named so, such as categorical")
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
     options = parser.parse_args()
-    if options.threads < 1 or options.rounds < 1:
-        parser.error(f"--threads and --rounds must be at least 1, got {options.threads} and {options.rounds}")
-    rows = [*concrete_rows(options, True), *concrete_rows(options, False), *gibbs_rows(options)]
+    for name in ("threads", "rounds", "repeats"):
+        if getattr(options, name) < 1:
+            parser.error(f"--{name} must be at least 1, got {getattr(options, name)}")
+    try:
+        native.compile_library()
+        compiled = True
+    except OSError as error:
+        compiled = False
+        print(f"without the compiled rows: {error}")
+    rows = [*concrete_rows(options, True, compiled), *concrete_rows(options, False, compiled)]
+    rows += gibbs_rows(options, compiled)
     table = Table(
         title=f"{SHAPE} samples; Gibbs {UNITS} x {UNITS} x {CHAINS}; {options.threads} threads, {options.clock} time"
     )
-    for heading in ("ours", "peer", "ours ms", "peer ms", "peer / ours", "asked", ""):
+    for heading in ("ours", "peer", "ours ms", "peer ms", "peer / ours", "range", "asked", ""):
         table.add_column(heading, justify="left" if heading in ("ours", "peer", "") else "right")
     for r in rows:
         asked = "-" if r.asked is None else f">= {r.asked:g}"
         verdict = "" if r.asked is None else "[green]ok[/]" if r.ok else "[red]short[/]"
-        table.add_row(r.what, r.peer, f"{r.ours_ms:.2f}", f"{r.peer_ms:.2f}", f"{r.ratio:.2f}", asked, verdict)
-    Console(width=150).print(table)
-    print(f"share of the matrix-product floor that a Gibbs sweep reaches: {rows[-1].ratio:.0%}")
+        table.add_row(r.what, r.peer, f"{r.ours_ms:.2f}", f"{r.peer_ms:.2f}", f"{r.ratio:.2f}",
+                      f"{r.low:.2f} to {r.high:.2f}", asked, verdict)  # fmt: skip
+    Console(width=160).print(table)
+    for r in rows:
+        if r.peer == FLOOR:
+            print(f"share of the matrix-product floor that a {r.what} reaches: {r.ratio:.0%}")
     if options.json:
         options.json.write_text(json.dumps([asdict(r) for r in rows], indent=2))
     return 0 if all(r.ok for r in rows) else 1

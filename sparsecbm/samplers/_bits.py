@@ -13,6 +13,8 @@ import functools
 
 import torch
 
+from sparsecbm.samplers import native
+
 # SplitMix64 (Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators"), as signed 64-bit integers.
 _GOLDEN_GAMMA = 0x9E3779B97F4A7C15 - (1 << 64)
 _MIX_1 = 0xBF58476D1CE4E5B9 - (1 << 64)
@@ -40,6 +42,12 @@ def _steps(capacity: int, device: torch.device) -> torch.Tensor:
     return torch.arange(capacity, dtype=torch.int64, device=device).mul_(_GOLDEN_GAMMA)
 
 
+def draw_key(generator: torch.Generator | None) -> torch.Tensor:
+    """Draw a 64-bit key (int64, shape (), on the generator's device)."""
+    source = generator.device if generator is not None else torch.device("cpu")
+    return torch.empty((), dtype=torch.int64, device=source).random_(-(1 << 63), None, generator=generator)
+
+
 class WordStream:
     """A stream of independent words of 63 random bits, handed out block by block into one reused buffer.
 
@@ -61,10 +69,9 @@ class WordStream:
     """
 
     def __init__(self, generator: torch.Generator | None, device: torch.device | str | None, capacity: int) -> None:
-        source = generator.device if generator is not None else torch.device("cpu")
-        self.device = torch.device(device) if device is not None else source
-        key = torch.empty((), dtype=torch.int64, device=source)
-        self._key = key.random_(-(1 << 63), None, generator=generator).to(self.device)
+        key = draw_key(generator)
+        self.device = torch.device(device) if device is not None else key.device
+        self._key = key.to(self.device)
         self._steps = _steps(capacity, self.device)
         self._words = torch.empty_like(self._steps)
         self._scratch = torch.empty_like(self._steps)
@@ -76,6 +83,8 @@ class WordStream:
         Both are overwritten by the next call.
         """
         words, scratch = self._words[:count], self._scratch[:count]
+        if native.available(self.device, words.dtype):
+            return native.write("words", *self.skip(count), words), scratch
         if self._position:
             torch.add(self._steps[:count], _wrap(_GOLDEN_GAMMA * self._position), out=words)
             words.bitwise_xor_(self._key)
@@ -89,3 +98,9 @@ class WordStream:
         words.bitwise_xor_(scratch)
         self._position += count
         return words, scratch
+
+    def skip(self, count: int) -> tuple[int, int]:
+        """Pass over the next `count` words; return the key and the first one's position, for whoever computes them."""
+        position = self._position
+        self._position += count
+        return int(self._key), position

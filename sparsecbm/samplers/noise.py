@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from sparsecbm.samplers import native
 from sparsecbm.samplers._bits import BLOCK, WordStream
 
 __all__ = ["bernoulli", "exponential", "gumbel", "logistic", "normal", "uniform"]
@@ -78,6 +79,23 @@ class UniformPairs:
         words.bitwise_xor_(self._mask)
         return out.copy_(integers).add_(0.5).div_(denominator)
 
+    def logistic(self, out: torch.Tensor) -> torch.Tensor:
+        """Write log(b / a) into `out` (shape (n,))."""
+        if native.available(self.device, self.dtype):
+            return native.write("logistic", *self._stream.skip(-(-out.numel() // self._per_word)), out)
+        return self.odds(out).log_()
+
+    def gumbel(self, out: torch.Tensor) -> torch.Tensor:
+        """Write -log log(1 + b / a) into `out` (shape (n,))."""
+        if native.available(self.device, self.dtype):
+            return native.write("gumbel", *self._stream.skip(-(-out.numel() // self._per_word)), out)
+        return self.odds(out).log1p_().log_().neg_()
+
+
+def stretch_of(row: int) -> int:
+    """Return how many entries :func:`fill` draws at a time when its rows have `row` entries."""
+    return max(BLOCK // row, 1) * row if row else 0
+
 
 def fill(
     shape: Shape,
@@ -96,7 +114,7 @@ def fill(
     compute = compute_dtype(dtype)
     size = _shape(shape)
     count = size.numel()
-    length = max(BLOCK // row, 1) * row if row else 0
+    length = stretch_of(row)
     pairs = UniformPairs(generator, compute, device, min(count, length))
     result = torch.empty(count, dtype=compute, device=pairs.device)
     for start in range(0, count, max(length, 1)):
@@ -147,7 +165,7 @@ def logistic(
     >>> logistic(3, generator=torch.Generator().manual_seed(0)).shape
     torch.Size([3])
     """
-    drawn = fill(shape, lambda pairs, out, _: pairs.odds(out).log_(), generator=generator, dtype=dtype, device=device)
+    drawn = fill(shape, lambda pairs, out, _: pairs.logistic(out), generator=generator, dtype=dtype, device=device)
     return drawn.to(dtype)
 
 
@@ -199,11 +217,8 @@ def gumbel(
     >>> bool((a == b).all())
     True
     """
-
-    def block(pairs: UniformPairs, out: torch.Tensor, _: int) -> None:
-        pairs.odds(out).log1p_().log_().neg_()
-
-    return fill(shape, block, generator=generator, dtype=dtype, device=device).to(dtype)
+    drawn = fill(shape, lambda pairs, out, _: pairs.gumbel(out), generator=generator, dtype=dtype, device=device)
+    return drawn.to(dtype)
 
 
 @torch.no_grad()

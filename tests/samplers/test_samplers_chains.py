@@ -75,6 +75,29 @@ def test_gibbs_sampler_leaves_the_model_stationary(monkeypatch):
     assert_stationary(forced.probability.view(8, 4, 8), rbm, -rbm.energy(*joint_states(rbm)).detach())
 
 
+def test_sweeps_whose_noise_is_drawn_at_once_follow_the_conditionals(monkeypatch):
+    """A unit is 1 where its log-odds plus its own logistic noise are above 0."""
+    rbm = random_rbm(3, 2, seed=1)
+    drawn = []
+    original = gibbs.logistic
+
+    def spy(*arguments, **options):
+        drawn.append(original(*arguments, **options))
+        return drawn[-1].clone()
+
+    monkeypatch.setattr(gibbs, "logistic", spy)
+    monkeypatch.setattr(gibbs, "BLOCK", 4 * 5 * 50)  # four sweeps at a time
+    visible = binary_states(0, 8, 3, dtype=torch.float64, device=None)[torch.arange(50) % 8]
+    sampler = GibbsSampler(rbm, visible)
+    sampler.advance(6, generator=generator(4))
+    assert [tuple(held.shape) for held in drawn] == [(4, 50, 2), (4, 50, 3), (2, 50, 2), (2, 50, 3)]
+    for noise_hidden, noise_visible in zip(torch.cat(drawn[::2]), torch.cat(drawn[1::2])):
+        hidden = (rbm.hidden_logits(visible) + noise_hidden > 0).double()
+        visible = (rbm.visible_logits(hidden) + noise_visible > 0).double()
+    assert torch.equal(sampler.visible, visible)
+    assert torch.equal(sampler.hidden, hidden)
+
+
 @pytest.mark.parametrize("t", [0.2, 0.7, 1.0])
 def test_annealing_sweep_leaves_the_path_stationary(t, monkeypatch):
     rbm = random_rbm(3, 2, seed=2)
