@@ -90,6 +90,8 @@ def throughput(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "embed_pictures_per_s": round(len(source) / statistics.median(ours), 1),
         "ratio_of_medians": round(statistics.median(bare) / statistics.median(ours), 3),
         "median_paired_ratio": round(statistics.median(b / o for b, o in zip(bare, ours)), 3),
+        "paired_ratio_low": round(min(b / o for b, o in zip(bare, ours)), 3),
+        "paired_ratio_high": round(max(b / o for b, o in zip(bare, ours)), 3),
         "largest_difference": worst,
         "second_call_s_with_opening_the_source": round(again, 3),
         "second_call_encoder_calls": calls,

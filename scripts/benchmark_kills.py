@@ -1,174 +1,258 @@
-"""Kill jobs at random moments, run the same job again, and compare what comes out with an undisturbed run, bit for bit.
+"""Kill commands at random points, give the same command again, and compare all that it wrote with an undisturbed run.
 
     python scripts/benchmark_kills.py --kills 200 --json kills.json
 
-Jobs: ``embed`` (painted birds by the bundled encoder, through the cache), ``train`` (a bottleneck with checkpoints),
-``head`` (an exact-NEC head, which keeps nothing and must come out the same from the start), ``vae`` (a discrete-latent
-model with checkpoints). Every job runs in a process of its own, which is sent SIGKILL at a moment drawn uniformly from
-the time that the undisturbed job took; every third run that goes on from there is killed again.
+Four kinds: ``embed`` (painted birds by the bundled encoder), ``train`` (a bottleneck and its head, over an older
+finished run in every other case), ``head`` (``evaluate``: three paths of heads and the controls), ``vae`` (a
+discrete-latent
+model, over an older run in every other case). Each case is one command line, killed by SIGKILL in one of two ways by
+turns: at a moment drawn uniformly from the time that the undisturbed command took, or just before a change of a file or
+folder drawn uniformly from those that it made. Then the same command is given again; every third time it is killed
+again on its way. What lies there in the end is compared with an undisturbed run by SHA-256, file by file (left out:
+what a clock measured), and so is the list of files: nothing may be left over. Where an older result was to be replaced,
+the old model or the new one must lie there whole after every kill.
+
+The commands run in forks of one process that has loaded everything; the undisturbed run that they are compared with is
+a process of its own, with another hash seed.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
-import multiprocessing
 import os
-import signal
+import shutil
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import numpy as np
+from _commands import Command, Outcome, digests, preload
+
+BIRDS = ["images.max_train=100", "images.max_validation=20", "images.max_test=40"]
 
 
-def digest(*arrays: Any) -> str:
-    """SHA-256 of arrays."""
-    made = hashlib.sha256()
-    for array in arrays:
-        made.update(np.ascontiguousarray(array).tobytes())
-    return made.hexdigest()
+def _set(*assignments: str) -> list[str]:
+    return [word for assignment in assignments for word in ("--set", assignment)]
 
 
-def embed(folder: Path) -> str:
-    """Embed 400 painted birds in shards of 16."""
-    from sparsecbm.data import load_images
-    from sparsecbm.embeddings import embed_images
-    from sparsecbm.encoders import load_encoder
-
-    images = load_images("birds", "test", max_images=400)
-    table = embed_images(load_encoder("bundled", device="cpu"), images, folder, shard_size=16, batch_size=8)
-    return digest(table.vectors)
+def _train(iterations: int) -> list[str]:
+    small = _set(*BIRDS, f"model.max_iter={iterations}", "evaluation.examples=2")
+    return ["train", "birds_gumbel", "--output", "out", *small]
 
 
-def problem(n: int, d: int, m: int, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Embeddings, labels and concepts with a planted structure."""
-    rng = np.random.default_rng(0)
-    y = np.arange(n) % k
-    X = rng.normal(size=(k, d))[y] + rng.normal(size=(n, d))
-    return (X / np.linalg.norm(X, axis=1, keepdims=True)).astype(np.float32), y, rng.normal(size=(m, d))
+def _vae(epochs: int) -> list[str]:
+    data = ("data.max_train=400", "data.max_validation=100", "data.max_test=60")
+    steps = (f"training.epochs={epochs}", "training.checkpoint_every=10", "training.evaluate_every=4")
+    small = _set(*data, *steps, "evaluation.samples=40", "evaluation.pictures=9")
+    return ["vae", "vae_digits_gumbolt", "--output", "out", *small]
 
 
-def train(folder: Path) -> str:
-    """Train a bottleneck with checkpoints every 100 steps."""
-    from sparsecbm.estimators import SparseCBMClassifier
+@dataclass
+class Job:
+    """A command line; `older` is one whose result it replaces, `cache` says to compare the cache as well."""
 
-    X, y, concepts = problem(2000, 64, 100, 10)
-    model = SparseCBMClassifier(
-        concepts, max_active_concepts=8, max_iter=700, device="cpu", random_state=0, verbose=False
-    )
-    model.fit(X, y, X[:300], y[:300], checkpoint_dir=folder)
-    return digest(model.bottleneck_.weight, model.bottleneck_.bias, model.head_weights_, model.head_intercept_)
+    arguments: list[str]
+    older: list[str] | None = None
+    cache: bool = False
 
 
-def head(folder: Path) -> str:
-    """Fit a head of five concepts a class."""
-    from sparsecbm.heads import SparseHead
-
-    X, y, concepts = problem(1500, 64, 120, 12)
-    fitted = SparseHead(concepts_per_class=5, random_state=0).fit(np.maximum(X @ concepts.T, 0), y)
-    return digest(fitted.coef_, fitted.intercept_)
-
-
-def vae(folder: Path) -> str:
-    """Train a small discrete-latent model with checkpoints every 40 steps."""
-    from sparsecbm import runs
-    from sparsecbm.config import build_vae_config
-
-    config = build_vae_config(
-        {
-            "output": str(folder),
-            "data": {"name": "digits", "max_train": 600, "max_validation": 100, "max_test": 50},
-            "training": {"epochs": 40, "checkpoint_every": 40},
-            "evaluation": {"samples": 50, "pictures": 16},
-            "device": "cpu",
-        }
-    )
-    runs.vae_run(config, progress=False)
-    return hashlib.sha256((folder / "model" / "model.safetensors").read_bytes()).hexdigest()
+def jobs(shared: Path) -> dict[str, Job]:
+    """The four kinds."""
+    more = _set("images.max_train=520", "images.max_validation=20", "images.max_test=20", "encoder.batch_size=32")
+    return {
+        "embed": Job(["embed", "birds_gumbel", *more], cache=True),
+        "train": Job(_train(220), _train(20)),
+        "head": Job(["evaluate", str(shared / "trained" / "out"), "--output", "out", "--nec", "1,2,3"]),
+        "vae": Job(_vae(12), _vae(4)),
+    }
 
 
-JOBS: dict[str, Callable[[Path], str]] = {"embed": embed, "train": train, "head": head, "vae": vae}
+@dataclass
+class Row:
+    """What came of one kind."""
+
+    job: str
+    undisturbed_seconds: float
+    changes: int
+    cases: int = 0
+    kills: int = 0
+    by_moment: int = 0
+    by_change: int = 0
+    bit_identical: int = 0
+    old_or_new_whole: int = 0
+    old_or_new_checked: int = 0
+    defects: list[dict[str, Any]] = field(default_factory=list)
 
 
-def _child(job: str, folder: Path, answer: Path) -> None:
-    # What a killed child would say on the terminal is of no interest.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    answer.write_text(JOBS[job](folder))
+class Torture:
+    """One kind of command, killed again and again."""
 
+    def __init__(self, name: str, job: Job, home: Path, shared: Path, rng: np.random.Generator) -> None:
+        self.name, self.job, self.home, self.shared, self.rng = name, job, home, shared, rng
+        self.expected = self._undisturbed(job.arguments, home / "undisturbed")
+        forked = self._start(home / "forked").wait()
+        if forked.status:
+            raise SystemExit(f"{name} failed: {forked.errors}")
+        assert forked.changes is not None
+        if (found := self._digests(home / "forked")) != self.expected:
+            raise SystemExit(f"{name} is not deterministic: {_compare(found, self.expected)}")
+        self.old: dict[str, str] = {}
+        if job.older is not None:
+            self.old = self._undisturbed(job.older, home / "older")
+        self.row = Row(name, round(forked.seconds, 2), forked.changes)
 
-def run(job: str, folder: Path, kill_after: float | None) -> str | None:
-    """Run a job in a process of its own; its digest, or None if it was killed before it ended."""
-    folder.mkdir(parents=True, exist_ok=True)
-    answer = folder.parent / f"{folder.name}.answer"
-    answer.unlink(missing_ok=True)
-    process = multiprocessing.get_context("fork").Process(target=_child, args=(job, folder, answer))
-    process.start()
-    process.join(kill_after)
-    if process.is_alive():
-        process.kill()
-        process.join()
-        assert process.exitcode == -signal.SIGKILL
-        return None
-    if process.exitcode != 0:
-        raise SystemExit(f"{job} failed with exit status {process.exitcode}")
-    return answer.read_text()
-
-
-def torture(job: str, kills: int, rng: np.random.Generator, folder: Path) -> dict[str, Any]:
-    """Kill a job so many times; count the ends that differ from the undisturbed one."""
-    start = time.perf_counter()
-    reference = run(job, folder / "undisturbed", None)
-    seconds = time.perf_counter() - start
-    again = run(job, folder / "again", None)
-    assert again == reference, f"{job} is not deterministic: nothing can be said about its resuming"
-    done = ends = same = 0
-    while done < kills:
-        place = folder / f"killed-{ends}"
+    def case(self, number: int) -> None:
+        """Kill, go on, compare."""
+        place = self.home / f"case-{number}"
+        over = bool(self.old) and number % 2 == 1
+        if over:
+            shutil.copytree(self.home / "older", place)
+        killed = 0
         while True:
-            # A resumed run is killed again one time in three.
-            wanted = done < kills and (not place.exists() or rng.random() < 1 / 3)
-            result = run(job, place, float(rng.uniform(0.02, seconds)) if wanted else None)
-            if result is not None:
-                break
-            done += 1
-        ends += 1
-        same += result == reference
-        print(f"{job}: {done} kills, {ends} ends, {same} bit-identical", file=sys.stderr)
-    return {"job": job, "kills": done, "ends": ends, "bit_identical": same, "undisturbed_seconds": round(seconds, 2)}
+            ended = self._attempt(place, number, killed == 0 or self.rng.random() < 1 / 3)
+            if not ended.killed:
+                # The first run of a case that got to its end before its moment: the case begins again.
+                if killed or ended.status:
+                    break
+                shutil.rmtree(place)
+                if over:
+                    shutil.copytree(self.home / "older", place)
+                continue
+            killed += 1
+            self.row.kills += 1
+            if over:
+                self._whole(place, number)
+        self.row.cases += 1
+        found = self._digests(place)
+        if ended.status == 0 and found == self.expected:
+            self.row.bit_identical += 1
+            shutil.rmtree(place)
+            return
+        difference = _compare(found, self.expected)
+        self.row.defects.append({"case": number, "status": ended.status, "errors": ended.errors, **difference})
+        print(f"{self.name} case {number}: {self.row.defects[-1]}", file=sys.stderr)
+
+    def _attempt(self, place: Path, number: int, kill: bool) -> Outcome:
+        if not kill:
+            return self._start(place).wait()
+        if number // 2 % 2 == 0:
+            ended = self._start(place).wait(float(self.rng.uniform(0, self.row.undisturbed_seconds)))
+            self.row.by_moment += ended.killed
+        else:
+            ended = self._start(place, int(self.rng.integers(1, self.row.changes + 1))).wait()
+            self.row.by_change += ended.killed
+        return ended
+
+    def _whole(self, place: Path, number: int) -> None:
+        self.row.old_or_new_checked += 1
+        found = _of_model(self._digests(place, lenient=True))
+        if found in (_of_model(self.old), _of_model(self.expected)):
+            self.row.old_or_new_whole += 1
+        else:
+            self.row.defects.append({"case": number, "neither the old model nor the new one": found})
+
+    def _start(self, place: Path, kill_at_change: int | None = None) -> Command:
+        return Command(self.job.arguments, place, self._environment(place), kill_at_change=kill_at_change)
+
+    def _environment(self, place: Path) -> dict[str, str]:
+        return {"SPARSECBM_CACHE": str((place if self.job.cache else self.shared) / "cache")}
+
+    def _undisturbed(self, arguments: list[str], place: Path) -> dict[str, str]:
+        place.mkdir(parents=True)
+        environment = {**os.environ, **self._environment(place), "PYTHONHASHSEED": "1"}
+        command = [sys.executable, "-m", "sparsecbm", *arguments]
+        done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(f"{self.name} failed: {done.stderr}")
+        return self._digests(place)
+
+    def _digests(self, place: Path, lenient: bool = False) -> dict[str, str]:
+        try:
+            return digests(place)
+        except ValueError:  # JSON that is none
+            if lenient:
+                return {}
+            raise
+
+
+def _of_model(found: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in found.items() if name.startswith("out/model/")}
+
+
+def _compare(found: dict[str, str], expected: dict[str, str]) -> dict[str, list[str]]:
+    return {
+        "missing": sorted(expected.keys() - found.keys()),
+        "left over": sorted(found.keys() - expected.keys()),
+        "different": sorted(name for name in expected.keys() & found.keys() if expected[name] != found[name]),
+    }
+
+
+def report(rows: list[Row], seconds: float) -> str:
+    """The rows as a Markdown table, and the sum."""
+    lines = [
+        "| command | undisturbed | changes of files | cases | kills | by moment | before a change | bit-identical ends "
+        "| old or new model whole |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for row in rows:
+        whole = f"{row.old_or_new_whole} of {row.old_or_new_checked}" if row.old_or_new_checked else ""
+        lines.append(
+            f"| {row.job} | {row.undisturbed_seconds} s | {row.changes} | {row.cases} | {row.kills} | {row.by_moment} "
+            f"| {row.by_change} | {row.bit_identical} | {whole} |"
+        )
+    cases, same = sum(row.cases for row in rows), sum(row.bit_identical for row in rows)
+    kills = sum(row.kills for row in rows)
+    lines.append(f"\n{kills} kills in {cases} cases: {cases} resumed, {same} bit-identical ends; {seconds:.0f} s.")
+    return "\n".join(lines)
 
 
 def main() -> None:
-    """Torture every job and print a row for each; exit 1 if an end differs."""
+    """Torture every kind, print and keep the report; exit 1 if anything differs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=200, help="over all jobs together")
-    parser.add_argument("--jobs", nargs="+", choices=list(JOBS), default=list(JOBS))
+    parser.add_argument(
+        "--kills", type=int, default=200, help="cases over all kinds together, each killed at least once"
+    )
+    parser.add_argument("--jobs", nargs="+", choices=("embed", "train", "head", "vae"))
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path, help="also write the rows here")
+    parser.add_argument("--json", type=Path, help="also write the rows here, and the table beside them as .md")
     arguments = parser.parse_args()
-    if sys.platform == "win32":
+    if not hasattr(os, "fork"):
         raise SystemExit("needs fork and SIGKILL")
-    # Loaded once: the children are forks, and a kill falls into their work rather than into seconds of importing.
-    import torch
+    preload()
+    from sparsecbm._progress import ProgressBar
 
-    import sparsecbm.estimators
-    import sparsecbm.runs
-    import sparsecbm.vae  # noqa: F401
-
-    torch.set_num_threads(1)
-    rng = np.random.default_rng(arguments.seed)
-    shares = [len(part) for part in np.array_split(np.arange(arguments.kills), len(arguments.jobs))]
+    start = time.perf_counter()
+    rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
-        rows = [torture(job, n, rng, Path(folder, job)) for job, n in zip(arguments.jobs, shares) if n]
-    for row in rows:
-        print(json.dumps(row))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=2) + "\n")
-    raise SystemExit(any(row["ends"] != row["bit_identical"] for row in rows))
+        shared = Path(folder, "shared")
+        known = jobs(shared)
+        trained = Command(_train(100), shared / "trained", {"SPARSECBM_CACHE": str(shared / "cache")}).wait()
+        if trained.status:
+            raise SystemExit(f"cannot train: {trained.errors}")
+        chosen = arguments.jobs or list(known)
+        shares = [len(part) for part in np.array_split(np.arange(arguments.kills), len(chosen))]
+        with ProgressBar("kills", arguments.kills) as bar:
+            for name, share in zip(chosen, shares):
+                rng = np.random.default_rng([arguments.seed, list(known).index(name)])
+                torture = Torture(name, known[name], Path(folder, name), shared, rng)
+                rows.append(torture.row)
+                for number in range(share):
+                    torture.case(number)
+                    bar.update(1, note=f"{name}: {torture.row.bit_identical} of {torture.row.cases} bit-identical")
+                    text = report(rows, time.perf_counter() - start)
+                    if arguments.json:  # after every case, so that a long run that is stopped leaves what it has
+                        arguments.json.write_text(json.dumps([vars(row) for row in rows], indent=2) + "\n")
+                        arguments.json.with_suffix(".md").write_text(text + "\n")
+                print(f"{name}: {torture.row.bit_identical} of {torture.row.cases}", file=sys.stderr)
+    print(text)
+    raise SystemExit(any(row.defects for row in rows))
 
 
 if __name__ == "__main__":

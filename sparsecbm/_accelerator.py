@@ -21,7 +21,7 @@ def make_accelerator(
     Raises
     ------
     InputError
-        If the device is unknown or absent.
+        If the device is unknown or absent, or the precision is not for it.
     """
     import torch
     from accelerate import Accelerator, DistributedDataParallelKwargs
@@ -36,6 +36,8 @@ def make_accelerator(
         raise InputError(f"device={device!r}: this machine has no usable MPS device; use device='auto' or 'cpu'")
     # Started by torchrun on a machine without an accelerator, Accelerate must be told, or it sees one process.
     cpu = kind == "cpu" or (kind == "auto" and not torch.accelerator.is_available())
+    if mixed_precision == "fp16" and cpu:  # Accelerate would train in float32 and say nothing
+        raise InputError("mixed_precision='fp16' is not for a CPU: use 'no' or 'bf16'")
     # Accelerate keeps one process-wide state and refuses a second Accelerator with other settings.
     state = AcceleratorState._shared_state
     if state and (

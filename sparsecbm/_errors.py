@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
 
 
@@ -24,3 +25,16 @@ def unknown(what: str, value: object, known: Iterable[str]) -> InputError:
     """Build the error for a name that is not in a registry, with the nearest known name."""
     names = sorted(map(str, known))
     return InputError(f"unknown {what} {value!r}: expected one of {', '.join(names)}{suggest(str(value), names)}")
+
+
+def printable(text: str, keep: str = "") -> str:
+    """Replace control characters but those in `keep`, which could rewrite the terminal, by a visible mark.
+
+    Examples
+    --------
+    >>> printable("wren\\x1b[2J").isprintable()
+    True
+    """
+    return "".join(
+        "\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in ("Cc", "Cf") and c not in keep else c for c in text
+    )

@@ -1,15 +1,21 @@
-"""Files written beside and renamed, and checksums: nobody ever reads a half-written file."""
+"""Files and folders written beside and renamed, and checksums: nobody ever reads a half-written one."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import hashlib
 import json
 import os
+import re
+import shutil
+import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
+
+from safetensors import SafetensorError
 
 from sparsecbm._errors import StoredFileError
 from sparsecbm._untrusted import read_bytes
@@ -37,9 +43,10 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         # mkstemp makes files private to the owner; a result should be as readable as any other new file.
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
-    except OSError as error:
+    # What the system says to safetensors comes as text in its own error.
+    except (OSError, SafetensorError) as error:
         raise StoredFileError(
-            f"cannot write {str(path)!r}: {error.strerror or error}; "
+            f"cannot write {str(path)!r}: {getattr(error, 'strerror', None) or error}; "
             "free some space or choose a folder you may write to"
         ) from error
     finally:
@@ -67,6 +74,65 @@ def write_text(path: str | Path, text: str) -> None:
 def write_json(path: str | Path, value: Any) -> None:
     """Write indented JSON atomically; NaN and infinities are refused, since JSON has none."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def replace_folder(path: str | Path, write: Callable[[Path], Any], *, keep: bool = False) -> None:
+    """Call ``write(new folder)`` and put that folder in the place of `path`, whole or not at all.
+
+    Parameters
+    ----------
+    path : path
+    write : callable
+        Makes the folder that it is given.
+    keep : bool
+        Whether the new folder begins as a copy of the old one.
+
+    Raises
+    ------
+    StoredFileError
+        If it cannot be written; the old one stays.
+    """
+    path = Path(path).resolve()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+        try:
+            new = beside / "new"
+            if keep and path.is_dir():
+                shutil.copytree(path, new, symlinks=True)
+            write(new)
+            if path.exists():
+                _exchange(new, path)
+            else:
+                new.rename(path)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+    except OSError as error:
+        raise StoredFileError(
+            f"cannot write {str(path)!r}: {error.strerror or error}; "
+            "free some space or choose a folder you may write to"
+        ) from error
+
+
+def _exchange(new: Path, path: Path) -> None:
+    """Swap two folders: in one step where the system can (Linux), so that a kill never finds neither."""
+    swap = getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    if swap is None or swap(here, os.fsencode(new), here, os.fsencode(path), exchange) != 0:
+        path.rename(new.with_name("old"))
+        new.rename(path)
+
+
+def remove_leftovers(folder: str | Path, names: Iterable[str] | None = None) -> None:
+    """Remove what killed processes left half-written of files and folders of these names; None for all names."""
+    chosen = "[^/]+" if names is None else "|".join(map(re.escape, names))
+    pattern = re.compile(rf"\.({chosen})\.[a-z0-9_]{{8}}\.tmp")
+    for path in Path(folder).iterdir():
+        if pattern.fullmatch(path.name):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def read_json(path: str | Path) -> Any:

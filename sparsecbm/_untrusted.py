@@ -122,7 +122,7 @@ def _npz_problems(archive: zipfile.ZipFile, size: int) -> Iterator[str]:
 
     members = archive.infolist()
     unfolded = sum(member.file_size for member in members)
-    if _is_bomb(unfolded, size):
+    if is_bomb(unfolded, size):
         yield f"its {size:,} bytes would unfold to {unfolded:,}, a decompression bomb"
     for member in members:
         if not member.filename.endswith(".npy"):
@@ -156,25 +156,75 @@ def open_parquet(path: str | Path) -> Any:
     import pyarrow.parquet as parquet
 
     path = regular_file(path)
+    size = path.stat().st_size
     try:
         table = parquet.ParquetFile(path)
         described = table.metadata
-        unfolded = 0
-        for group in range(described.num_row_groups):
-            for column in range(described.num_columns):
-                chunk = described.row_group(group).column(column)
-                # Equal values are stored once and counted; in memory each takes its own room.
-                unfolded += max(chunk.total_uncompressed_size, 8 * chunk.num_values)
+        chunks = [
+            described.row_group(group).column(column)
+            for group in range(described.num_row_groups)
+            for column in range(described.num_columns)
+        ]
+        # Equal values are stored once and counted; in memory each takes its own room: 8 bytes, or its text.
+        unfolded = sum(max(chunk.total_uncompressed_size, 8 * chunk.num_values) for chunk in chunks)
+        if not is_bomb(unfolded, size):
+            shared = [c for c in chunks if c.physical_type == "BYTE_ARRAY" and c.has_dictionary_page]
+            if is_bomb(sum(c.num_values * c.total_uncompressed_size for c in shared), size):
+                unfolded += _length_of_texts(path, sorted({c.path_in_schema for c in shared}))
     except Exception as error:  # ArrowInvalid, ArrowNotImplementedError, OSError, ...
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise StoredFileError(f"cannot read {str(path)!r}: {reason}; it may be damaged or no parquet file") from error
-    if _is_bomb(unfolded, path.stat().st_size):
+    if is_bomb(unfolded, size):
         raise StoredFileError(
-            f"cannot read {str(path)!r}: its {path.stat().st_size:,} bytes would unfold to {unfolded:,}, "
-            "a decompression bomb"
+            f"cannot read {str(path)!r}: its {size:,} bytes would unfold to {unfolded:,}, a decompression bomb"
         )
     return table
 
 
-def _is_bomb(unfolded: int, size: int) -> bool:
+def check_zip(path: str | Path) -> None:
+    """Refuse a zip archive that would unfold to more than 256 MiB and more than 100 times its size.
+
+    Raises
+    ------
+    StoredFileError
+        If it would, or is no zip archive.
+    """
+    path = regular_file(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unfolded = sum(member.file_size for member in archive.infolist())
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
+        raise StoredFileError(f"cannot read {str(path)!r}: {error}; it may be damaged or no zip archive") from error
+    if is_bomb(unfolded, path.stat().st_size):
+        raise StoredFileError(
+            f"cannot read {str(path)!r}: its {path.stat().st_size:,} bytes would unfold to {unfolded:,}, "
+            "a decompression bomb"
+        )
+
+
+def _length_of_texts(path: Path, columns: list[str]) -> int:
+    """Bytes of all values of columns of texts or bytes, without unfolding those that are stored once."""
+    import pyarrow as pa
+    import pyarrow.compute as compute
+    import pyarrow.parquet as parquet
+
+    def length(array: Any) -> int:
+        kind = array.type
+        if pa.types.is_dictionary(kind):
+            lengths = compute.binary_length(array.dictionary.cast(pa.large_binary()))
+            return compute.sum(compute.cast(lengths.take(array.indices), pa.int64())).as_py() or 0
+        if pa.types.is_struct(kind):
+            return sum(length(child) for child in array.flatten())
+        if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+            return length(array.flatten())
+        if pa.types.is_map(kind):
+            return length(array.keys) + length(array.items)
+        return array.nbytes
+
+    with parquet.ParquetFile(path, read_dictionary=columns) as table:
+        batches = table.iter_batches(batch_size=1024, columns=columns)
+        return sum(length(column) for batch in batches for column in batch.columns)
+
+
+def is_bomb(unfolded: int, size: int) -> bool:
     return unfolded > max(_UNFOLDED_BYTES, _UNFOLDED_TIMES * size)

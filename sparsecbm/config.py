@@ -320,7 +320,9 @@ class VaeObjectiveConfig(_Section):
     labels: Count = 100
     """Labelled pictures of the task ``semisupervised``."""
     label_weight: NonNegative = 50.0
-    """Weight of the classification loss of a labelled picture, task ``semisupervised``."""
+    """Weight of the classification loss of labelled pictures, task ``semisupervised``."""
+    bound_weight: NonNegative = 0.1
+    """Weight of the bound of labelled pictures, task ``semisupervised``."""
     marginalise: bool = False
     """Sum over the classes instead of relaxing them, task ``semisupervised``."""
 

@@ -47,6 +47,30 @@ def trained(home: Path) -> runs.TrainResult:
     return runs.train_run(build_config(values))
 
 
+def test_an_interrupted_evaluation_goes_on(trained, home: Path, tmp_path: Path, monkeypatch) -> None:
+    from sparsecbm import _checkpoint
+
+    options = {"words": home / "w.npz", "nec": (1, 2)}
+    whole = runs.evaluate_run(home / "out", output=tmp_path / "whole", **options)
+    save, kept = _checkpoint.save_state, []
+
+    def save_and_stop(folder, state, name=_checkpoint.FILE_NAME):
+        save(folder, state, name)
+        kept.append(name)
+        if len(kept) == 4:  # the second point of the path on random words
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(_checkpoint, "save_state", save_and_stop)
+    with pytest.raises(KeyboardInterrupt):
+        runs.evaluate_run(home / "out", output=tmp_path / "cut", **options)
+    assert [path.name for path in (tmp_path / "cut").iterdir()] == ["checkpoint"]
+    again = runs.evaluate_run(home / "out", output=tmp_path / "cut", **options)
+    assert again.controls == whole.controls
+    files = [{path.name for path in (tmp_path / name).iterdir()} for name in ("whole", "cut")]
+    assert files[0] == files[1] == {"test.json", "test-confusion.csv", "test-nec.png"}
+    assert (tmp_path / "whole" / "test-nec.png").read_bytes() == (tmp_path / "cut" / "test-nec.png").read_bytes()
+
+
 def test_everything_is_found_from_the_model_alone(trained, home: Path, tmp_path: Path) -> None:
     result = runs.evaluate_run(home / "out", seeds=2, nec=(2, 3, 99), output=tmp_path / "e")
     stored = dict(trained.metrics["test"])

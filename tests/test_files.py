@@ -6,8 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from sparsecbm import _files
 from sparsecbm._errors import InputError, StoredFileError, unknown
-from sparsecbm._files import atomic_path, read_json, sha256_file, write_json, write_text
+from sparsecbm._files import (
+    atomic_path,
+    read_json,
+    remove_leftovers,
+    replace_folder,
+    sha256_file,
+    write_json,
+    write_text,
+)
 from sparsecbm._progress import ProgressBar, track
 
 
@@ -24,6 +33,46 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path) -> None:
         interrupted()
     assert path.read_text() == "old"
     assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]
+
+
+@pytest.mark.parametrize("one_step", [True, False])
+def test_a_folder_is_replaced_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_step: bool
+) -> None:
+    if not one_step:  # where the system cannot swap two folders
+        monkeypatch.setattr(_files.sys, "platform", "darwin")
+
+    def made(text: str, fails: bool = False):
+        def write(folder: Path) -> None:
+            folder.mkdir(exist_ok=True)
+            (folder / "a").write_text(text)
+            if fails:
+                raise OSError(28, "No space left on device")
+
+        return write
+
+    path = tmp_path / "model"
+    replace_folder(path, made("old"))
+    (path / "notes").write_text("mine")
+    with pytest.raises(StoredFileError, match=r"model.*No space left"):
+        replace_folder(path, made("half", fails=True))
+    assert (path / "a").read_text() == "old"
+    replace_folder(path, made("newer"), keep=True)
+    assert [(file.name, file.read_text()) for file in sorted(path.iterdir())] == [("a", "newer"), ("notes", "mine")]
+    replace_folder(path, made("new"))
+    assert [file.name for file in path.iterdir()] == ["a"]
+    assert [file.name for file in tmp_path.iterdir()] == ["model"]
+
+
+def test_leftovers_of_killed_processes_go_and_nothing_else(tmp_path: Path) -> None:
+    stay = ["a.json", ".a.json.tmp", ".a.json.mine.tmp", ".b.json.abcdefgh.tmp", "a.json.abcdefgh.tmp"]
+    for name in (*stay, ".a.json.a_c45678.tmp"):
+        (tmp_path / name).write_text("")
+    (tmp_path / ".a.json.abcd5678.tmp" / "new").mkdir(parents=True)
+    remove_leftovers(tmp_path, ["a.json"])
+    assert {path.name for path in tmp_path.iterdir()} == set(stay)
+    remove_leftovers(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == set(stay) - {".b.json.abcdefgh.tmp"}
 
 
 def test_json_round_trip_and_what_json_has_not(tmp_path: Path) -> None:

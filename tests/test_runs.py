@@ -122,7 +122,9 @@ def test_explain_adds_up_to_the_scores(trained, output: Path, birds: list[Path],
 
 
 def test_report_is_rewritten(trained, output: Path, tmp_path: Path) -> None:
+    (tmp_path / ".page.html.a1b2c3d4.tmp").write_text("of a killed run")
     result = runs.report_run(output, output=tmp_path / "page.html", examples=2, max_images=40)
+    assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
     assert result.path.read_text().count("<article") == 2
     assert result.bytes == result.path.stat().st_size
 
@@ -208,26 +210,31 @@ def test_files_that_no_run_wrote_are_never_overwritten(trained, output: Path, tm
 def test_interrupted_training_resumes_to_the_same_model(
     trained: runs.TrainResult, output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sparsecbm.bottleneck import training
+    from sparsecbm import _checkpoint
 
     config = load_config(output / "config.yaml", [f"output={tmp_path / 'cut'}", "model.max_iter=240"])
     whole = runs.train_run(config.model_copy(update={"output": str(tmp_path / "whole")}))
     saved = []
-    save = training.save_state
+    save = _checkpoint.save_state
 
     def save_and_stop(*args, **kwargs):
         save(*args, **kwargs)
         saved.append(1)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "save_state", save_and_stop)
+    monkeypatch.setattr(_checkpoint, "save_state", save_and_stop)
     with pytest.raises(KeyboardInterrupt):
         runs.train_run(config)
     assert saved
     assert [path.name for path in (tmp_path / "cut").iterdir()] == ["checkpoint"]
-    monkeypatch.setattr(training, "save_state", save)
+    monkeypatch.setattr(_checkpoint, "save_state", save)
+    # What a kill in the middle of a write leaves goes too.
+    for name in ("checkpoint/.training.safetensors.a1b2c3d4.tmp", ".metrics.json.a1b2c3d4.tmp"):
+        (tmp_path / "cut" / name).write_text("half")
+    (tmp_path / "cut" / ".model.a1b2c3d4.tmp" / "new").mkdir(parents=True)
     resumed = runs.train_run(config)
-    assert not (tmp_path / "cut" / "checkpoint").exists()
+    names = sorted(path.name for path in (tmp_path / "cut").iterdir())
+    assert names == ["config.yaml", "metrics.json", "model", "report.html"]
     assert (resumed.model / "model.safetensors").read_bytes() == (whole.model / "model.safetensors").read_bytes()
 
 

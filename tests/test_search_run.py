@@ -92,7 +92,7 @@ def test_a_second_run_is_the_same_and_foreign_files_stay(found: runs.SearchResul
     runs.search_run(config)  # over its own results
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "config.yaml").write_text("mine\n")
-    with pytest.raises(StoredFileError, match="which no earlier search wrote"):
+    with pytest.raises(StoredFileError, match="which no earlier run wrote"):
         runs.search_run(config.model_copy(update={"output": str(tmp_path / "b")}))
     assert (tmp_path / "b" / "config.yaml").read_text() == "mine\n"
 

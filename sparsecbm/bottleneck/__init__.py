@@ -4,7 +4,8 @@ from sparsecbm.bottleneck.gates import GATES, Gate, make_gate
 from sparsecbm.bottleneck.layer import ConceptBottleneckLayer, PublishedBottleneckLayer
 from sparsecbm.bottleneck.losses import LOSSES, ConceptLoss, loss_class, make_loss
 from sparsecbm.bottleneck.model import ConceptBottleneck, FrozenBottleneck
-from sparsecbm.bottleneck.statistics import Whitening, whitening
+from sparsecbm.bottleneck.rows import Rows
+from sparsecbm.bottleneck.statistics import Whitening, class_means, whitening
 from sparsecbm.bottleneck.training import Trainer, TrainingOptions
 
 __all__ = [
@@ -16,9 +17,11 @@ __all__ = [
     "FrozenBottleneck",
     "Gate",
     "PublishedBottleneckLayer",
+    "Rows",
     "Trainer",
     "TrainingOptions",
     "Whitening",
+    "class_means",
     "loss_class",
     "make_gate",
     "make_loss",

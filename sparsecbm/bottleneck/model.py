@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sparsecbm.bottleneck._sparse_linear import few_nonzeros, sparse_linear
 from sparsecbm.bottleneck.gates import Gate, make_gate
 from sparsecbm.bottleneck.layer import ConceptBottleneckLayer, PublishedBottleneckLayer
+from sparsecbm.bottleneck.rows import Rows
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 _ROWS = 4096  # rows at a time at inference: bounds memory at rows x M floats
 
@@ -56,6 +63,9 @@ class ConceptBottleneck(nn.Module):
         """Return (units, activations, logits) of embeddings (n, d) in training mode."""
         units = self.layer(x, input_noise)
         activations = self.gate.relax(units, temperature, gate_noise)
+        k = getattr(self.gate, "max_active_concepts", None)
+        if few_nonzeros(activations, self.head.weight, k):
+            return units, activations, sparse_linear(activations, self.head.weight, self.head.bias, k)
         return units, activations, self.head(activations)
 
 
@@ -85,21 +95,35 @@ class FrozenBottleneck:
         return cls(weight.cpu().contiguous(), bias.cpu().contiguous(), gate.cpu().eval().requires_grad_(False))
 
     @torch.inference_mode()
-    def units(self, X: np.ndarray) -> np.ndarray:
+    def units(self, X: np.ndarray | Rows) -> np.ndarray:
         """Units (n, M), float32, before selection."""
         return self._rows(X, lambda units: units)
 
     @torch.inference_mode()
-    def activations(self, X: np.ndarray) -> np.ndarray:
+    def activations(self, X: np.ndarray | Rows) -> np.ndarray:
         """Activations (n, M), float32, exactly zero where a concept is inactive."""
         return self._rows(X, self.gate)
 
-    def _rows(self, X: np.ndarray, finish) -> np.ndarray:
+    @torch.inference_mode()
+    def sparse_activations(self, X: np.ndarray | Rows) -> csr_matrix:
+        """Activations as a sparse matrix (n, M) of float32; the dense one is never made."""
+        from scipy.sparse import csr_matrix
+
+        blocks = [csr_matrix(block) for block in self._blocks(X, self.gate)]
+        pointers = np.concatenate([[0], *(np.diff(block.indptr) for block in blocks)]).cumsum()
+        data, columns = (np.concatenate([getattr(block, name) for block in blocks]) for name in ("data", "indices"))
+        return csr_matrix((data, columns, pointers), (len(X), len(self.weight)))
+
+    def _rows(self, X: np.ndarray | Rows, finish: Callable[[Tensor], Tensor]) -> np.ndarray:
         result = np.empty((len(X), len(self.weight)), dtype=np.float32)
+        for number, block in enumerate(self._blocks(X, finish)):
+            result[number * _ROWS : (number + 1) * _ROWS] = block
+        return result
+
+    def _blocks(self, X: np.ndarray | Rows, finish: Callable[[Tensor], Tensor]) -> Iterator[np.ndarray]:
         for start in range(0, len(X), _ROWS):
             rows = torch.from_numpy(np.array(X[start : start + _ROWS], dtype=np.float32))
-            result[start : start + _ROWS] = finish(rows @ self.weight.T + self.bias).numpy()
-        return result
+            yield finish(rows @ self.weight.T + self.bias).numpy()
 
     def tensors(self) -> dict[str, Tensor]:
         """All arrays by name, for saving."""

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sparsecbm._errors import InputError
+from sparsecbm.bottleneck.rows import Rows
 
 _ROWS = 8192  # rows at a time: a memory-mapped matrix larger than memory is read in pieces
 
@@ -34,12 +35,12 @@ class Whitening:
     inverse: np.ndarray
 
 
-def whitening(X: ArrayLike, shrinkage: float) -> Whitening:
+def whitening(X: ArrayLike | Rows, shrinkage: float) -> Whitening:
     """Estimate the whitening of the rows of `X`.
 
     Parameters
     ----------
-    X : array-like of shape (n, d)
+    X : array-like or Rows of shape (n, d)
         Embeddings; memory-mapped arrays are read in pieces, sums are float64.
     shrinkage : float
         In [0, 1]: S = (1 - shrinkage) * covariance + shrinkage * (trace / d) * I (Ledoit & Wolf 2004, with a given
@@ -56,7 +57,8 @@ def whitening(X: ArrayLike, shrinkage: float) -> Whitening:
     """
     if not 0.0 <= shrinkage <= 1.0:
         raise InputError(f"covariance_shrinkage={shrinkage!r}: expected a number in [0, 1]")
-    X = np.asanyarray(X)
+    if not isinstance(X, Rows):
+        X = np.asanyarray(X)
     n, d = X.shape
     center = np.zeros(d)
     for start in range(0, n, _ROWS):
@@ -72,3 +74,15 @@ def whitening(X: ArrayLike, shrinkage: float) -> Whitening:
     values, vectors = np.linalg.eigh(shrunk)
     values = np.maximum(values, 1e-10 * mean_variance)  # shrinkage 0 on fewer rows than columns is singular
     return Whitening(center, covariance, (vectors * values**-0.5) @ vectors.T, (vectors * values**0.5) @ vectors.T)
+
+
+def class_means(X: np.ndarray | Rows, labels: np.ndarray, n_classes: int) -> np.ndarray:
+    """Mean rows (K, d), float64, of each class in one pass; zero for a class without rows."""
+    from scipy.sparse import csr_matrix
+
+    sums = np.zeros((n_classes, X.shape[1]))
+    for start in range(0, len(labels), _ROWS):
+        some = labels[start : start + _ROWS]
+        members = csr_matrix((np.ones(len(some)), (some, np.arange(len(some)))), (n_classes, len(some)))
+        sums += members @ X[start : start + _ROWS].astype(np.float64)
+    return sums / np.maximum(np.bincount(labels, minlength=n_classes), 1)[:, None]

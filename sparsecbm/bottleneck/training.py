@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -17,12 +15,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sparsecbm._accelerator import make_accelerator
-from sparsecbm._checkpoint import load_state, save_state
+from sparsecbm._checkpoint import Resumable, fingerprint
 from sparsecbm._errors import InputError
 from sparsecbm._progress import ProgressBar
 from sparsecbm._threads import single_threaded_kernels
 from sparsecbm.bottleneck.losses import Batch, ConceptLoss
 from sparsecbm.bottleneck.model import ConceptBottleneck
+from sparsecbm.bottleneck.rows import Rows
 from sparsecbm.samplers import noise as sampler_noise
 from sparsecbm.samplers.schedules import ConstantSchedule, ExponentialSchedule
 
@@ -98,7 +97,7 @@ class TrainingOptions:
             raise InputError(f"mixed_precision={self.mixed_precision!r}: expected 'no', 'fp16' or 'bf16'")
 
 
-class Trainer:
+class Trainer(Resumable):
     """Train a `ConceptBottleneck` on embeddings.
 
     Parameters
@@ -122,6 +121,8 @@ class Trainer:
     progress : bool or None
         Progress bar; None decides by the terminal.
     """
+
+    _counters = ("_step", "_best", "_best_accuracy", "_stale", "history")
 
     def __init__(
         self,
@@ -171,9 +172,15 @@ class Trainer:
         self._stale = 0
 
     def fit(
-        self, X: np.ndarray, y: np.ndarray, X_val: np.ndarray | None = None, y_val: np.ndarray | None = None
+        self,
+        X: np.ndarray | Rows,
+        y: np.ndarray,
+        X_val: np.ndarray | Rows | None = None,
+        y_val: np.ndarray | None = None,
     ) -> list[dict[str, float]]:
         """Train on embeddings `X` (n, d) and class indices `y` (n,); return the history.
+
+        Embeddings may be memory-mapped, and of any floating type: rows become float32 a batch at a time.
 
         The history has one entry an evaluation: step, loss, cross_entropy, concept_loss, temperature,
         active_concepts (a training batch's mean), learning_rate and, with validation data, val_accuracy.
@@ -188,8 +195,8 @@ class Trainer:
         self, X: np.ndarray, y: np.ndarray, X_val: np.ndarray | None, y_val: np.ndarray | None
     ) -> list[dict[str, float]]:
         options, accelerator = self.options, self.accelerator
-        job = self._job(X, y, X_val)
-        self._resume(job)
+        job = self._job(X, y, X_val, y_val)
+        self._resume(job, self.model)
         if self.log_with:
             accelerator.init_trackers("sparsecbm", config={k: str(v) for k, v in asdict(options).items()})
         every = max(1, math.ceil(options.max_iter / options.n_evaluations))
@@ -203,12 +210,12 @@ class Trainer:
                     if self._step % every == 0 or self._step == options.max_iter:
                         stopped = self._evaluate(record, X_val, y_val)
                     if self._step % options.checkpoint_every == 0:
-                        self._save(job)
+                        self._save(job, self.model)
                     bar.update(1, note=f"loss {record['loss']:.3f}")
             except KeyboardInterrupt:
-                self._save(job)
+                self._save(job, self.model)
                 raise
-        self._save(job)
+        self._save(job, self.model)
         if self._best is not None and options.early_stopping:
             self.model.load_state_dict(self._best)
         if self.log_with:
@@ -322,57 +329,21 @@ class Trainer:
             right += int((predicted == y[start : start + rows]).sum())
         return right / len(y)
 
-    def _job(self, X: np.ndarray, y: np.ndarray, X_val: np.ndarray | None) -> str:
-        """What a checkpoint belongs to: options, seed, loss, shapes, labels and a sample of the embeddings."""
-        digest = hashlib.sha256()
-        gate = self.model.gate
+    def _job(self, X: np.ndarray, y: np.ndarray, X_val: np.ndarray | None, y_val: np.ndarray | None) -> str:
+        """What a checkpoint belongs to: options, seed, loss, gate, layer, initial weights and data."""
+        layer, gate, state, loss = self.model.layer, self.model.gate, self.model.state_dict(), vars(self.loss)
         description = [
             asdict(self.options),
             self.seed,
-            type(self.loss).__qualname__,
+            [type(self.loss).__qualname__, *loss],
             [gate.name, gate.options()],
-            [[name, list(value.shape)] for name, value in self.model.state_dict().items()],
-            [list(X.shape), None if X_val is None else list(X_val.shape)],
+            [type(layer).__qualname__, getattr(layer, "max_turn", None)],
+            [[name, list(value.shape)] for name, value in state.items()],
         ]
-        digest.update(json.dumps(description, sort_keys=True).encode())
-        digest.update(np.ascontiguousarray(y).tobytes())
-        sample = np.unique(np.linspace(0, len(X) - 1, 1024).astype(np.int64))
-        digest.update(np.ascontiguousarray(X[sample]).tobytes())
-        for name, value in self.model.state_dict().items():
-            digest.update(name.encode() + value.detach().cpu().numpy().tobytes())
-        return digest.hexdigest()
-
-    def _save(self, job: str) -> None:
-        if self.checkpoint_dir is None or not self.accelerator.is_main_process:
-            return
-        save_state(
-            self.checkpoint_dir,
-            {
-                "job": job,
-                "step": self._step,
-                "model": self.model.state_dict(),
-                "optimizer": self.optimizer.state_dict()["state"],
-                "generator": self.generator.get_state(),
-                "best": self._best,
-                "best_accuracy": self._best_accuracy,
-                "stale": self._stale,
-                "history": self.history,
-            },
-        )
-
-    def _resume(self, job: str) -> None:
-        if self.checkpoint_dir is None:
-            return
-        state = load_state(self.checkpoint_dir)
-        self.accelerator.wait_for_everyone()
-        if state is None or state.get("job") != job:
-            return
-        self.model.load_state_dict(state["model"])
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": state["optimizer"], "param_groups": groups})
-        self.generator.set_state(state["generator"])
-        self._step, self._best = state["step"], state["best"]
-        self._best_accuracy, self._stale, self.history = state["best_accuracy"], state["stale"], state["history"]
+        data: list[Any] = []
+        for rows in (X, y, X_val, y_val):
+            data += rows.parts if isinstance(rows, Rows) else (None if rows is None else np.asanyarray(rows),)
+        return fingerprint(description, *loss.values(), *state.values(), *data)
 
 
 def _gather_batch(batch: Batch, total: int, share: int) -> Batch:

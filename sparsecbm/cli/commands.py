@@ -101,8 +101,10 @@ def _command(kept: str = "nothing was written") -> Callable[[Callable[..., None]
 
 
 def _fail(message: str, code: int) -> NoReturn:
+    from sparsecbm._errors import printable
+
     # Not through rich: markup in a file name must not be interpreted, and the line must stay one line.
-    print(f"error: {message}" if code != 130 else message, file=sys.stderr)
+    print(printable(f"error: {message}" if code != 130 else message), file=sys.stderr)
     raise SystemExit(code)
 
 
@@ -204,7 +206,7 @@ def train(
 
 
 @app.command()
-@_command()
+@_command("finished heads and controls are kept; the same command goes on from there")
 def evaluate(
     model: Model,
     images: Annotated[str | None, typer.Option(help="Image spec; by default the one it was trained on.")] = None,

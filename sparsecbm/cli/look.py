@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from sparsecbm._errors import printable
 from sparsecbm.cli.commands import AsJson, Debug, Device, EncoderSpec, Model, _command, _print_json
 from sparsecbm.cli.commands import app as root
 
@@ -89,4 +90,4 @@ def edit(
         return
     if result.undone:
         print(f"{result.undone} edit{'s' if result.undone > 1 else ''} taken back")
-    print("\n".join([*result.lines, *result.notes, f"model: {result.model}"]))
+    print(printable("\n".join([*result.lines, *result.notes, f"model: {result.model}"]), keep="\n"))

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
+
+from sparsecbm._errors import printable
 
 if TYPE_CHECKING:
     from sparsecbm.concepts import ConceptSet
@@ -33,11 +36,21 @@ if TYPE_CHECKING:
 _PIPED_WIDTH = 240
 
 
+class _Console(Console):
+    """A console on which no name from a file, a class or a concept can move the cursor or set the title."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            text = segment.text
+            safe = text if segment.control or text.isprintable() else printable(text, keep="\n\t")
+            yield segment if safe == text else Segment(safe, segment.style)
+
+
 def make_console() -> Console:
     """Return a console on what stdout is now."""
     # Made when used, so that it writes to whatever stdout is then. A pipe has no width: nothing is cut for it.
     piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
-    return Console(highlight=False, soft_wrap=True, width=_PIPED_WIDTH if piped else None)
+    return _Console(highlight=False, soft_wrap=True, width=_PIPED_WIDTH if piped else None)
 
 
 def metric_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str, str]]:

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from sparsecbm._errors import StoredFileError
-from sparsecbm._untrusted import read_bytes
+from sparsecbm._untrusted import is_bomb, read_bytes
 
 MAX_PICTURE_BYTES = 512 * 2**20
 """Largest encoded picture that is read."""
@@ -26,17 +26,25 @@ class UndecodableError(Exception):
     """Why these bytes are not a picture; the caller adds which picture it was."""
 
 
-def decode_image(data: bytes | None) -> Image.Image:
+def decode_image(data: bytes | None, max_pixels: int | None = None) -> Image.Image:
     """Decode to RGB, turned upright by its EXIF orientation.
 
     Of an animation the first frame is used; transparency is dropped (as CLIP's preprocessing does); 16-bit greys are
     scaled to 8 bits rather than clipped.
 
+    Parameters
+    ----------
+    data : bytes or None
+        The encoded picture; None for a missing one.
+    max_pixels : int, optional
+        Refuse pictures that declare more, before they are unpacked.
+
     Raises
     ------
     UndecodableError
-        If the bytes are missing, truncated, no picture in one of `FORMATS`, or a decompression bomb (more than twice
-        ``PIL.Image.MAX_IMAGE_PIXELS`` pixels, 179 million unless you change it).
+        If the bytes are missing, truncated, no picture in one of `FORMATS`, or larger than `max_pixels`, or a
+        decompression bomb: more than twice ``PIL.Image.MAX_IMAGE_PIXELS`` pixels (179 million unless you change it), or
+        more than 256 MiB of pixels and 100 times the size of the file.
     """
     if data is None:
         raise UndecodableError("there is no picture in this row")
@@ -46,6 +54,13 @@ def decode_image(data: bytes | None) -> Image.Image:
         Image.init()
         # Pillow may be built without one of them, and then does not know its name.
         with Image.open(BytesIO(data), formats=[name for name in FORMATS if name in Image.OPEN]) as image:
+            if max_pixels is not None and image.width * image.height > max_pixels:
+                raise UndecodableError(f"it has {image.width * image.height:,} pixels: expected at most {max_pixels:,}")
+            unfolded = image.width * image.height * max(len(image.getbands()), 3)
+            if is_bomb(unfolded, len(data)):
+                raise UndecodableError(
+                    f"it is too large ({len(data):,} bytes that would unfold to {unfolded:,}, a decompression bomb)"
+                )
             image.load()
             return _to_rgb(ImageOps.exif_transpose(image))
     except Image.DecompressionBombError as error:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparsecbm._errors import InputError, StoredFileError, unknown
+from sparsecbm._untrusted import check_zip, open_parquet
 from sparsecbm.data.base import Catalogue, EncodedImages, LoadOptions, name_list
 from sparsecbm.data.decode import MAX_PICTURE_BYTES, UndecodableError, read_picture
 from sparsecbm.data.select import select
@@ -34,6 +35,11 @@ def load_hub(rest: str, options: LoadOptions, spec: str) -> EncodedImages:
     # A folder's name may hold a colon, a repository's cannot.
     repo, config = (rest, None) if not colon or Path(rest).expanduser().is_dir() else (head, tail)
     local = Path(repo).expanduser()
+    if local.is_dir():  # refuse what `datasets` would unfold to gigabytes
+        for file in sorted(local.rglob("*.parquet")):
+            open_parquet(file).close()
+        for file in sorted(local.rglob("*.zip")):
+            check_zip(file)
     parts = _load_dataset(str(local) if local.is_dir() else repo, config, spec)
     return select(TableCatalogue(parts, options, spec, _hub_roots(local)), options, spec)
 
@@ -81,6 +87,8 @@ def _read_parquet(by_split: Mapping[str, list[str]], spec: str) -> dict[str, Dat
     # taken for all, so training comes first.
     order = sorted(by_split, key=lambda name: (canonical_split(name) != "train", name))
     keys = {name if canonical_split(name) in SPLITS else f"part{i}": name for i, name in enumerate(order)}
+    for file in (file for names in by_split.values() for file in names):
+        open_parquet(file).close()  # refuses what `datasets` would unfold to gigabytes
     # A "**" or "[" in a folder's name is no pattern here: the files are listed already.
     files = {key: [globbing.escape(file) for file in by_split[name]] for key, name in keys.items()}
     try:

@@ -213,6 +213,15 @@ class Entry:
             if _SHARD.fullmatch(path.name) or path.name.endswith(".tmp"):
                 path.unlink(missing_ok=True)
 
+    def sweep(self) -> None:
+        """Clean a finished entry, if somebody was killed before cleaning it, and nobody is at it now."""
+        from filelock import Timeout
+
+        with contextlib.suppress(OSError, Timeout, StoredFileError):
+            if {path.name for path in self.folder.iterdir()} - {self.vectors.name, self.manifest.name}:
+                with locked(self.lock, wait=False):
+                    self.clean()
+
     @property
     def _shape(self) -> tuple[int, int]:
         return (self.plan.count, self.plan.dim)
@@ -319,6 +328,8 @@ def fetch(
         array = entry.open() if array is None else array
         with processes.together():  # nobody removes the entry before all have it
             pass
+    if processes.is_main and shards is None:
+        entry.sweep()
     if array is None:
         raise StoredFileError(
             f"the cached embeddings in {str(entry.folder)!r} cannot be read back; is the cache folder shared by all "

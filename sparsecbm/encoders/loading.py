@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparsecbm._errors import InputError, StoredFileError
+from sparsecbm._files import read_json
+from sparsecbm._untrusted import file_inside
 
 if TYPE_CHECKING:
     import torch
@@ -56,6 +59,95 @@ def explained(spec: str, local: bool, what: str = "encoder") -> Iterator[None]:
             f"cannot get {what} {spec!r} from the hub or its local cache: {one_line(error)}; run once with a network "
             "connection, or copy the model to a folder and use 'open_clip:local-dir:PATH' or 'transformers:PATH'"
         ) from error
+
+
+def check_folder(spec: str, folder: Path) -> None:
+    """Refuse a folder whose files lead out of it, or unfold to more than they are.
+
+    Raises
+    ------
+    StoredFileError
+        If a file is a link out of the folder, an index of weights names files elsewhere, or weights are compressed.
+    """
+    for file in sorted(folder.iterdir()):
+        if not file.is_dir():
+            file_inside(folder, file.name)
+        if file.name.endswith(".index.json"):
+            index = read_json(file)
+            names = index.get("weight_map") if isinstance(index, dict) else None
+            for name in set(names.values()) if isinstance(names, dict) else ():
+                if not isinstance(name, str) or Path(name).name != name:
+                    raise StoredFileError(f"encoder {spec!r}: {str(file)!r} names {name!r}, which is no file beside it")
+        elif file.suffix in (".bin", ".pt", ".pth"):
+            check_weights(spec, file)
+
+
+def check_weights(spec: str, file: Path) -> None:
+    """Refuse pickled weights in an archive that is compressed, which PyTorch's never are: zeros unfold a thousandfold.
+
+    Raises
+    ------
+    StoredFileError
+        If they are.
+    """
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+                raise StoredFileError(f"encoder {spec!r}: {str(file)!r} is compressed, which no weights are")
+
+
+_ELSEWHERE = ("hf_model_name", "hf_tokenizer_name", "timm_model_name")
+_TOKENIZER_OPTIONS = frozenset({"additional_special_tokens", "clean", "language", "reduction_mask", "strip_sep_token"})
+
+
+def check_open_clip_config(spec: str, config: Mapping[str, Any]) -> None:
+    """Refuse an open_clip description that would have code run or a folder read that is not its own.
+
+    open_clip hands ``tokenizer_kwargs`` on to transformers, which takes ``trust_remote_code`` among them.
+
+    Raises
+    ------
+    StoredFileError
+        Naming the entry.
+    """
+    for part in ("vision_cfg", "text_cfg"):
+        section = config.get(part)
+        for key in _ELSEWHERE if isinstance(section, Mapping) else ():
+            name = section.get(key) or ""
+            if not isinstance(name, str) or name.startswith(("/", "~", ".", "local-dir:")) or ".." in name:
+                raise StoredFileError(
+                    f"encoder {spec!r}: {part}.{key} is {name!r}: expected a model of the hub by name, no folder"
+                )
+        options = section.get("tokenizer_kwargs") if isinstance(section, Mapping) else None
+        for key in options or ():
+            if key not in _TOKENIZER_OPTIONS:
+                raise StoredFileError(
+                    f"encoder {spec!r}: {part}.tokenizer_kwargs has {key!r}; expected no more than "
+                    f"{', '.join(sorted(_TOKENIZER_OPTIONS))}"
+                )
+
+
+MAX_SIDE = 8192
+"""Largest side of the pictures that an encoder may ask for; those at hand take 64 to 1024 pixels."""
+
+
+def check_picture_size(spec: str, *described: object) -> None:
+    """Refuse a description of preprocessing that blows every picture up to gigabytes.
+
+    Raises
+    ------
+    StoredFileError
+        If any whole number in it is above `MAX_SIDE`.
+    """
+    for value in described:
+        if isinstance(value, Mapping):
+            check_picture_size(spec, *value.values())
+        elif isinstance(value, (list, tuple)):
+            check_picture_size(spec, *value)
+        elif isinstance(value, (int, float)) and value > MAX_SIDE:
+            raise StoredFileError(
+                f"encoder {spec!r}: its preprocessing makes pictures of size {value:,}; expected at most {MAX_SIDE:,}"
+            )
 
 
 def check_declared_size(

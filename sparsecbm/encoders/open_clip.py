@@ -13,7 +13,14 @@ from sparsecbm._errors import InputError, StoredFileError, suggest
 from sparsecbm._files import read_json
 from sparsecbm.encoders.base import Encoder, Inputs
 from sparsecbm.encoders.fingerprint import as_plain_number, describe_hf_tokenizer, plain_config
-from sparsecbm.encoders.loading import check_declared_size, explained
+from sparsecbm.encoders.loading import (
+    check_declared_size,
+    check_folder,
+    check_open_clip_config,
+    check_picture_size,
+    check_weights,
+    explained,
+)
 
 _LOCAL, _HUB = "local-dir:", "hf-hub:"
 _LAYOUT = "open_clip's local-dir layout asks for"
@@ -101,9 +108,12 @@ def load_open_clip(spec: str, rest: str, device: torch.device, precision: str) -
         return load_local_dir(spec, Path(rest[len(_LOCAL) :]).expanduser(), device, precision)
     if rest.startswith(_HUB):
         name, pretrained = rest, None
+        _check_repository(spec, rest)
     else:
         name, _, pretrained = rest.partition("/")
         _check_name(spec, name, pretrained)
+        if Path(pretrained).is_file():
+            check_weights(spec, Path(pretrained))
     return _create(spec, name, pretrained, device, precision)
 
 
@@ -131,10 +141,24 @@ def load_local_dir(spec: str, folder: Path, device: torch.device, precision: str
         raise StoredFileError(f"encoder {spec!r}: {str(config)!r} lacks model_cfg.{missing[0]}, which {_LAYOUT}")
     if not any(True for pattern in ("*.safetensors", "*.bin", "*.pth") for _ in folder.glob(pattern)):
         raise StoredFileError(f"encoder {spec!r}: {str(folder)!r} has no weights (open_clip_model.safetensors)")
+    check_folder(spec, folder)
+    check_open_clip_config(spec, model_cfg)
     name = f"{_LOCAL}{folder}"
     with explained(spec, local=True):
         check_declared_size(spec, folder, model_cfg, lambda: _shapes(name))
     return _create(spec, name, None, device, precision)
+
+
+def _check_repository(spec: str, name: str) -> None:
+    with explained(spec, local=False):
+        import open_clip
+        from open_clip.pretrained import download_pretrained_from_hf
+
+        model_cfg = open_clip.get_model_config(name)
+        folder = Path(download_pretrained_from_hf(name.removeprefix(_HUB))).parent
+        check_folder(spec, folder)
+        check_open_clip_config(spec, model_cfg)
+        check_declared_size(spec, folder, model_cfg, lambda: _shapes(name))
 
 
 def _shapes(name: str) -> torch.nn.Module:
@@ -172,8 +196,12 @@ def _create(spec: str, name: str, pretrained: str | None, device: torch.device, 
         import open_clip
 
         model_cfg = open_clip.get_model_config(name)
+        check_open_clip_config(spec, model_cfg)
         # require_pretrained: without it, a failed download leaves a random model and a line in the log.
         # weights_only: a .bin or .pth that holds more than tensors is refused.
         model = open_clip.create_model(name, pretrained=pretrained, require_pretrained=True, weights_only=True)
-        tokenizer = open_clip.get_tokenizer(name)
+        check_picture_size(spec, model.visual.preprocess_cfg)
+        # Only tokenizers of transformers know of code in a repository.
+        trust = {"trust_remote_code": False} if model_cfg["text_cfg"].get("hf_tokenizer_name") else {}
+        tokenizer = open_clip.get_tokenizer(name, **trust)
     return OpenClipEncoder(spec, model, model_cfg, tokenizer, device, precision)

@@ -13,8 +13,8 @@ import torch
 
 from sparsecbm._errors import InputError, StoredFileError
 from sparsecbm.encoders.devices import resolve_device
-from sparsecbm.encoders.loading import check_declared_size, explained
-from sparsecbm.encoders.transformers import _check_weights, _without_loading_bar
+from sparsecbm.encoders.loading import check_declared_size, check_folder, explained
+from sparsecbm.encoders.transformers import _check_weights, _without_loading_bar, downloaded
 
 
 class TextGenerator:
@@ -169,8 +169,9 @@ def load_text_generator(name: str, *, device: str | torch.device = "auto") -> Te
             auto = AutoModelForCausalLM
         else:
             raise InputError(f"text model {name!r} is a model of type {kind!r}, which writes no text: take another")
-        if local:
-            check_declared_size(name, Path(folder), config.to_dict(), lambda: auto.from_config(config))
+        files = Path(folder) if local else downloaded(folder)
+        check_folder(name, files)
+        check_declared_size(name, files, config.to_dict(), lambda: auto.from_config(config))
         dtype = torch.float32 if where.type == "cpu" else "auto"
         with _without_loading_bar():
             model, report = auto.from_pretrained(

@@ -14,7 +14,7 @@ from PIL import Image
 from sparsecbm._errors import InputError, StoredFileError, suggest
 from sparsecbm.encoders.base import Encoder, Inputs
 from sparsecbm.encoders.fingerprint import as_plain_number, describe_hf_tokenizer, plain_config
-from sparsecbm.encoders.loading import check_declared_size, explained
+from sparsecbm.encoders.loading import check_declared_size, check_folder, check_picture_size, explained
 
 
 @dataclass(frozen=True)
@@ -157,9 +157,10 @@ def load_transformers(spec: str, rest: str, device: torch.device, precision: str
 
         config, _ = PreTrainedConfig.get_config_dict(source)
         _check_family(spec, config.get("model_type"))
-        if local:
-            described = AutoConfig.from_pretrained(source, trust_remote_code=False)
-            check_declared_size(spec, folder, config, lambda: AutoModel.from_config(described))
+        described = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        files = folder if local else downloaded(source)
+        check_folder(spec, files)
+        check_declared_size(spec, files, config, lambda: AutoModel.from_config(described))
         # In float32 whatever the file holds; without remote code; a pickled file only as plain tensors.
         with _without_loading_bar():
             model, report = AutoModel.from_pretrained(
@@ -167,10 +168,31 @@ def load_transformers(spec: str, rest: str, device: torch.device, precision: str
             )
         _check_weights(spec, model, report)
         processor = AutoImageProcessor.from_pretrained(source, trust_remote_code=False)
+        described = processor.to_dict()
+        check_picture_size(
+            spec, *(described.get(name) for name in ("size", "crop_size", "patch_size", "max_num_patches"))
+        )
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
         if tokenizer.pad_token_id is None:
             raise StoredFileError(f"encoder {spec!r}: its tokenizer has no padding token (tokenizer_config.json)")
     return TransformersEncoder(spec, model, config, processor, tokenizer, device, precision)
+
+
+def downloaded(repo: str) -> Path:
+    """Fetch the weights of a repository as `from_pretrained` would, and return the folder of the cache they are in."""
+    from transformers.utils import cached_file
+    from transformers.utils.hub import get_checkpoint_shard_files
+
+    # The last name raises; the others may be missing, or, without a network, not known to be.
+    silent = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
+    for name in ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"):
+        if found := cached_file(repo, name, **silent):
+            if name.endswith(".index.json"):
+                get_checkpoint_shard_files(repo, found)
+            return Path(found).parent
+    found = cached_file(repo, "pytorch_model.bin.index.json")
+    get_checkpoint_shard_files(repo, found)
+    return Path(found).parent
 
 
 def _check_family(spec: str, model_type: str | None) -> None:

@@ -5,6 +5,7 @@ Importing scikit-learn and what it brings (scipy.stats, pandas, joblib) takes lo
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,26 @@ import numpy as np
 
 from sparsecbm._errors import StoredFileError
 from sparsecbm.bottleneck.model import FrozenBottleneck
-from sparsecbm.estimators.inputs import unit_rows
+from sparsecbm.bottleneck.rows import Rows
+from sparsecbm.estimators.inputs import unit_rows, unit_rows_lazily
 from sparsecbm.estimators.storage import class_array, holds_together, read_model
+
+_ROWS = 4096
+
+
+def score_blocks(
+    bottleneck: FrozenBottleneck, X: np.ndarray | Rows, weights: np.ndarray, intercept: np.ndarray
+) -> Iterator[np.ndarray]:
+    """Class scores (rows, K), float64, of some rows of checked embeddings at a time."""
+    for start in range(0, len(X), _ROWS):
+        activations = bottleneck.activations(X[start : start + _ROWS])
+        yield activations.astype(np.float64) @ weights.T + intercept
+
+
+def softmax_rows(scores: np.ndarray) -> np.ndarray:
+    """Probabilities of class scores (n, K)."""
+    scores = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return scores / scores.sum(axis=1, keepdims=True)
 
 
 class InferenceModel:
@@ -69,6 +88,6 @@ class InferenceModel:
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
         """Softmax of the class scores: shape (n, K)."""
-        scores = self.transform(X).astype(np.float64) @ self.head_weights_.T + self.head_intercept_
-        scores = np.exp(scores - scores.max(axis=1, keepdims=True))
-        return scores / scores.sum(axis=1, keepdims=True)
+        X = unit_rows_lazily(X, "X") if self._has_concepts else X
+        blocks = score_blocks(self.bottleneck_, X, self.head_weights_, self.head_intercept_)
+        return np.concatenate([softmax_rows(scores) for scores in blocks])

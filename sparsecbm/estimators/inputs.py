@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sparsecbm._errors import InputError
+from sparsecbm.bottleneck.rows import Rows
 
 _ROWS = 8192
 
@@ -20,6 +21,25 @@ def unit_rows(X: np.ndarray, what: str) -> np.ndarray:
     InputError
         If a row is zero: a zero vector has no direction, hence no cosine.
     """
+    lengths = _lengths_to_divide_by(X, what)
+    return X if lengths is None else (X / lengths[:, None]).astype(np.float32)
+
+
+def unit_rows_lazily(X: np.ndarray, what: str) -> np.ndarray | Rows:
+    """The same without a copy of any row: they are scaled as they are used."""
+    lengths = _lengths_to_divide_by(X, what)
+    return X if lengths is None else Rows(X, divisors=lengths)
+
+
+def check_finite(X: np.ndarray, what: str) -> None:
+    """Raise scikit-learn's ValueError if a number is NaN or infinite, reading a piece at a time."""
+    from sklearn.utils import assert_all_finite
+
+    for start in range(0, len(X), _ROWS):
+        assert_all_finite(X[start : start + _ROWS].astype(np.float32), input_name=what)
+
+
+def _lengths_to_divide_by(X: np.ndarray, what: str) -> np.ndarray | None:
     lengths = np.concatenate(
         [np.linalg.norm(X[start : start + _ROWS].astype(np.float32), axis=1) for start in range(0, len(X), _ROWS)]
     )
@@ -29,9 +49,7 @@ def unit_rows(X: np.ndarray, what: str) -> np.ndarray:
             f"{what}: row {zero[0]} is a zero vector ({len(zero)} in all); expected embeddings with a direction, "
             "encode them again or leave them out"
         )
-    if np.abs(lengths - 1.0).max() < 1e-3:
-        return X
-    return (X / lengths[:, None]).astype(np.float32)
+    return None if np.abs(lengths - 1.0).max() < 1e-3 else lengths
 
 
 def check_concepts(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,19 +22,26 @@ from sparsecbm.bottleneck import (
     ConceptBottleneckLayer,
     FrozenBottleneck,
     PublishedBottleneckLayer,
+    Rows,
     Trainer,
     TrainingOptions,
+    class_means,
     loss_class,
     make_gate,
     make_loss,
     whitening,
 )
-from sparsecbm.estimators.inference import InferenceModel
-from sparsecbm.estimators.inputs import check_concepts, unit_rows
+from sparsecbm.estimators.inference import InferenceModel, score_blocks, softmax_rows
+from sparsecbm.estimators.inputs import check_concepts, check_finite, unit_rows_lazily
 from sparsecbm.estimators.storage import holds_together, read_model, write_model
 
 if TYPE_CHECKING:
     from sparsecbm.explain import Ledgers
+
+
+def _narrow(X: ArrayLike) -> bool:
+    """Whether numbers are float16, of which scikit-learn's check makes masks as long as the matrix."""
+    return getattr(X, "dtype", None) == np.float16
 
 
 class SparseCBMClassifier(
@@ -64,7 +71,8 @@ class SparseCBMClassifier(
         None: "gumbel" and "l1" choose themselves; the other losses leave all active.
     concepts_per_class : int or None
         Number of effective concepts (NEC), on average over classes: the head is refitted with at most
-        ``K * concepts_per_class`` non-zero weights. None keeps the dense head that was trained with the layer.
+        ``K * concepts_per_class`` non-zero weights. None keeps the dense head that was trained with the layer. Where
+        dense activations of all rows would take more than 512 MB, they stay sparse.
     concept_relevance : array-like of shape (K, M) or None
         How much each concept belongs to each class (rows in sorted class order), for "contrastive". None: the positive
         part of each class's mean standardised concept score.
@@ -216,7 +224,8 @@ class SparseCBMClassifier(
         Parameters
         ----------
         X : array-like of shape (n, d)
-            Embeddings (memory-mapped arrays stay on disk), or concept scores if there are no concept embeddings.
+            Embeddings, or concept scores if there are no concept embeddings. Memory-mapped float16 or float32 arrays
+            stay on disk: they are never copied whole, also not to scale rows or to hold some out.
         y : array-like of shape (n,)
             Class labels.
         X_val, y_val : array-like, optional
@@ -234,7 +243,11 @@ class SparseCBMClassifier(
             If a parameter, a shape or a value is not as expected; one line says which.
         """
         # float16 stays so: a memory-mapped matrix of it would be copied whole. Rows become float32 as they are used.
-        X, y = validate_data(self, X, y, dtype=[np.float32, np.float16], ensure_min_samples=2)
+        X, y = validate_data(
+            self, X, y, dtype=[np.float32, np.float16], ensure_min_samples=2, ensure_all_finite=not _narrow(X)
+        )
+        if _narrow(X):
+            check_finite(X, "X")
         check_classification_targets(y)
         self.classes_, labels = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
@@ -283,7 +296,7 @@ class SparseCBMClassifier(
             np.zeros(n_classes) if head.bias is None else head.bias.detach().cpu().numpy().astype(np.float64)
         )
         if self.concepts_per_class is not None:
-            self._refit_head(X, labels, seed)
+            self._refit_head(X, labels, seed, checkpoint_dir)
         self.metadata_: dict[str, Any] = {}
         return self
 
@@ -314,8 +327,8 @@ class SparseCBMClassifier(
             gradient_accumulation_steps=self.gradient_accumulation_steps,
         )
 
-    def _rows(self, X: np.ndarray) -> np.ndarray:
-        return X if self.concept_embeddings is None else unit_rows(X, "X")
+    def _rows(self, X: np.ndarray) -> np.ndarray | Rows:
+        return X if self.concept_embeddings is None else unit_rows_lazily(X, "X")
 
     def _validation_data(
         self, X_val: ArrayLike | None, y_val: ArrayLike | None
@@ -324,7 +337,7 @@ class SparseCBMClassifier(
             return None
         if X_val is None or y_val is None:
             raise InputError("X_val and y_val go together: one of them is missing")
-        X_val = self._rows(validate_data(self, X_val, dtype=np.float32, reset=False))
+        X_val = self._rows(self._new_rows(X_val))
         y_val = np.asarray(y_val)
         if len(y_val) != len(X_val):
             raise InputError(f"X_val has {len(X_val)} rows but y_val has {len(y_val)}: expected one label a row")
@@ -333,9 +346,7 @@ class SparseCBMClassifier(
             raise InputError(f"y_val holds {unseen[0]!r}, which is not among the training classes")
         return X_val, np.searchsorted(self.classes_, y_val)
 
-    def _hold_out(
-        self, X: np.ndarray, labels: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    def _hold_out(self, X: np.ndarray | Rows, labels: np.ndarray) -> tuple[Rows, np.ndarray, tuple[Rows, np.ndarray]]:
         counts = np.bincount(labels)
         if counts.min() < 2:
             raise InputError(
@@ -344,8 +355,10 @@ class SparseCBMClassifier(
             )
         state = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
         n_held = max(round(self.validation_fraction * len(X)), len(self.classes_))
-        train, held = train_test_split(np.arange(len(X)), test_size=n_held, stratify=labels, random_state=int(state))
-        return X[np.sort(train)], labels[np.sort(train)], (X[np.sort(held)], labels[np.sort(held)])
+        split = train_test_split(np.arange(len(X)), test_size=n_held, stratify=labels, random_state=int(state))
+        rows = X if isinstance(X, Rows) else Rows(X)
+        train, held = ((rows.take(index), labels[index]) for index in map(np.sort, split))
+        return *train, held
 
     def _set_score_statistics(self, space, concepts: np.ndarray | None) -> None:
         rows = np.eye(self.n_features_in_) if concepts is None else concepts.astype(np.float64)
@@ -365,7 +378,7 @@ class SparseCBMClassifier(
 
         return scores
 
-    def _relevance(self, X: np.ndarray, labels: np.ndarray) -> torch.Tensor:
+    def _relevance(self, X: np.ndarray | Rows, labels: np.ndarray) -> torch.Tensor:
         shape = (len(self.classes_), len(self.concept_names_))
         if self.concept_relevance is not None:
             relevance = np.asarray(self.concept_relevance, dtype=np.float64)
@@ -375,16 +388,19 @@ class SparseCBMClassifier(
                     "(classes in sorted order, concepts)"
                 )
             return torch.from_numpy(relevance).float()
-        means = np.zeros((shape[0], X.shape[1]))
-        for k in range(shape[0]):
-            means[k] = X[labels == k].mean(axis=0, dtype=np.float64)
+        means = class_means(X, labels, shape[0])
         return torch.from_numpy(np.maximum(self._standardised(means), 0.0)).float()
 
-    def _refit_head(self, X: np.ndarray, labels: np.ndarray, seed: int) -> None:
-        from sparsecbm.heads import SparseHead
+    def _refit_head(
+        self, X: np.ndarray | Rows, labels: np.ndarray, seed: int, checkpoint_dir: str | Path | None
+    ) -> None:
+        from sparsecbm.heads import SparseHead, stays_sparse
 
         head = SparseHead(concepts_per_class=self.concepts_per_class, random_state=seed)
-        head.fit(self.bottleneck_.activations(X), labels)
+        # Sparse only where the dense matrix is too large: a dense one is faster to work on while it fits.
+        sparse = self.bottleneck_.gate.name != "dense" and stays_sparse((len(X), len(self.concept_names_)))
+        make = self.bottleneck_.sparse_activations if sparse else self.bottleneck_.activations
+        head.fit(make(X), labels, checkpoint_dir=checkpoint_dir)
         self.head_weights_ = np.asarray(head.coef_, dtype=np.float64)
         self.head_intercept_ = np.asarray(head.intercept_, dtype=np.float64)
         self.certificate_ = head.certificate_
@@ -396,10 +412,18 @@ class SparseCBMClassifier(
 
     # -- inference -----------------------------------------------------------------------------------------------------
 
-    def _checked(self, X: ArrayLike) -> np.ndarray:
+    def _checked(self, X: ArrayLike) -> np.ndarray | Rows:
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float32, reset=False)
-        return X if self.concept_embeddings_ is None else unit_rows(X, "X")
+        X = self._new_rows(X)
+        return X if self.concept_embeddings_ is None else unit_rows_lazily(X, "X")
+
+    def _new_rows(self, X: ArrayLike) -> np.ndarray:
+        X = validate_data(
+            self, X, dtype=[np.float32, np.float16], reset=False, ensure_all_finite=not _narrow(X)
+        )  # fmt: skip
+        if _narrow(X):
+            check_finite(X, "X")
+        return X
 
     def _standardised(self, X: np.ndarray) -> np.ndarray:
         scores = X if self.concept_embeddings_ is None else X @ self.concept_embeddings_.T
@@ -407,7 +431,7 @@ class SparseCBMClassifier(
 
     def concept_scores(self, X: ArrayLike) -> np.ndarray:
         """Concept scores psi = cos(x, c), standardised with training statistics: shape (n, M), float64."""
-        return self._standardised(self._checked(X))
+        return self._standardised(np.asarray(self._checked(X)[:], dtype=np.float32))
 
     def units(self, X: ArrayLike) -> np.ndarray:
         """Outputs of the Concept Bottleneck Layer before selection: shape (n, M), float32."""
@@ -434,7 +458,11 @@ class SparseCBMClassifier(
 
     def logits(self, X: ArrayLike) -> np.ndarray:
         """Class scores, one column a class also for two classes: shape (n, K), float64."""
-        return self.transform(X).astype(np.float64) @ self.head_weights_.T + self.head_intercept_
+        return np.concatenate(list(self._score_blocks(X)))
+
+    def _score_blocks(self, X: ArrayLike) -> Iterator[np.ndarray]:
+        X = self._checked(X)
+        return score_blocks(self.bottleneck_, X, self.head_weights_, self.head_intercept_)
 
     def decision_function(self, X: ArrayLike) -> np.ndarray:
         """Class scores: shape (n, K); for two classes, the second's minus the first's, shape (n,)."""
@@ -443,14 +471,12 @@ class SparseCBMClassifier(
 
     def predict_proba(self, X: ArrayLike) -> np.ndarray:
         """Softmax of the class scores: shape (n, K), rows sum to 1."""
-        scores = self.logits(X)
-        scores = np.exp(scores - scores.max(axis=1, keepdims=True))
-        return scores / scores.sum(axis=1, keepdims=True)
+        return np.concatenate([softmax_rows(scores) for scores in self._score_blocks(X)])
 
     def predict(self, X: ArrayLike) -> np.ndarray:
-        """Class of each image: shape (n,)."""
-        best = self.logits(X).argmax(axis=1)
-        return self.classes_[best]
+        """Class of each image: shape (n,). Memory does not grow with n times M or K."""
+        best = [scores.argmax(axis=1) for scores in self._score_blocks(X)]
+        return self.classes_[np.concatenate(best)]
 
     def explain(self, X: ArrayLike, sources: Sequence[str] | None = None, truths: Sequence | None = None) -> Ledgers:
         """Account for the predictions: class score = intercept + sum of activation times weight, exactly.

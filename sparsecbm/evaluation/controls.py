@@ -16,9 +16,11 @@ The estimator comes in as a factory, so that any classifier over concept embeddi
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -271,6 +273,7 @@ def run_controls(
     probe: BaseEstimator | None = None,
     head_weights: ArrayLike | None = None,
     random_state: int = 0,
+    checkpoint_dir: str | Path | None = None,
     verbose: bool | None = False,
 ) -> ControlReport:
     """Fit a classifier and its controls on the same embeddings and score them on the same test images.
@@ -308,6 +311,9 @@ def run_controls(
         Weights to check for a probe in disguise; by default ``head_weights_`` or ``coef_`` of the fitted classifier.
     random_state : int
         First seed.
+    checkpoint_dir : path, optional
+        Keep trainings (of estimators whose ``fit`` takes a `checkpoint_dir`) and finished heads of the paths there; the
+        same call, interrupted, goes on from them.
     verbose : bool or None
         Progress bar; None shows it on a terminal when it takes more than a second.
 
@@ -339,7 +345,18 @@ def run_controls(
     if words is not None and (words.ndim != 2 or words.shape[1] != X.shape[1]):
         raise InputError(f"random_word_embeddings have shape {words.shape}: expected (words, {X.shape[1]})")
     return _Trial(
-        estimator, X, y, X_test, y_test, concepts, words, tuple(controls), tuple(nec), truth, random_state
+        estimator,
+        X,
+        y,
+        X_test,
+        y_test,
+        concepts,
+        words,
+        tuple(controls),
+        tuple(nec),
+        truth,
+        random_state,
+        None if checkpoint_dir is None else Path(checkpoint_dir),
     ).run(fitted, retrain, n_seeds, probe, head_weights, verbose)
 
 
@@ -359,10 +376,11 @@ class _Trial:
         nec: tuple[int, ...],
         truth: tuple[Sequence[int], ArrayLike] | None,
         random_state: int,
+        checkpoint_dir: Path | None,
     ) -> None:
         self.X, self.y, self.X_test, self.y_test = X, y, X_test, y_test
         self.concepts, self.words, self.controls, self.nec, self.truth = concepts, words, controls, nec, truth
-        self.seed = random_state
+        self.seed, self.checkpoint_dir = random_state, checkpoint_dir
         self.rows = np.unique(np.linspace(0, len(X_test) - 1, min(len(X_test), _MAX_MEASURED)).round().astype(int))
         is_estimator = hasattr(estimator, "get_params")
         self.build: Factory | None = None if concepts is None else (
@@ -408,7 +426,7 @@ class _Trial:
                         continue
                     bar.update(0, name.replace("_", " "))
                     assert self.build is not None
-                    model = self.build(bank, seed).fit(self.X, self.y)
+                    model = self._fit(self.build(bank, seed), f"{name}-{seed}")
                     self._score(name, model, len(bank))
                     bar.update(1)
                     if name == "concepts" and first:
@@ -429,6 +447,11 @@ class _Trial:
                 self._score("nearest_mean", NearestCentroid().fit(self.X, self.y), 0)
                 bar.update(1)
         return self._report()
+
+    def _fit(self, model: Any, name: str) -> Any:
+        if self.checkpoint_dir is None or "checkpoint_dir" not in inspect.signature(model.fit).parameters:
+            return model.fit(self.X, self.y)
+        return model.fit(self.X, self.y, checkpoint_dir=self.checkpoint_dir / name)
 
     def _runs(self, name: str) -> bool:
         return name in self.controls and name not in self.skipped
@@ -525,7 +548,11 @@ class _Trial:
 
         bar.update(0, f"{name.replace('_', ' ')}, NEC {self.nec[0]} to {self.nec[-1]}")
         found = SparseHead(random_state=self.seed).path(
-            model.transform(self.X), self.y, self.nec, test=(model.transform(self.X_test), self.y_test)
+            model.transform(self.X),
+            self.y,
+            self.nec,
+            test=(model.transform(self.X_test), self.y_test),
+            checkpoint_dir=None if self.checkpoint_dir is None else self.checkpoint_dir / f"{name}-path",
         )
         self.paths[name] = found.table()
         bar.update(1)

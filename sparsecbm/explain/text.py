@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
+from sparsecbm._errors import printable
 from sparsecbm.explain.ledger import Ledger
 
 _BLOCKS = " ▏▎▍▌▋▊▉█"
@@ -40,21 +41,16 @@ def _head(ledger: Ledger, width: int) -> str:
         parts.append(f" ({ledger.probability:.1%})")
     if ledger.truth is not None and ledger.truth != ledger.target:
         parts.append(f", truly {ledger.truth}")
-    verdict = _printable("".join(parts))
+    verdict = printable("".join(parts))
     if not ledger.source:
         return _fit(verdict, width).rstrip()
     # A long file name gives way to the verdict, and keeps its end, which tells files apart.
-    source, room = _printable(ledger.source), max(12, width - _columns(verdict) - 2)
+    source, room = printable(ledger.source), max(12, width - _columns(verdict) - 2)
     if _columns(source) > room:
         while _columns(source) > room - 1:
             source = source[1:]
         source = "…" + source
     return _fit(f"{source}: {verdict}", width).rstrip()
-
-
-def _printable(text: str) -> str:
-    """Replace control characters, which could rewrite the terminal, by a visible mark."""
-    return "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in ("Cc", "Cf") else c for c in text)
 
 
 def _columns(text: str) -> int:
@@ -63,7 +59,7 @@ def _columns(text: str) -> int:
 
 def _fit(text: str, width: int) -> str:
     """Pad or shorten to exactly `width` columns."""
-    text = _printable(text)
+    text = printable(text)
     if _columns(text) > width:
         while text and _columns(text) > width - 1:
             text = text[:-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sparsecbm.heads._sparse import stays_sparse
 from sparsecbm.heads.multinomial import MultinomialResult, l1_max, multinomial_logistic, multinomial_path
 from sparsecbm.heads.nec import anec, counting_rules, nec, truncate
 from sparsecbm.heads.selection import SELECTIONS
@@ -18,5 +19,6 @@ __all__ = [
     "multinomial_logistic",
     "multinomial_path",
     "nec",
+    "stays_sparse",
     "truncate",
 ]

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass, field
 from functools import cache, cached_property
+from typing import Any
 
 import numpy as np
 
@@ -170,6 +171,10 @@ class Problem:
         basis, coordinates = self.factors
         return (residual @ coordinates.T) @ basis
 
+    def support(self, mask: np.ndarray) -> Support:
+        """The weights of a mask (K, M), and products with them."""
+        return Support(self, mask)
+
     def log_prior(self) -> np.ndarray:
         """Intercepts (K,) of the model without concepts, centred."""
         prior = np.log(np.maximum(self.targets @ self.weights, 1e-12))
@@ -216,6 +221,23 @@ class Bends:
         return cls(samples, totals)
 
 
+def slots_of(rows: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Places in the vector (w, b, 0): row k holds those of the weights of class k, then padding, then its intercept's.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (size,)
+        Class of each weight, sorted.
+    offsets : ndarray of shape (K + 1,)
+        First weight of each class.
+    """
+    size, classes, sizes = len(rows), len(offsets) - 1, np.diff(offsets)
+    slots = np.full((classes, int(sizes.max(initial=0)) + 1), size + classes)
+    slots[rows, np.arange(size) - offsets[rows]] = np.arange(size)
+    slots[:, -1] = size + np.arange(classes)
+    return slots
+
+
 class Support:
     """The weights that may differ from zero, and products with them.
 
@@ -232,11 +254,7 @@ class Support:
         self.rows, self.cols = np.nonzero(mask)
         self.offsets = np.concatenate([[0], np.cumsum(mask.sum(1))])
         self.size = self.rows.size
-        # Row k holds the places of the weights of class k in the vector (w, b, 0), then padding, then its intercept's.
-        classes, sizes = problem.n_classes, np.diff(self.offsets)
-        self.slots = np.full((classes, int(sizes.max(initial=0)) + 1), self.size + classes)
-        self.slots[self.rows, np.arange(self.size) - self.offsets[self.rows]] = np.arange(self.size)
-        self.slots[:, -1] = self.size + np.arange(classes)
+        self.slots = slots_of(self.rows, self.offsets)
         columns = problem.columns
         used = np.flatnonzero(mask.any(0))
         # Gathered products read `size` rows each; dense ones multiply K * |used|, about 20 times as fast a row.
@@ -273,6 +291,21 @@ class Support:
             start, stop = self.offsets[k], self.offsets[k + 1]
             np.matmul(self.gathered[start:stop], residual[k], out=out[start:stop])
         return out
+
+    def newton(self, w: np.ndarray, b: np.ndarray, **options: Any) -> Fit:
+        """Minimise on this support (`newton`)."""
+        return newton(self, w, b, **options)
+
+    def bends(self, fit: Fit) -> Bends:
+        """Curvature of the classes at a fit."""
+        return Bends.of(self.problem, fit.probabilities)
+
+    def dual_parts(self, fit: Fit) -> tuple[np.ndarray, np.ndarray, float]:
+        """Derivatives of the loss (weights, intercepts), and the weighted mean entropy of the probabilities."""
+        p = fit.probabilities
+        residual = self.problem.residual(p)
+        entropy = np.where(p > 0, p * np.log(np.maximum(p, 1e-300)), 0.0).sum(0)
+        return self.adjoint(residual), residual.sum(1), -float(self.problem.weights @ entropy)
 
     def inverses(self, bends: Bends, l2: float) -> np.ndarray:
         """Inverses (K, S, S) of the per-class Hessian blocks, padded by unit rows (`slots`).

@@ -4,26 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from numbers import Integral, Real
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.sparse import csr_matrix, issparse
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.model_selection import StratifiedShuffleSplit
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from sparsecbm._checkpoint import Steps
 from sparsecbm._errors import InputError, unknown
+from sparsecbm.heads._sparse import SparseProblem, class_scores, sparse_problem, stays_sparse
 from sparsecbm.heads._support import Problem, Support, few_threads, newton
 from sparsecbm.heads.multinomial import make_problem, multinomial_logistic
 from sparsecbm.heads.nec import anec, counting_rules
 from sparsecbm.heads.selection import SELECTIONS, Budget, State
-from sparsecbm.heads.selection.base import gains, saliency
+from sparsecbm.heads.selection.base import gains, refit, saliency
 
 #: Ridge penalties that ``l2="auto"`` chooses from.
 L2_GRID = (0.03, 0.01, 0.005, 0.003, 0.001)
 _GROWING = ("forward", "splice")
+#: Class scores (samples x classes) made at a time where only the best is wanted.
+_SCORES = 2**24
 #: Options for the later points of a path, which start from a refined support.
 _LATER = {"splice": {"rounds": 6}}
 
@@ -115,19 +123,24 @@ class SparseHead(ClassifierMixin, BaseEstimator):
         sample_weight: ArrayLike | None = None,
         *,
         validation: tuple[ArrayLike, ArrayLike] | None = None,
+        checkpoint_dir: str | Path | None = None,
     ) -> SparseHead:
         """Choose concepts and weights.
 
         Parameters
         ----------
         A : array-like or sparse matrix of shape (n, M)
-            Activations (or concept scores); columns that are constant are never chosen.
+            Activations (or concept scores); columns that are constant are never chosen. A SciPy sparse matrix stays
+            sparse where a dense float64 copy would take more than 512 MB (`stays_sparse`) and the method is "splice" or
+            "forward": time and memory then go with the non-zeros. Otherwise it is made dense.
         y : array-like of shape (n,)
             Labels of at least two classes.
         sample_weight : array-like of shape (n,), optional
             Non-negative.
         validation : tuple of (activations, labels), optional
             Held-out data that chooses among several `l2`.
+        checkpoint_dir : path, optional
+            Keep each finished part there; the same fit, interrupted, goes on with the next.
 
         Raises
         ------
@@ -135,10 +148,15 @@ class SparseHead(ClassifierMixin, BaseEstimator):
             On invalid parameters or labels of one class.
         """
         A, codes, weights = self._check(A, y, sample_weight)
+        steps = self._steps(checkpoint_dir, A, codes, weights)
         with few_threads(float(A.size) * len(self.classes_)):
-            penalty = self._choose_l2(A, codes, weights, validation)
-            problem, mean, scale = self._problem(A, codes, weights)
-            return self._finish(problem, self._select(problem, penalty), penalty, mean, scale)
+            penalty = self._choose_l2(A, codes, weights, validation, steps)
+
+            def solve() -> dict[str, Any]:
+                problem, mean, scale = self._problem(A, codes, weights)
+                return self._finish(problem, self._select(problem, penalty), penalty, mean, scale)
+
+            return self._take(steps.result("head", solve, penalty, self.concepts_per_class))
 
     def path(
         self,
@@ -149,6 +167,7 @@ class SparseHead(ClassifierMixin, BaseEstimator):
         test: tuple[ArrayLike, ArrayLike] | None = None,
         sample_weight: ArrayLike | None = None,
         validation: tuple[ArrayLike, ArrayLike] | None = None,
+        checkpoint_dir: str | Path | None = None,
     ) -> HeadPath:
         """Fit one head for each NEC, each growing from the one before where the method can.
 
@@ -160,6 +179,8 @@ class SparseHead(ClassifierMixin, BaseEstimator):
             Concepts per class.
         test : tuple of (activations, labels), optional
             Data to score; the training data otherwise.
+        checkpoint_dir : path, optional
+            Keep each finished head there; the same path, interrupted or made longer, goes on from the last.
 
         Returns
         -------
@@ -172,18 +193,20 @@ class SparseHead(ClassifierMixin, BaseEstimator):
         first = clone(self).set_params(concepts_per_class=sizes[0])
         A, codes, weights = first._check(A, y, sample_weight)
         labels = first.classes_[codes]
-        penalty = first._choose_l2(A, codes, weights, validation)
+        steps = first._steps(checkpoint_dir, A, codes, weights)
+        penalty = first._choose_l2(A, codes, weights, validation, steps)
         problem, mean, scale = first._problem(A, codes, weights)
         heads: list[SparseHead] = []
-        state: State | None = None
-        for size in sizes:
+        found: dict[str, Any] | None = None
+        for number, size in enumerate(sizes):
             head = clone(self).set_params(concepts_per_class=size)
             head.classes_, head.n_features_in_ = first.classes_, first.n_features_in_
             if hasattr(first, "feature_names_in_"):
                 head.feature_names_in_ = first.feature_names_in_
             with few_threads(problem.product):
-                state = head._select(problem, penalty, state if self.method in _GROWING else None)
-                heads.append(head._finish(problem, state, penalty, mean, scale))
+                grow = partial(head._grow, problem, penalty, mean, scale, found)
+                found = steps.result(f"nec-{size}", grow, penalty, sizes[: number + 1])
+            heads.append(head._take(found))
         scored, wanted = (A, labels) if test is None else test
         return HeadPath(
             tuple(sizes),
@@ -203,8 +226,10 @@ class SparseHead(ClassifierMixin, BaseEstimator):
 
     def predict(self, A: ArrayLike) -> np.ndarray:
         """Labels (n,)."""
-        scores = self._scores(A)
-        return self.classes_[scores.argmax(1)]
+        A = self._checked(A)
+        step = max(1, _SCORES // len(self.classes_))
+        blocks = [self._linear(A[start : start + step]).argmax(1) for start in range(0, A.shape[0], step)]
+        return self.classes_[np.concatenate(blocks)]
 
     def __sklearn_tags__(self):
         """Declare sparse input to scikit-learn."""
@@ -212,10 +237,15 @@ class SparseHead(ClassifierMixin, BaseEstimator):
         tags.input_tags.sparse = True
         return tags
 
-    def _scores(self, A: ArrayLike) -> np.ndarray:
+    def _checked(self, A: ArrayLike) -> Any:
         check_is_fitted(self)
-        A = validate_data(self, A, reset=False, dtype=np.float64, accept_sparse="csr")
-        return np.asarray(A @ self.coef_.T) + self.intercept_
+        return validate_data(self, A, reset=False, dtype=np.float64, accept_sparse="csr")
+
+    def _linear(self, A: Any) -> np.ndarray:
+        return class_scores(A, self.coef_, self.intercept_)
+
+    def _scores(self, A: ArrayLike) -> np.ndarray:
+        return self._linear(self._checked(A))
 
     def _check(
         self, A: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None
@@ -234,10 +264,11 @@ class SparseHead(ClassifierMixin, BaseEstimator):
                 raise InputError(f"l2={self.l2!r}: expected a positive number, several, or 'auto'")
         if k is None and self.nonnegative:
             raise InputError("nonnegative=True needs concepts_per_class: the dense head has no sign constraint")
-        A, y = validate_data(self, A, y, dtype=np.float64, accept_sparse="csr")
+        kinds = [np.float64, np.float32] if issparse(A) else np.float64
+        A, y = validate_data(self, A, y, dtype=kinds, accept_sparse="csr")
         check_classification_targets(y)
-        if hasattr(A, "toarray"):
-            A = A.toarray()
+        if issparse(A) and not (self.method in _GROWING and k is not None and stays_sparse(A.shape)):
+            A = A.toarray().astype(np.float64, copy=False)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, A, dtype=np.float64, ensure_non_negative=True)
         self.classes_, codes = np.unique(y, return_inverse=True)
@@ -253,8 +284,11 @@ class SparseHead(ClassifierMixin, BaseEstimator):
         return tuple(self.l2) if isinstance(self.l2, (Sequence, np.ndarray)) else (self.l2,)
 
     def _problem(
-        self, A: np.ndarray, codes: np.ndarray, weights: np.ndarray | None
-    ) -> tuple[Problem, np.ndarray, np.ndarray]:
+        self, A: np.ndarray | csr_matrix, codes: np.ndarray, weights: np.ndarray | None
+    ) -> tuple[Problem | SparseProblem, np.ndarray, np.ndarray]:
+        if issparse(A):
+            problem, scale = sparse_problem(A, codes, weights, len(self.classes_), self.scaling)
+            return problem, np.zeros(A.shape[1]), scale
         share = np.full(len(A), 1 / len(A)) if weights is None else weights / weights.sum()
         mean = share @ A
         centred = A - mean
@@ -275,6 +309,7 @@ class SparseHead(ClassifierMixin, BaseEstimator):
         codes: np.ndarray,
         weights: np.ndarray | None,
         validation: tuple[ArrayLike, ArrayLike] | None,
+        steps: Steps,
     ) -> float:
         grid = self._grid()
         if len(grid) == 1:
@@ -289,7 +324,7 @@ class SparseHead(ClassifierMixin, BaseEstimator):
             inner, outer = next(split.split(A, codes))
             held, held_codes = A[outer], codes[outer]
         else:
-            inner = np.arange(len(A))
+            inner = np.arange(A.shape[0])
             held = validate_data(self, validation[0], reset=False, dtype=np.float64, accept_sparse="csr")
             held_y = np.asarray(validation[1])
             strange = np.setdiff1d(held_y, self.classes_)
@@ -300,16 +335,47 @@ class SparseHead(ClassifierMixin, BaseEstimator):
                 )
             held_codes = np.searchsorted(self.classes_, held_y)
         problem, mean, scale = self._problem(A[inner], codes[inner], None if weights is None else weights[inner])
+
+        def judge(value: float) -> dict[str, float]:
+            state = self._select(problem, value)
+            coef = state.coef / scale
+            likelihoods, hits = [], []
+            step = max(1, _SCORES // len(self.classes_))
+            for start in range(0, len(held_codes), step):
+                labels = held_codes[start : start + step]
+                logits = class_scores(held[start : start + step], coef, state.intercept - coef @ mean)
+                likelihoods.append(np.log(softmax(logits, 1)[np.arange(len(labels)), labels] + 1e-300))
+                hits.append(logits.argmax(1) == labels)
+            likelihood, accuracy = (float(np.concatenate(parts).mean()) for parts in (likelihoods, hits))
+            return {"likelihood": likelihood, "accuracy": accuracy}
+
         best: tuple[float, float] = (-np.inf, -1.0)
         chosen = float(grid[0])
-        for value in grid:
-            state = self._select(problem, float(value))
-            logits = held @ (state.coef / scale).T + (state.intercept - (state.coef / scale) @ mean)
-            hits = float((logits.argmax(1) == held_codes).mean())
-            likelihood = float(np.log(softmax(logits, 1)[np.arange(len(held_codes)), held_codes] + 1e-300).mean())
-            if (likelihood, hits) > best:
-                best, chosen = (likelihood, hits), float(value)
+        for number, value in enumerate(map(float, grid)):
+            made = steps.result(
+                f"l2-{number}", partial(judge, value), value, self.concepts_per_class, inner, held, held_codes
+            )
+            if (made["likelihood"], made["accuracy"]) > best:
+                best, chosen = (made["likelihood"], made["accuracy"]), value
         return chosen
+
+    def _steps(self, folder: str | Path | None, A: np.ndarray, codes: np.ndarray, weights: np.ndarray | None) -> Steps:
+        options = [self.counting, self.nonnegative, self.method, self.scaling, self.tol]
+        return Steps(folder, options, A, codes, weights)
+
+    def _grow(
+        self, problem: Problem, penalty: float, mean: np.ndarray, scale: np.ndarray, before: dict[str, Any] | None
+    ) -> dict[str, Any]:
+        """One point of a path, from what was kept of the one before."""
+        state = None
+        if before is not None and self.method in _GROWING:
+            # From the kept numbers also where the state is still at hand: to the same bits after an interruption.
+            budget = Budget(int(self.concepts_per_class), self.counting, self.nonnegative)
+            start = before["mask"], before["weights"], before["constants"]
+            state = refit(problem.single, *start, budget, penalty, steps=0)
+        state = self._select(problem, penalty, state)
+        grown = {"mask": state.mask, "weights": state.coef, "constants": state.intercept}
+        return {**self._finish(problem, state, penalty, mean, scale), **grown}
 
     def _select(self, problem: Problem, penalty: float, state: State | None = None) -> State:
         if self.concepts_per_class is None:
@@ -324,7 +390,8 @@ class SparseHead(ClassifierMixin, BaseEstimator):
 
     def _finish(
         self, problem: Problem, state: State, penalty: float, mean: np.ndarray, scale: np.ndarray
-    ) -> SparseHead:
+    ) -> dict[str, Any]:
+        """Solve a selected support; what `_take` takes."""
         coef, intercept = state.coef, state.intercept
         if self.concepts_per_class is None:
             result = multinomial_logistic(
@@ -332,15 +399,19 @@ class SparseHead(ClassifierMixin, BaseEstimator):
                 start=_start(coef, intercept, penalty),
             )  # fmt: skip
             coef, intercept = result.coef, result.intercept
-            self.certificate_ = {**result.certificate, "nonzeros": int(np.count_nonzero(coef))}
+            certificate = {**result.certificate, "nonzeros": int(np.count_nonzero(coef))}
         else:
             if self.method != "path_cut":  # the published practice leaves the path's weights as they are
                 state = _solve(problem, state, self.nonnegative, penalty, self.tol)
                 coef, intercept = state.coef, state.intercept
-            self.certificate_ = _certificate(problem, state, self.nonnegative, penalty, self.counting)
-        self.coef_ = coef / scale
-        self.intercept_ = intercept - intercept.mean() - self.coef_ @ mean
-        self.l2_ = penalty
+            certificate = _certificate(state, self.nonnegative, penalty, self.counting)
+        coef = coef / scale
+        intercept = intercept - intercept.mean() - coef @ mean
+        return {"coef": coef, "intercept": intercept, "certificate": certificate, "l2": penalty}
+
+    def _take(self, found: dict[str, Any]) -> SparseHead:
+        self.coef_, self.intercept_ = found["coef"], found["intercept"]
+        self.certificate_, self.l2_ = dict(found["certificate"]), found["l2"]
         self.nec_ = counting_rules(self.coef_)
         return self
 
@@ -388,6 +459,16 @@ def _start(coef: np.ndarray, intercept: np.ndarray, penalty: float):
 def _solve(problem: Problem, state: State, nonnegative: bool, penalty: float, tol: float) -> State:
     """Solve the chosen support to the asked gap."""
     lower = np.ones(int(state.mask.sum())) if nonnegative else None
+    if isinstance(problem, SparseProblem):
+        support, w, b = state.support, state.fit.w, state.fit.b
+        # Every stage costs products with all samples; most often the first is enough.
+        for precision in (1e-8, 1e-9, 1e-10, 1e-11, 1e-12):
+            fit = support.newton(w, b, l2=penalty, lower=lower, tol=precision, max_steps=30)
+            w, b = fit.w, fit.b
+            state = State(state.mask, support.dense(w), b, fit.objective, support, fit)
+            if _gap(state, nonnegative, penalty)[0] <= tol * abs(fit.objective):
+                break
+        return state
     single = Support(problem.single, state.mask)
     w, b = state.coef[single.rows, single.cols], state.intercept
     # Float32 as far as it goes, then float64 as far as is needed.
@@ -398,29 +479,24 @@ def _solve(problem: Problem, state: State, nonnegative: bool, penalty: float, to
         fit = newton(support, w, b, l2=penalty, lower=lower, tol=precision, max_steps=100)
         w, b = fit.w, fit.b
         state = State(state.mask, support.dense(w), b, fit.objective, support, fit)
-        if _gap(problem, state, nonnegative, penalty)[0] <= tol * abs(fit.objective):
+        if _gap(state, nonnegative, penalty)[0] <= tol * abs(fit.objective):
             break
     return state
 
 
-def _gap(problem: Problem, state: State, nonnegative: bool, penalty: float) -> tuple[float, float]:
+def _gap(state: State, nonnegative: bool, penalty: float) -> tuple[float, float]:
     """Duality gap and KKT violation of the ridge problem on a support."""
-    support, p = state.support, state.fit.probabilities
-    residual = problem.residual(p)
-    slope = support.adjoint(residual)
+    slope, constant, entropy = state.support.dual_parts(state.fit)
     excess = np.maximum(-slope, 0.0) if nonnegative else slope
     total = slope + penalty * state.fit.w
     violation = np.where((state.fit.w == 0) & (total > 0), 0.0, np.abs(total)) if nonnegative else np.abs(total)
-    entropy = np.where(p > 0, p * np.log(np.maximum(p, 1e-300)), 0.0).sum(0)
-    dual = -float(problem.weights @ entropy) - float(excess @ excess) / (2 * penalty)
-    kkt = max(float(violation.max(initial=0.0)), float(np.abs(residual.sum(1)).max()))
+    dual = entropy - float(excess @ excess) / (2 * penalty)
+    kkt = max(float(violation.max(initial=0.0)), float(np.abs(constant).max()))
     return max(state.objective - dual, 0.0), kkt
 
 
-def _certificate(
-    problem: Problem, state: State, nonnegative: bool, penalty: float, counting: str
-) -> dict[str, float | int]:
-    gap, kkt = _gap(problem, state, nonnegative, penalty)
+def _certificate(state: State, nonnegative: bool, penalty: float, counting: str) -> dict[str, float | int]:
+    gap, kkt = _gap(state, nonnegative, penalty)
     prices = saliency(state, penalty)[state.mask]
     added = gains(state, penalty, Budget(1, counting, nonnegative))
     return {

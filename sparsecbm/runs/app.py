@@ -7,6 +7,7 @@ elsewhere.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -15,19 +16,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparsecbm._errors import InputError
+from sparsecbm.data.decode import UndecodableError, decode_image, read_picture
 from sparsecbm.explain import Ledgers, explain
 from sparsecbm.explain.html import ledger_html
 from sparsecbm.explain.interventions import Interventions, counterfactual
 from sparsecbm.runs.models import StoredModel, load_model, model_encoder
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from sparsecbm.encoders import Encoder
 
 SLIDERS = 8
 """Concepts that have a slider: the largest contributions, then those that tell the class from the runner-up."""
 MAX_UPLOAD = "10mb"
+MAX_MESSAGE = 16 * 2**20
+"""Bytes of one message of the page, which may hold a picture as text."""
 MAX_PIXELS = 40_000_000
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
@@ -55,13 +57,19 @@ class Session:
     def __init__(self, stored: StoredModel, encoder: Encoder) -> None:
         self.stored, self.encoder = stored, encoder
 
-    def look(self, image: Image) -> Ledgers:
-        """Encode a picture and account for its prediction."""
-        model = self.stored.classifier
-        if image.width * image.height > MAX_PIXELS:
-            raise InputError(f"the picture has {image.width * image.height:,} pixels: expected at most {MAX_PIXELS:,}")
-        activations = model.transform(self.encoder.encode_images([image.convert("RGB")]))
-        return self._ledgers(activations)
+    def look(self, picture: str | Path) -> Ledgers:
+        """Encode a picture file and account for its prediction.
+
+        Raises
+        ------
+        InputError
+            If it is no picture in one of the formats that are decoded, damaged, or of more than `MAX_PIXELS` pixels.
+        """
+        try:
+            image = decode_image(read_picture(picture), MAX_PIXELS)
+        except UndecodableError as error:
+            raise InputError(f"the picture cannot be used: {error}") from error
+        return self._ledgers(self.stored.classifier.transform(self.encoder.encode_images([image])))
 
     def _ledgers(self, activations: Any) -> Ledgers:
         model = self.stored.classifier
@@ -128,12 +136,12 @@ def build_page(session: Session) -> Any:
     gr = _gradio()
     stored = session.stored
 
-    def look(image: Image | None) -> list[Any]:
-        if image is None:
+    def look(picture: str | None) -> list[Any]:
+        if picture is None:
             hidden = [gr.Slider(visible=False) for _ in range(SLIDERS)]
             return ["", None, "", None, [], gr.Button(interactive=False), gr.Button(interactive=False), *hidden]
         try:
-            ledgers = session.look(image)
+            ledgers = session.look(picture)
         except InputError as error:
             raise gr.Error(str(error)) from error
         made = session.sliders(ledgers)
@@ -177,7 +185,15 @@ def build_page(session: Session) -> Any:
         row, start = gr.State(None), gr.State([])
         with gr.Row():
             with gr.Column(scale=4):
-                image = gr.Image(type="pil", label="Picture", sources=["upload", "clipboard"], height=300, buttons=[])
+                # As a file: gradio would decode any format that Pillow knows, of any size.
+                image = gr.Image(
+                    type="filepath",
+                    image_mode=None,
+                    label="Picture",
+                    sources=["upload", "clipboard"],
+                    height=300,
+                    buttons=[],
+                )
                 found = gr.Label(label="Classes", num_top_classes=5)
             with gr.Column(scale=5):
                 ledger = gr.HTML(label="Ledger")
@@ -203,15 +219,36 @@ def build_page(session: Session) -> Any:
     return page
 
 
+def names_address(value: Any) -> bool:
+    """Whether what a browser sent names a file by an address, which gradio would fetch, of any size."""
+    if isinstance(value, dict):
+        path = value.get("path")
+        return (isinstance(path, str) and "://" in path) or any(map(names_address, value.values()))
+    return isinstance(value, list) and any(map(names_address, value))
+
+
 def build_server(session: Session) -> Any:
-    """Return the page as an ASGI application (FastAPI) with its policy on every answer."""
+    """Return the page as an ASGI application (FastAPI) with its policy on every answer.
+
+    What a browser sends names no file but those that were uploaded, and no address.
+    """
     gr = _gradio()
-    from fastapi import FastAPI
+    from fastapi import FastAPI, Request, Response
 
     server = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
     @server.middleware("http")
-    async def guard(request: Any, proceed: Any) -> Any:
+    async def guard(request: Request, proceed: Any) -> Any:
+        if request.method == "POST" and "json" in request.headers.get("content-type", ""):
+            body = await request.body()
+            if len(body) > MAX_MESSAGE:
+                return Response(status_code=413)
+            try:
+                refused = names_address(json.loads(body))
+            except (ValueError, RecursionError):
+                refused = True
+            if refused:
+                return Response(status_code=403)
         answer = await proceed(request)
         answer.headers["Content-Security-Policy"] = POLICY
         answer.headers["Referrer-Policy"] = "no-referrer"
@@ -221,9 +258,13 @@ def build_server(session: Session) -> Any:
     theme = gr.themes.Base(
         primary_hue="teal", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
     )
+    page = build_page(session)
+    # gradio checks that a file named by the browser was uploaded only once the page is launched; mounted, it never is,
+    # and would hand out any file of this computer.
+    page.has_launched = True
     return gr.mount_gradio_app(
         server,
-        build_page(session),
+        page,
         path="/",
         theme=theme,
         css=STYLE,

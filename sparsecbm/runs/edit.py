@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from sparsecbm._errors import InputError, StoredFileError
+from sparsecbm._errors import InputError
+from sparsecbm._files import remove_leftovers, replace_folder
 from sparsecbm.explain.interventions import ModelEdits
 from sparsecbm.runs.models import load_model, model_encoder
 from sparsecbm.runs.results import plain
@@ -117,21 +116,7 @@ def edit_run(
                 found = edits.measure(np.asarray(held.vectors), held.labels, on=on)
     folder = stored.path if output is None else Path(output)
     if suppress or undo or output is not None:
-        _save(stored.classifier, folder)
+        # Whatever else lies in the folder stays.
+        replace_folder(folder, stored.classifier.save, keep=True)
+        remove_leftovers(folder.parent, [folder.name])
     return EditResult(folder, undone, edits.to_text().splitlines(), found, notes)
-
-
-def _save(classifier: Any, folder: Path) -> None:
-    """Write the model beside and rename it, so that an interruption leaves the old one whole."""
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        try:
-            classifier.save(beside / "new")
-            for path in (beside / "new").iterdir():
-                folder.mkdir(exist_ok=True)
-                path.replace(folder / path.name)
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
-    except OSError as error:
-        raise StoredFileError(f"cannot write {str(folder)!r}: {error.strerror or error}; free some space") from error

@@ -18,7 +18,7 @@ from sparsecbm._errors import InputError, StoredFileError
 from sparsecbm._files import atomic_path, read_json, write_json, write_text
 from sparsecbm.config import EmbeddingsConfig
 from sparsecbm.runs.data import EmbeddedSplit, open_images, read_concepts
-from sparsecbm.runs.folders import check_folder
+from sparsecbm.runs.folders import check_folder, tidy
 from sparsecbm.runs.measure import concept_truth, measure
 from sparsecbm.runs.models import StoredModel, load_model, model_encoder
 from sparsecbm.runs.results import EvaluateResult, plain
@@ -84,7 +84,8 @@ def evaluate_run(
         Concepts per class of the accuracy-against-NEC path. None: 5, 10, ..., 30 (and 1, 2, 3 for few concepts), fewer
         where that would take many minutes; an empty sequence leaves the path out.
     output : str or Path, optional
-        Folder to write ``SPLIT.json``, ``SPLIT-confusion.csv`` and ``SPLIT-nec.png`` to; None writes nothing.
+        Folder to write ``SPLIT.json``, ``SPLIT-confusion.csv`` and ``SPLIT-nec.png`` to, and to keep in
+        ``checkpoint/``, while it works, what the same call resumes from; None writes nothing.
 
     Returns
     -------
@@ -129,7 +130,8 @@ def evaluate_run(
             notes.append(f"No controls: the training data cannot be had: {' '.join(str(error).split())}.")
         else:
             bank = _word_vectors(stored, load, encoder, held, words, seeds)
-            tried = _controls(stored, held, training, bank, seeds, nec, notes)
+            kept = None if output is None else Path(output) / "checkpoint"
+            tried = _controls(stored, held, training, bank, seeds, nec, notes, kept)
     result = EvaluateResult(
         stored.path,
         source,
@@ -182,6 +184,7 @@ def _controls(
     seeds: int,
     nec: Sequence[int] | None,
     notes: list[str],
+    checkpoint_dir: Path | None,
 ) -> ControlReport:
     from sparsecbm.data.splits import stratified_subset
     from sparsecbm.evaluation.controls import ProbeInDisguiseWarning, nec_grid, run_controls
@@ -221,6 +224,7 @@ def _controls(
             n_seeds=seeds,
             nec=sizes,
             truth=concept_truth(classifier.concept_names_, held),
+            checkpoint_dir=checkpoint_dir,
             verbose=None,
         )
     if why is not None:
@@ -379,6 +383,7 @@ def _save(result: EvaluateResult, folder: Path, matrix: np.ndarray, stored: Stor
         drawn.unlink(missing_ok=True)  # of an earlier evaluation, which these numbers are not of
     result = dataclasses.replace(result, files=files)
     write_json(files["metrics"], result.to_json())
+    tidy(folder, [path.name for path in files.values()])
     return result
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from sparsecbm._checkpoint import FILE_NAME
+from sparsecbm._checkpoint import FILE_NAME, STEP_SUFFIX
 from sparsecbm._errors import StoredFileError
+from sparsecbm._files import remove_leftovers
 
 
 def check_folder(folder: Path, names: Sequence[str], ours: Callable[[Path], bool]) -> None:
@@ -35,8 +37,13 @@ def check_folder(folder: Path, names: Sequence[str], ours: Callable[[Path], bool
         )
 
 
-def remove_checkpoint(folder: Path) -> None:
-    """Remove a training checkpoint, and its folder where nothing else lies in it."""
-    (folder / FILE_NAME).unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # something else may lie there, or the folder may never have been made
-        folder.rmdir()
+def tidy(folder: Path, names: Sequence[str]) -> None:
+    """Remove what was kept to go on from (``checkpoint/``), and what killed runs left half-written of these names."""
+    remove_leftovers(folder, names)
+    for place, _, files in os.walk(folder / "checkpoint", topdown=False):
+        remove_leftovers(place)
+        for name in files:
+            if name == FILE_NAME or name.endswith(STEP_SUFFIX):
+                Path(place, name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # something else lies there
+            Path(place).rmdir()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsecbm._errors import InputError, StoredFileError
+from sparsecbm._errors import InputError
 from sparsecbm._files import write_json, write_text
 from sparsecbm._progress import ProgressBar
 from sparsecbm.config import SearchConfig, dump_config
@@ -20,6 +20,7 @@ from sparsecbm.explain.ledger import EVERYTHING_ELSE
 from sparsecbm.explain.report import Figure
 from sparsecbm.explain.search_page import MethodRow, build_search_page, render_search_page
 from sparsecbm.runs.data import EmbeddedSplit
+from sparsecbm.runs.folders import check_folder, tidy
 from sparsecbm.runs.results import plain
 from sparsecbm.runs.search_task import Task, open_task
 
@@ -81,7 +82,7 @@ def search_run(config: SearchConfig) -> SearchResult:
         If the output folder cannot be written or holds other files of these names.
     """
     output = Path(config.output or Path("runs") / config.name)
-    _check_output(output)
+    check_folder(output, RESULTS, lambda folder: (folder / "search.html").exists())
     task = open_task(config)
     classes = _class_texts(config, task)
     model, row, predicted = _search(config, task, classes)
@@ -95,9 +96,10 @@ def search_run(config: SearchConfig) -> SearchResult:
     page = _page(config, task, methods, ledgers, metrics)
     # search.json comes last, so that where it stands the rest is complete.
     (output / "search.json").unlink(missing_ok=True)
-    write_text(output / "config.yaml", dump_config(config))
     write_text(output / "search.html", page)
+    write_text(output / "config.yaml", dump_config(config))
     write_json(output / "search.json", plain(metrics))
+    tidy(output, RESULTS)
     return SearchResult(output, plain(metrics), ledgers)
 
 
@@ -359,18 +361,3 @@ def _picture(split: EmbeddedSplit, i: int) -> Image | None:
     from sparsecbm.runs.reports import _picture as large_picture
 
     return large_picture(split, i)
-
-
-def _check_output(folder: Path) -> None:
-    found = [name for name in RESULTS if (folder / name).exists()]
-    if found and not (folder / "search.html").exists():
-        raise StoredFileError(
-            f"output folder {str(folder)!r} holds {', '.join(found)}, which no earlier search wrote: "
-            "choose an empty folder with --output"
-        )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoredFileError(
-            f"cannot write to output folder {str(folder)!r}: {error.strerror or error}; choose another with --output"
-        ) from error

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sparsecbm._errors import InputError, StoredFileError
-from sparsecbm._files import write_json, write_text
+from sparsecbm._errors import InputError
+from sparsecbm._files import replace_folder, write_json, write_text
 from sparsecbm._launch import is_main_process
 from sparsecbm.config import EmbeddingsConfig, RunConfig, dump_config, load_config
 from sparsecbm.runs.data import (
@@ -27,7 +25,7 @@ from sparsecbm.runs.data import (
     read_concepts,
     read_split,
 )
-from sparsecbm.runs.folders import check_folder, remove_checkpoint
+from sparsecbm.runs.folders import check_folder, tidy
 from sparsecbm.runs.measure import measure
 from sparsecbm.runs.models import StoredModel, is_model_folder
 from sparsecbm.runs.reports import make_report
@@ -107,7 +105,7 @@ def train_run(config: RunConfig) -> TrainResult:
     """
     output = Path(config.output or Path("runs") / config.name)
     if is_main_process():
-        check_folder(output, _FILES, lambda folder: is_model_folder(folder / "model"))
+        check_folder(output, _FILES, _wrote)
     prepared = prepare(config)
     start = time.perf_counter()
     classifier = _fit(config, prepared, output / "checkpoint")
@@ -246,11 +244,11 @@ def _publish(
     metrics["seconds"] = seconds
     # From here on the folder changes; metrics.json comes last, so that where it stands the rest is complete.
     (output / "metrics.json").unlink(missing_ok=True)
-    _replace_folder(output / "model", classifier.save)
+    replace_folder(output / "model", classifier.save)
     write_text(output / "config.yaml", dump_config(config))
     write_text(output / "report.html", page)
     write_json(output / "metrics.json", plain(metrics))
-    remove_checkpoint(output / "checkpoint")
+    tidy(output, _FILES)
     example = next((ledger for ledger in ledgers if ledger.truth == ledger.target), None)
     return TrainResult(output, plain(metrics), example)
 
@@ -277,16 +275,6 @@ def _baselines(classifier: SparseCBMClassifier, prepared: Prepared) -> dict[str,
     return {"linear_probe": report.accuracy["linear_probe"][0], "controls": control_table(report)}
 
 
-def _replace_folder(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write a folder beside and rename it over the old one."""
-    try:
-        beside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-        try:
-            write(beside / "new")
-            if path.exists():
-                path.rename(beside / "old")
-            (beside / "new").rename(path)
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
-    except OSError as error:
-        raise StoredFileError(f"cannot write {str(path)!r}: {error.strerror or error}; free some space") from error
+def _wrote(folder: Path) -> bool:
+    """Whether an earlier `train_run` wrote what lies in a folder, or was stopped while it did."""
+    return is_model_folder(folder / "model") or (folder / "checkpoint").is_dir()

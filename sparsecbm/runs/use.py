@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparsecbm._errors import InputError, StoredFileError
-from sparsecbm._files import atomic_path, read_json, write_text
+from sparsecbm._files import atomic_path, read_json, remove_leftovers, write_text
 from sparsecbm.config import ImagesConfig
 from sparsecbm.explain import explain
 from sparsecbm.runs.data import SPLITS, EmbeddedSplit, open_images
@@ -113,6 +113,8 @@ def plot_ledgers(result: ExplainResult, folder: str | Path, k: int = 10) -> list
         with atomic_path(path) as temporary:
             figure.savefig(temporary, format="png", dpi=150)
         written.append(path)
+    if written:
+        remove_leftovers(folder, [path.name for path in written])
     return written
 
 
@@ -173,6 +175,7 @@ def report_run(
     page, _ = make_report(stored, held, metrics, title=title, examples=examples, train=train, controls=controls)
     path = Path(output) if output is not None else folder / "report.html"
     write_text(path, page)
+    remove_leftovers(path.parent, [path.name])
     return ReportResult(path, len(held.vectors), len(page.encode()))
 
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparsecbm._errors import InputError, StoredFileError
-from sparsecbm._files import read_json, write_json, write_text
+from sparsecbm._files import read_json, replace_folder, write_json, write_text
 from sparsecbm._launch import is_main_process
 from sparsecbm.config import VaeConfig, dump_config
-from sparsecbm.runs.folders import check_folder, remove_checkpoint
+from sparsecbm.runs.folders import check_folder, tidy
 from sparsecbm.runs.results import VaeResult, plain
 
 if TYPE_CHECKING:
@@ -107,9 +107,10 @@ def _from_images(spec: str, size: int, name: str) -> Pictures:
     labels: dict[str, np.ndarray] = {}
     for split in ("train", "validation", "test"):
         source = load_images(spec, split)
-        parts[split] = np.stack([_grey(source[i], size) for i in range(len(source))])
+        rows = np.random.default_rng(0).permutation(len(source))  # folders are sorted by class, limits take the first
+        parts[split] = np.stack([_grey(source[int(i)], size) for i in rows])
         if source.labels is not None:
-            labels[split] = np.asarray(source.labels, dtype=np.int64)
+            labels[split] = np.asarray(source.labels, dtype=np.int64)[rows]
     return Pictures(**parts, shape=(size, size), name=name, labels=labels, note=f"from {spec}")
 
 
@@ -146,11 +147,13 @@ def vae_task(config: VaeConfig, pictures: Pictures) -> Task:
                 pixel_means=means,
                 generator=generator,
             ),
-            torch.from_numpy((x > 127) if pictures.dynamic else x).float(),
+            torch.from_numpy(x).float(),
             labels[rows],
             marginalise=objective.marginalise,
             straight_through=objective.straight_through,
             label_weight=objective.label_weight,
+            bound_weight=objective.bound_weight,
+            dynamic=pictures.dynamic,
         )
     structured = config.task == "structured"
     inputs, outputs = (means[: means.numel() // 2], means[means.numel() // 2 :]) if structured else (means, means)
@@ -278,7 +281,7 @@ def _publish(config: VaeConfig, pictures: Pictures, task: Task, metrics: Mapping
     shown = torch.from_numpy(pictures.test[:40]).float().to(device)
     made = None
     if isinstance(task, DensityTask):
-        save_vae(output / "model", task.model.cpu(), config=config.name)
+        replace_folder(output / "model", lambda folder: save_vae(folder, task.model.cpu(), config=config.name))
         task.model.to(device)
         made = task.model.reconstruct(shown, generator=generator)
         samples = task.model.sample(config.evaluation.pictures, generator=generator)
@@ -299,7 +302,7 @@ def _publish(config: VaeConfig, pictures: Pictures, task: Task, metrics: Mapping
     save_learning_curve(output / "learning_curve.png", metrics["history"], label=label, title=config.name)
     write_text(output / "config.yaml", dump_config(config))
     write_json(output / "metrics.json", plain(metrics))
-    remove_checkpoint(output / "checkpoint")
+    tidy(output, _FILES)
 
 
 def _toy(config: VaeConfig, output: Path) -> VaeResult:
@@ -330,9 +333,10 @@ def _toy(config: VaeConfig, output: Path) -> VaeResult:
         "seconds": {"all": time.perf_counter() - start},
     }
     if is_main_process():
-        (output / "metrics.json").unlink(missing_ok=True)
-        write_text(output / "config.yaml", dump_config(config))
+        # First what tells an interrupted run's folder from a stranger's.
         write_json(output / "metrics.json", plain(metrics))
+        write_text(output / "config.yaml", dump_config(config))
+        tidy(output, _FILES)
     return VaeResult(output, plain(metrics))
 
 

@@ -71,31 +71,38 @@ def _read_npz(folder: str | Path | None, names: tuple[str, ...], what: str) -> d
     raise StoredFileError(f"folder {str(folder)!r} holds no {what}: expected {' or '.join(names)}")
 
 
-def _from_npz(folder: str | Path | None, names: tuple[str, ...], what: str, validation: int, note: str) -> Pictures:
+def _from_npz(folder: str | Path | None, names: tuple[str, ...], what: str, validation: int | None) -> Pictures:
+    """Read a file of two splits; hold `validation` pictures of the first out, a tenth where it is None.
+
+    Both are put in a random order, the same at every call: some of these files are sorted by class, so that the last
+    pictures, or the first, are no sample of them.
+    """
     held = _read_npz(folder, names, what)
     if not {"x_train", "x_test"} <= set(held):
         raise StoredFileError(f"the {what} file must hold x_train and x_test, got {sorted(held)}")
-    train, test = (held[key].reshape(len(held[key]), -1) for key in ("x_train", "x_test"))
+    order = {part: np.random.default_rng(0).permutation(len(held[f"x_{part}"])) for part in ("train", "test")}
+    train, test = (held[f"x_{part}"].reshape(len(rows), -1)[rows] for part, rows in order.items())
+    first = len(train) - (max(1, len(train) // 10) if validation is None else validation)
     labels = {}
     if {"y_train", "y_test"} <= set(held):
-        y = held["y_train"].astype(np.int64)
-        labels = {"train": y[:-validation], "validation": y[-validation:], "test": held["y_test"].astype(np.int64)}
+        if (len(held["y_train"]), len(held["y_test"])) != (len(train), len(test)):
+            raise StoredFileError(f"the {what} file must hold a label a picture, it does not")
+        y, y_test = (held[f"y_{part}"].astype(np.int64)[rows] for part, rows in order.items())
+        labels = {"train": y[:first], "validation": y[first:], "test": y_test}
     shape = held["x_train"].shape[1:]
-    return Pictures(train[:-validation], train[-validation:], test, (shape[0], shape[1]), what, labels, note)
+    return Pictures(train[:first], train[first:], test, (shape[0], shape[1]), what, labels)
 
 
 def _mnist(folder: str | Path | None) -> Pictures:
-    return _from_npz(folder, ("mnist.npz", "mnist/mnist.npz"), "mnist", 10_000, "last 10,000 of train for validation")
+    found = _from_npz(folder, ("mnist.npz", "mnist/mnist.npz"), "mnist", 10_000)
+    return replace(found, note="10,000 of train, at random, for validation")
 
 
 def _omniglot(folder: str | Path | None) -> Pictures:
     names = ("omniglot.npz", "omniglot/omniglot.npz", "omniglot_small/omniglot_small.npz", "omniglot_small.npz")
-    found = _from_npz(folder, names, "omniglot", 1, "")
-    rows = np.random.default_rng(0).permutation(len(found.train) + 1)
-    images = np.concatenate([found.train, found.validation])[rows]
-    held_out = max(1, len(images) // 10)
-    note = f"{len(images)} / {len(found.test)} pictures; the usual split has 24,345 / 8,070"
-    return replace(found, train=images[held_out:], validation=images[:held_out], note=note)
+    found = _from_npz(folder, names, "omniglot", None)
+    total = len(found.train) + len(found.validation)
+    return replace(found, note=f"{total} / {len(found.test)} pictures; the usual split has 24,345 / 8,070")
 
 
 DATA_SETS: dict[str, Callable[[str | Path | None], Pictures]] = {

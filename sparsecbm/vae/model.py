@@ -18,9 +18,37 @@ from sparsecbm.vae.priors import make_prior
 __all__ = ["DiscreteVAE", "bernoulli_log_likelihood", "pixel_logits"]
 
 
+class _BernoulliLogLikelihood(torch.autograd.Function):
+    """``x.logits - sum softplus(logits)`` with gradient ``x - sigmoid(logits)``: half of autograd's passes."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, logits: Tensor) -> Tensor:
+        ctx.save_for_backward(x, logits)
+        # log sigmoid(-l) = -softplus(l); its kernel is the faster one.
+        return torch.linalg.vecdot(x.expand_as(logits), logits).add_(F.logsigmoid(-logits).sum(-1))
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        x, logits = ctx.saved_tensors
+        grad = grad.unsqueeze(-1)
+        grad_x = (grad * logits).sum_to_size(x.shape) if ctx.needs_input_grad[0] else None
+        return grad_x, (x - logits.sigmoid()) * grad if ctx.needs_input_grad[1] else None
+
+
 def bernoulli_log_likelihood(x: Tensor, logits: Tensor) -> Tensor:
-    """Return log p(x) of binary pixels, summed over the last dimension: ``x.logits - sum softplus(logits)``."""
-    return (x * logits - F.softplus(logits)).sum(-1)
+    """Return log p(x) of binary pixels, summed over the last dimension: ``x.logits - sum softplus(logits)``.
+
+    Parameters
+    ----------
+    x : torch.Tensor
+        Broadcast against the logits.
+    logits : torch.Tensor, shape (..., n_pixels)
+
+    Returns
+    -------
+    torch.Tensor, shape (...,)
+    """
+    return _BernoulliLogLikelihood.apply(x, logits)
 
 
 def pixel_logits(means: Tensor, margin: float = 1e-3) -> Tensor:
@@ -61,6 +89,8 @@ class DiscreteVAE(nn.Module):
     (torch.Size([5, 3, 8]), torch.Size([5, 3]))
     """
 
+    centre: Tensor
+
     def __init__(
         self,
         n_pixels: int,
@@ -98,6 +128,7 @@ class DiscreteVAE(nn.Module):
             with torch.no_grad():
                 self.decoder.layers[-1].bias.copy_(pixel_logits(pixel_means))
         self.prior = make_prior(prior, self.latents, generator=generator, **(prior_options or {}))
+        self.register_buffer("centre", self.latents.mean(torch.zeros(self.latents.width)), persistent=False)
         self._options = {
             "n_pixels": n_pixels,
             "groups": list(groups),
@@ -113,16 +144,23 @@ class DiscreteVAE(nn.Module):
         """What to build the same model with: JSON values."""
         return dict(self._options)
 
+    def decode(self, state: Tensor) -> Tensor:
+        """Return the pixel logits of states (..., width) -> (..., n_pixels).
+
+        The decoder sees a state less its mean under zero logits (1/2 of a bit): the same models, better conditioned.
+        """
+        return self.decoder(state - self.centre)
+
     def log_likelihood(self, x: Tensor, state: Tensor) -> Tensor:
         """Return log p(x | z), x (B, n_pixels) and states (..., B, width) -> (..., B)."""
-        return bernoulli_log_likelihood(x, self.decoder(state))
+        return bernoulli_log_likelihood(x, self.decode(state))
 
     @torch.no_grad()
     def sample(self, count: int, *, generator: torch.Generator | None) -> Tensor:
         """Draw states from the prior and return the pixel probabilities they give, shape (count, n_pixels)."""
-        return self.decoder(self.prior.sample(count, generator=generator)).sigmoid()
+        return self.decode(self.prior.sample(count, generator=generator)).sigmoid()
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor, *, generator: torch.Generator | None) -> Tensor:
         """Return pixel probabilities given one hard posterior sample of each row, shape of `x`."""
-        return self.decoder(self.posterior(x, mode="hard", generator=generator).state[0]).sigmoid()
+        return self.decode(self.posterior(x, mode="hard", generator=generator).state[0]).sigmoid()

@@ -68,8 +68,9 @@ class Stack(nn.Module):
         if given is None:
             h = first(x)
         else:
-            h = nn.functional.linear(x, first.weight[:, : self.n_inputs], first.bias)
-            h = h + nn.functional.linear(given, first.weight[:, self.n_inputs :])
+            # Split, not sliced: the gradient of a slice is a matrix of zeros with the slice copied in.
+            own, other = first.weight.split([self.n_inputs, first.in_features - self.n_inputs], 1)
+            h = nn.functional.linear(x, own, first.bias) + nn.functional.linear(given, other)
         for number, layer in enumerate(self.layers[1:]):
             if self.norms:
                 h = self.norms[number](h.reshape(-1, h.shape[-1])).view(h.shape)

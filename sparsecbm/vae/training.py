@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import math
 import time
 from collections.abc import Mapping
@@ -17,7 +15,7 @@ import torch
 from torch import Tensor
 
 from sparsecbm._accelerator import make_accelerator
-from sparsecbm._checkpoint import load_state, save_state
+from sparsecbm._checkpoint import Resumable, fingerprint
 from sparsecbm._errors import InputError
 from sparsecbm._progress import ProgressBar
 from sparsecbm._threads import single_threaded_kernels
@@ -98,7 +96,7 @@ class TrainingOptions:
             raise InputError(f"temperature={self.temperature!r}: {error}") from None
 
 
-class Trainer:
+class Trainer(Resumable):
     """Train a :class:`Task`.
 
     Parameters
@@ -129,6 +127,8 @@ class Trainer:
     seconds : float
         Time spent training, over all runs that were resumed.
     """
+
+    _counters = ("_step", "_sums", "_count", "_best", "_best_score", "_stale", "history", "seconds")
 
     def __init__(
         self,
@@ -198,7 +198,7 @@ class Trainer:
     ) -> list[dict[str, float]]:
         options, n = self.options, len(train["x"])
         job = self._job(train, validation)
-        self._resume(job)
+        self._resume(job, self.task)
         if self.log_with:
             self.accelerator.init_trackers("sparsecbm-vae", config={k: str(v) for k, v in asdict(options).items()})
         per_epoch = math.ceil(n / min(options.batch_size, n))
@@ -218,12 +218,12 @@ class Trainer:
                     if place == 0 and (epoch % options.evaluate_every == 0 or epoch == options.epochs):
                         stopped = self._evaluate(epoch, record, held_out)
                     if self._step % options.checkpoint_every == 0:
-                        self._save(job)
+                        self._save(job, self.task)
                     bar.update(1, note=f"{self.task.nats(record):.2f} nats" if bar.enabled else "")
             except KeyboardInterrupt:
-                self._save(job)
+                self._save(job, self.task)
                 raise
-        self._save(job)
+        self._save(job, self.task)
         if self._best is not None and options.early_stopping:
             self.task.load_state_dict(self._best)
         if self.log_with:
@@ -315,56 +315,14 @@ class Trainer:
 
     def _job(self, train: Mapping[str, np.ndarray], validation: Mapping[str, np.ndarray] | None) -> str:
         """What a checkpoint belongs to: options, seed, task, data, and the initial weights."""
-        digest = hashlib.sha256()
+        state = self.task.state_dict()
+        data = [(key, arrays[key]) for arrays in (train, validation or {}) for key in sorted(arrays)]
         description = [
             asdict(self.options),
             self.seed,
             self.dynamic,
             self.task.description(),
-            [[name, list(value.shape)] for name, value in self.task.state_dict().items()],
+            [[name, list(value.shape)] for name, value in state.items()],
+            [key for key, _ in data],
         ]
-        digest.update(json.dumps(description, sort_keys=True).encode())
-        for arrays in (train, validation or {}):
-            for key in sorted(arrays):
-                digest.update(key.encode() + str(arrays[key].shape).encode())
-                digest.update(np.ascontiguousarray(arrays[key]).tobytes())
-        for name, value in self.task.state_dict().items():
-            digest.update(name.encode() + value.detach().cpu().numpy().tobytes())
-        return digest.hexdigest()
-
-    def _save(self, job: str) -> None:
-        if self.checkpoint_dir is None or not self.accelerator.is_main_process:
-            return
-        save_state(
-            self.checkpoint_dir,
-            {
-                "job": job,
-                "step": self._step,
-                "task": dict(self.task.state_dict()),
-                "optimizer": self.optimizer.state_dict()["state"],
-                "generator": self.generator.get_state(),
-                "sums": self._sums,
-                "count": self._count,
-                "best": self._best,
-                "best_score": None if self._best_score == -math.inf else self._best_score,
-                "stale": self._stale,
-                "history": self.history,
-                "seconds": self.seconds,
-            },
-        )
-
-    def _resume(self, job: str) -> None:
-        if self.checkpoint_dir is None:
-            return
-        state = load_state(self.checkpoint_dir)
-        self.accelerator.wait_for_everyone()
-        if state is None or state.get("job") != job:
-            return
-        self.task.load_state_dict(state["task"])
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": state["optimizer"], "param_groups": groups})
-        self.generator.set_state(state["generator"])
-        self._step, self._sums, self._count = state["step"], state["sums"], state["count"]
-        self._best, self._stale, self.history = state["best"], state["stale"], state["history"]
-        self._best_score = -math.inf if state["best_score"] is None else state["best_score"]
-        self.seconds = state["seconds"]
+        return fingerprint(description, *(held for _, held in data), *state.values())

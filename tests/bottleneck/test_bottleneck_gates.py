@@ -11,6 +11,7 @@ from scipy import stats
 
 from sparsecbm._errors import InputError
 from sparsecbm.bottleneck import GATES, make_gate
+from sparsecbm.samplers.concrete import straight_through
 
 UNITS = st.integers(0, 2**16).map(lambda seed: torch.randn(20, 15, generator=torch.Generator().manual_seed(seed)))
 
@@ -107,3 +108,24 @@ def test_bad_gates_are_named() -> None:
         make_gate("top_k", 4, {"max_active_concepts": 0})
     with pytest.raises(InputError, match="did you mean 'top_k'"):
         make_gate("topk", 4, {})
+
+
+@pytest.mark.parametrize("noisy", [False, True])
+def test_top_k_in_one_pass_is_its_definition_bit_for_bit(noisy: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    gate = make_gate("gumbel_top_k", 40, {"max_active_concepts": 5, "nonnegative": True})
+    with torch.no_grad():
+        gate.gain.normal_(generator=generator)
+    units = torch.randn(30, 40, generator=generator).requires_grad_()
+    noise = gate.draw_noise(30, generator) if noisy else None
+    scores = gate.scores(units) if noise is None else gate.scores(units) + 0.4 * noise
+    top = scores.detach().topk(6, dim=1)
+    hard = torch.zeros_like(units).scatter_(1, top.indices[:, :-1], 1.0)
+    soft = torch.sigmoid((scores - top.values[:, -2:].mean(1, keepdim=True)) / 0.4)
+    defined = units.clamp_min(0.0) * straight_through(hard, soft)
+    pull = torch.randn(30, 40, generator=generator)
+    wanted = torch.autograd.grad(defined, (units, gate.gain), pull)
+    relaxed = gate.relax(units, 0.4, noise)
+    assert torch.equal(relaxed, defined)
+    for found, expected in zip(torch.autograd.grad(relaxed, (units, gate.gain), pull), wanted):
+        assert torch.equal(found, expected)

@@ -113,6 +113,31 @@ def test_a_checkpoint_of_another_job_is_not_resumed(tmp_path: Path) -> None:
     assert_same(state(other), state(fresh))
 
 
+def test_what_a_checkpoint_belongs_to(tmp_path: Path) -> None:
+    """Everything that changes the result changes the job: also what is in no weight at the start."""
+    X, y, C = problem()
+
+    def job(loss: str = "contrastive", cone: float = 0.9, relevance: float = 1.0, **changed: np.ndarray | None) -> str:
+        run = trainer(X, C, loss)
+        run.model.layer.max_turn = cone
+        if loss == "contrastive":
+            run.loss.relevance = run.loss.relevance * relevance
+        return run._job(*{"X": X, "y": y, "X_val": X[:30], "y_val": y[:30], **changed}.values())
+
+    others = [
+        job("similarity"),
+        job(cone=0.8),
+        job(relevance=0.5),
+        job(X=np.r_[X[:77], X[77:78] + 1e-6, X[78:]]),
+        job(y=(y + 1) % 5),
+        job(X_val=X[1:31]),
+        job(y_val=(y[:30] + 1) % 5),
+        job(X_val=None, y_val=None),
+    ]
+    assert len({job(), *others}) == 1 + len(others)
+    assert job() == job()
+
+
 def test_early_stopping_keeps_the_best_step() -> None:
     X, y, C = problem()
     options = TrainingOptions(max_iter=200, batch_size=50, n_evaluations=50, early_stopping=True, n_iter_no_change=3)

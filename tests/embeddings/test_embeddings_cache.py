@@ -16,6 +16,7 @@ from tiny_models import save_open_clip
 
 from sparsecbm._errors import InputError, StoredFileError
 from sparsecbm.embeddings import cache_dir, embed_images, embed_texts
+from sparsecbm.embeddings.store import locked
 from sparsecbm.encoders import load_encoder
 
 SHARDS = {"shard_size": 32, "batch_size": 8}
@@ -45,6 +46,18 @@ def test_second_call_opens_the_same_rows_without_the_encoder(encoder, pixels, tm
     assert second.provenance["encoder"]["fingerprint"] == encoder.fingerprint
     json.dumps(second.provenance)
     assert sorted(path.name for path in _entry(tmp_path / "cache").iterdir()) == ["manifest.json", "vectors.npy"]
+
+
+def test_what_a_run_killed_after_finishing_left_is_cleaned(encoder, pixels, tmp_path):
+    embed_images(encoder, StoredPictures(pixels[:8]))
+    entry = _entry(tmp_path / "cache")
+    for name in ("rows-0000000-0000008-b8.safetensors", ".vectors.npy.a1b2c3d4.tmp"):
+        (entry / name).write_bytes(b"left")
+    with locked(entry.with_suffix(".lock")):  # somebody is at it
+        assert embed_images(encoder, StoredPictures(pixels[:8])).provenance["cache"]["hit"]
+    assert len(list(entry.iterdir())) == 4
+    assert embed_images(encoder, StoredPictures(pixels[:8])).provenance["cache"]["hit"]
+    assert sorted(path.name for path in entry.iterdir()) == ["manifest.json", "vectors.npy"]
 
 
 def test_anything_that_changes_the_numbers_is_a_miss(encoder, pixels, tmp_path):

@@ -49,8 +49,9 @@ def test_inference_model_is_the_classifier_bit_for_bit(folder, session) -> None:
     assert config["class"] == "SparseCBMClassifier"
 
 
-def test_session_shows_and_moves_what_the_model_computes(session) -> None:
-    picture = load_images("birds", "test", max_images=3)[2]
+def test_session_shows_and_moves_what_the_model_computes(session, tmp_path) -> None:
+    picture = tmp_path / "bird.png"
+    load_images("birds", "test", max_images=3)[2].save(picture)
     ledgers = session.look(picture)
     sliders = session.sliders(ledgers)
     assert len(sliders) == app.SLIDERS
@@ -68,8 +69,17 @@ def test_session_shows_and_moves_what_the_model_computes(session) -> None:
     difference = changed.ledger(0, target).score - ledgers[0].score
     assert difference == pytest.approx(-value * weight)
     assert target in session.smallest_change(ledgers.activations[0])
-    with pytest.raises(InputError, match="pixels"):
-        session.look(Image.new("L", (9000, 9000)))
+
+
+def test_uploads_are_checked_before_they_are_unpacked(session, tmp_path) -> None:
+    """Too many pixels, a program of PostScript, a text: gradio hands over a file, which sparsecbm's decoder opens."""
+    large, program, text = tmp_path / "large.png", tmp_path / "program.png", tmp_path / "text.png"
+    Image.new("1", (9000, 9000)).save(large)
+    program.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 20\n%%EndComments\nshowpage\n")
+    text.write_bytes(b"no picture")
+    for path, words in ((large, "81,000,000 pixels"), (program, "not a picture"), (text, "not a picture")):
+        with pytest.raises(InputError, match=words):
+            session.look(path)
 
 
 def test_without_gradio_it_says_what_to_install(folder, monkeypatch) -> None:
@@ -78,9 +88,12 @@ def test_without_gradio_it_says_what_to_install(folder, monkeypatch) -> None:
         runs.app_run(folder)
 
 
-def test_server_keeps_to_itself(session) -> None:
+def test_server_keeps_to_itself(session, tmp_path) -> None:
     if importlib.util.find_spec("gradio") is None:
         pytest.skip("gradio is not installed: pip install .[app]")
+    page = app.build_page(session)
+    pictures = [block for block in page.blocks.values() if type(block).__name__ == "Image"]
+    assert [(block.type, block.image_mode) for block in pictures] == [("filepath", None)]  # not decoded by gradio
     from fastapi.testclient import TestClient
 
     with TestClient(app.build_server(session)) as client:
@@ -91,6 +104,40 @@ def test_server_keeps_to_itself(session) -> None:
         large = client.post("/gradio_api/upload", files={"files": ("a.png", b"0" * 11_000_000)})
         assert large.status_code == 413
         assert client.get("/gradio_api/file=/etc/passwd").status_code in (403, 404)
+        # A message that names a file of this computer once had it copied to where the page hands out files.
+        secret = tmp_path / "secret.txt"
+        secret.write_text("top secret")
+        steps = client.get("/config").json()["dependencies"]
+        look = next(step["id"] for step in steps if step["targets"] and step["targets"][0][1] == "change")
+
+        def send(path: str, name: str) -> tuple[int, str]:
+            data = [{"path": path, "orig_name": "a.png", "meta": {"_type": "gradio.FileData"}}]
+            message = {"data": data, "fn_index": look, "session_hash": name}
+            sent = client.post("/gradio_api/queue/join", json=message)
+            if sent.status_code != 200:
+                return sent.status_code, ""
+            with client.stream("GET", f"/gradio_api/queue/data?session_hash={name}") as lines:
+                return 200, next(line for line in lines.iter_lines() if "process_completed" in line)
+
+        said = send(str(secret), "a")[1]
+        assert "was not uploaded" in said
+        assert '"success":false' in said.replace(" ", "")
+        assert "gradio/" not in said
+        assert send("http://example.org/a.png", "b")[0] == 403
+        picture = tmp_path / "own.png"
+        Image.new("RGB", (64, 64), "teal").save(picture)
+        (uploaded,) = client.post("/gradio_api/upload", files={"files": ("own.png", picture.read_bytes())}).json()
+        said = send(uploaded, "c")[1]
+        assert '"success":true' in said.replace(" ", "")
+        json_head = {"content-type": "application/json"}
+        assert client.post("/gradio_api/queue/join", content=b"[" * 10**6, headers=json_head).status_code == 403
+        assert client.post("/gradio_api/queue/join", content=b" " * (17 << 20), headers=json_head).status_code == 413
+
+
+def test_messages_name_no_address() -> None:
+    message = {"data": [{"path": "/tmp/gradio/a.png", "url": "http://127.0.0.1:7860/file=a.png"}, 3, None]}
+    assert not app.names_address(message)
+    assert app.names_address({"data": [[{"path": "https://example.org/a.png"}]]})
 
 
 def test_port_in_use_is_named(folder) -> None:

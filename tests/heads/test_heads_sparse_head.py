@@ -184,6 +184,55 @@ def test_path_grows_and_reports_all_counts(planted):
     np.testing.assert_array_equal(again.heads[2].coef_, path.heads[2].coef_)
 
 
+@pytest.mark.parametrize("nonnegative", [False, True])
+def test_an_interrupted_path_goes_on_to_the_same_bits(planted, nonnegative, tmp_path, monkeypatch):
+    A, y, _ = planted
+    options = {"nonnegative": nonnegative, "l2": (0.02, 0.005), "random_state": 0}
+    whole = SparseHead(**options).path(A, y, nec=(1, 2, 4))
+    stop_at, real, calls = 4, SparseHead._select, []
+
+    def select(self, *args):
+        calls.append(self.concepts_per_class)
+        if len(calls) == stop_at:
+            raise KeyboardInterrupt
+        return real(self, *args)
+
+    monkeypatch.setattr(SparseHead, "_select", select)
+    # Two penalties are judged and the first head is fitted; the second head is lost, in every other run again.
+    with pytest.raises(KeyboardInterrupt):
+        SparseHead(**options).path(A, y, nec=(1, 2, 4), checkpoint_dir=tmp_path)
+    resumed = SparseHead(**options).path(A, y, nec=(1, 2, 4), checkpoint_dir=tmp_path)
+    assert calls == [1, 1, 1, 2, 2, 4]
+    longer = SparseHead(**options).path(A, y, nec=(1, 2, 4, 5), checkpoint_dir=tmp_path)
+    assert calls[6:] == [5]
+    for one, other, third in zip(whole.heads, resumed.heads, longer.heads):
+        assert one.coef_.tobytes() == other.coef_.tobytes() == third.coef_.tobytes()
+        assert one.intercept_.tobytes() == other.intercept_.tobytes()
+        assert one.certificate_ == other.certificate_
+        assert (one.l2_, one.nec_) == (other.l2_, other.nec_)
+
+
+def test_kept_heads_are_of_the_same_data_and_options_only(planted, tmp_path):
+    A, y, _ = planted
+    for data, options in (
+        ((A, y), {}),
+        ((A + 1e-9, y), {}),
+        ((A, np.roll(y, 1)), {}),
+        ((A, y, np.linspace(1, 2, len(y))), {}),
+        ((A, y), {"l2": 0.01}),
+        ((A, y), {"nonnegative": True}),
+        ((A, y), {"counting": "strict"}),
+        ((A, y), {"concepts_per_class": 3}),
+        ((A, y), {"method": "forward"}),
+    ):
+        kept, fresh = (
+            SparseHead(**{"concepts_per_class": 2, **options}).fit(*data, checkpoint_dir=folder)
+            for folder in (tmp_path, None)
+        )
+        assert kept.coef_.tobytes() == fresh.coef_.tobytes()
+        assert kept.certificate_ == fresh.certificate_
+
+
 def test_selection_on_a_part_of_the_samples_is_as_good(planted, monkeypatch):
     A, y, _ = planted
     full = SparseHead(2).fit(A, y)

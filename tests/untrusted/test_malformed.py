@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
+import json
 import resource
 import zipfile
 from collections.abc import Callable
@@ -192,8 +195,6 @@ def test_a_table_of_pictures_names_no_file_outside_its_folder(path: str, tmp_pat
 
 @pytest.mark.parametrize("kind", ["open_clip", "transformers"])
 def test_an_encoder_larger_than_its_weights_gets_no_memory(kind: str, tmp_path: Path) -> None:
-    import json
-
     from tiny_models import save_open_clip, save_transformers
 
     from sparsecbm.encoders import load_encoder
@@ -217,9 +218,184 @@ def test_an_encoder_larger_than_its_weights_gets_no_memory(kind: str, tmp_path: 
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak) / 1024 < 500
 
 
-def test_a_vae_larger_than_its_weights_gets_no_memory(tmp_path: Path) -> None:
-    import json
+def publish(folder: Path, cache: Path, repo: str) -> Path:
+    """Put a folder into a Hugging Face cache as a download would, with links to blobs; returns the blobs' folder."""
+    import shutil
 
+    base = cache / f"models--{repo.replace('/', '--')}"
+    blobs, snapshot = base / "blobs", base / "snapshots" / ("0" * 40)
+    for made in (blobs, snapshot, base / "refs"):
+        made.mkdir(parents=True)
+    (base / "refs" / "main").write_text("0" * 40)
+    for file in folder.iterdir():
+        shutil.copy(file, blobs / file.name)
+        (snapshot / file.name).symlink_to(Path("..", "..", "blobs", file.name))
+    return blobs
+
+
+@pytest.mark.parametrize("kind", ["open_clip", "transformers"])
+def test_an_encoder_of_the_hub_larger_than_its_weights_gets_no_memory(kind, tmp_path, monkeypatch) -> None:
+    from huggingface_hub import constants
+    from tiny_models import save_open_clip, save_transformers
+
+    from sparsecbm.encoders import load_encoder
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    if kind == "open_clip":
+        folder = save_open_clip(tmp_path / "m", own_tokenizer=False)
+        file, part, spec = "open_clip_config.json", ("model_cfg", "text_cfg"), "open_clip:hf-hub:org/tiny"
+    else:
+        folder, file, part = save_transformers("clip", tmp_path / "m"), "config.json", ("text_config",)
+        spec = "transformers:org/tiny"
+    blobs = publish(folder, tmp_path / "cache", "org/tiny")
+    assert load_encoder(spec, device="cpu").embed_dim > 0
+    tree = section = json.loads((blobs / file).read_text())
+    for name in part:
+        section = section[name]
+    section["vocab_size"] = 10**9
+    (blobs / file).write_text(json.dumps(tree))
+    with pytest.raises(InputError, match=r"declares .* parameters"):
+        load_encoder(spec, device="cpu")
+
+
+def test_an_encoder_runs_no_code_of_its_folder(tmp_path: Path) -> None:
+    """open_clip hands tokenizer_kwargs on to transformers, trust_remote_code among them: this once ran `evil.py`."""
+    from tiny_models import save_open_clip
+
+    from sparsecbm.encoders import load_encoder
+
+    folder = save_open_clip(tmp_path / "m")
+    described = json.loads((folder / "open_clip_config.json").read_text())
+    tokenizer = json.loads((folder / "tokenizer_config.json").read_text())
+    tokenizer |= {"auto_map": {"AutoTokenizer": [None, "evil.Evil"]}, "tokenizer_class": "Evil"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer))
+    (folder / "evil.py").write_text(
+        f"import pathlib\npathlib.Path({str(tmp_path / 'ran')!r}).touch()\n"
+        "from transformers import PreTrainedTokenizerFast\nclass Evil(PreTrainedTokenizerFast): pass\n"
+    )
+    for options in ({"clean": "lower", "trust_remote_code": True}, {"clean": "lower"}):
+        described["model_cfg"]["text_cfg"]["tokenizer_kwargs"] = options
+        (folder / "open_clip_config.json").write_text(json.dumps(described))
+        if "trust_remote_code" in options:
+            with pytest.raises(InputError, match="tokenizer_kwargs has 'trust_remote_code'"):
+                load_encoder(f"open_clip:local-dir:{folder}", device="cpu")
+        else:  # its class is foreign: transformers' own stands in for it, or it is refused
+            with contextlib.suppress(InputError):
+                load_encoder(f"open_clip:local-dir:{folder}", device="cpu")
+        assert not (tmp_path / "ran").exists()
+
+
+def test_an_encoder_reads_nothing_outside_its_folder(tmp_path: Path) -> None:
+    from tiny_models import save_open_clip, save_transformers
+
+    from sparsecbm.encoders import load_encoder
+
+    folder, other = save_transformers("clip", tmp_path / "m"), tmp_path / "other.safetensors"
+    spec = f"transformers:{folder}"
+    (folder / "model.safetensors").rename(other)
+    (folder / "model.safetensors").symlink_to(other)
+    with pytest.raises(InputError, match="link out of its folder"):
+        load_encoder(spec, device="cpu")
+    (folder / "model.safetensors").unlink()
+    index = {"metadata": {}, "weight_map": {"logit_scale": "../other.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(InputError, match="no file beside it"):
+        load_encoder(spec, device="cpu")
+    folder = save_open_clip(tmp_path / "o")
+    described = json.loads((folder / "open_clip_config.json").read_text())
+    for part, key, value in (
+        ("text_cfg", "hf_model_name", str(tmp_path / "m")),
+        ("text_cfg", "hf_model_name", "../m"),
+        ("vision_cfg", "timm_model_name", f"local-dir:{tmp_path}"),
+    ):
+        changed = json.loads(json.dumps(described))
+        changed["model_cfg"][part][key] = value
+        (folder / "open_clip_config.json").write_text(json.dumps(changed))
+        with pytest.raises(InputError, match=f"{part}.{key} is"):
+            load_encoder(f"open_clip:local-dir:{folder}", device="cpu")
+
+
+def test_an_encoder_blows_nothing_up(tmp_path: Path) -> None:
+    """Compressed weights, and preprocessing that would make every picture gigabytes."""
+    import torch
+    from tiny_models import save_transformers
+
+    from sparsecbm.encoders import load_encoder
+
+    folder = save_transformers("clip", tmp_path / "m")
+    spec = f"transformers:{folder}"
+    good = (folder / "preprocessor_config.json").read_text()
+    changed = json.loads(good) | {"crop_size": {"height": 10**6, "width": 10**6}}
+    (folder / "preprocessor_config.json").write_text(json.dumps(changed))
+    with pytest.raises(InputError, match="pictures of size 1,000,000"):
+        load_encoder(spec, device="cpu")
+    (folder / "preprocessor_config.json").write_text(good)
+    torch.save({"logit_scale": torch.zeros(1)}, tmp_path / "stored.bin")
+    with (
+        zipfile.ZipFile(tmp_path / "stored.bin") as stored,
+        zipfile.ZipFile(folder / "pytorch_model.bin", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for member in stored.infolist():
+            packed.writestr(member.filename, stored.read(member))
+    with pytest.raises(InputError, match="is compressed"):
+        load_encoder(spec, device="cpu")
+    with pytest.raises(InputError, match="is compressed"):
+        load_encoder(f"open_clip:RN50/{folder / 'pytorch_model.bin'}", device="cpu")
+
+
+@pytest.mark.parametrize("spec", ["parquet", "hub"])
+def test_a_table_of_pictures_is_no_bomb(spec: str, tmp_path: Path) -> None:
+    """One picture, stored once and counted 200,000 times: 300 kB that `datasets` would write out as 54 GB."""
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    from sparsecbm.data import load_images
+
+    picture = malformed.png(300, 300, np.random.default_rng(0).bytes(300 * 901))
+    count = 200_000
+    once = pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int32)), pa.array([picture]))
+    cells = pa.StructArray.from_arrays([once, pa.nulls(count, pa.string())], ["bytes", "path"])
+    table = pa.table({"image": cells, "label": np.zeros(count, np.int64)})
+    parquet.write_table(table, tmp_path / "train.parquet", dictionary_pagesize_limit=1 << 30)
+    assert (tmp_path / "train.parquet").stat().st_size < 400_000
+    with pytest.raises(InputError, match=r"would unfold to 5\d,\d{3},\d{3},\d{3}, a decompression bomb"):
+        load_images(f"{spec}:{tmp_path}", "train")
+
+
+def test_an_archive_of_a_data_set_is_no_bomb(tmp_path: Path) -> None:
+    from sparsecbm.data import load_images
+
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("a.png", malformed.png(1, 1, bytes(4)))
+    data = bytearray(packed.getvalue())
+    place = data.index(b"PK\x01\x02") + 24  # the size that the directory declares
+    data[place : place + 4] = (1 << 30).to_bytes(4, "little")
+    (tmp_path / "train.zip").write_bytes(data)
+    with pytest.raises(InputError, match="would unfold to 1,073,741,824, a decompression bomb"):
+        load_images(f"hub:{tmp_path}", "train")
+
+
+def test_a_picture_in_a_table_is_no_bomb(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    from sparsecbm.data import load_images
+
+    cells = [
+        malformed.png(60_000, 60_000),
+        malformed.png(13_000, 13_000, bytes(13_000 * 390)),
+        malformed.png(1, 1, bytes(4)),
+    ]
+    table = pa.table({"image": pa.array(cells, pa.binary()), "label": [0, 0, 0]})
+    parquet.write_table(table, tmp_path / "a.parquet")
+    images = load_images(f"parquet:{tmp_path}", "all", on_error="skip")
+    assert [reason.split(" (")[0] for _, reason in images.skipped] == ["it is too large"] * 2
+    assert images[0].size == (1, 1)
+
+
+def test_a_vae_larger_than_its_weights_gets_no_memory(tmp_path: Path) -> None:
     from sparsecbm.vae.model import DiscreteVAE
     from sparsecbm.vae.storage import load_vae, save_vae
 

@@ -7,11 +7,13 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from vae_models import MODELS, make_model, pixels, posterior_mass, states_of
 
 from sparsecbm._errors import InputError
 from sparsecbm.vae import DiscreteVAE, exact_log_likelihood, make_negative_phase, make_objective
+from sparsecbm.vae.model import bernoulli_log_likelihood
 from sparsecbm.vae.objectives import OBJECTIVES, log_mean_exp
 
 SAMPLED = ["mass", "density", "analytic", "score_function"]
@@ -237,9 +239,27 @@ def test_rows_do_not_see_each_other_and_terms_are_sums(name: str, which: str) ->
         for field in ("surrogate", "bound", "log_likelihood", "log_ratio"):
             assert torch.allclose(getattr(alone, field)[0], getattr(whole, field)[row], atol=1e-10), field
     draw = model.posterior(x, samples, temperature=0.5, noise=drawn)
-    logits = model.decoder(draw.state)
+    logits = model.decode(draw.state)
     by_hand = torch.distributions.Bernoulli(logits=logits).log_prob(x.expand_as(logits)).sum(-1)
     assert torch.allclose(model.log_likelihood(x, draw.state), by_hand, atol=1e-10)
+
+
+def test_the_likelihood_of_pixels_has_the_gradient_of_its_formula() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = pixels(3).requires_grad_()
+    logits = (20 * torch.randn(2, 3, 9, generator=generator, dtype=torch.float64)).requires_grad_()
+    expected = (x * logits - F.softplus(logits)).sum(-1)
+    value = bernoulli_log_likelihood(x, logits)
+    assert torch.allclose(value, expected, rtol=1e-12)
+    weights = torch.randn(2, 3, generator=generator, dtype=torch.float64)
+    for one, other in zip(
+        torch.autograd.grad((weights * value).sum(), (x, logits)),
+        torch.autograd.grad((weights * expected).sum(), (x, logits)),
+    ):
+        assert torch.allclose(one, other, atol=1e-8)  # softplus is linear above 20 for autograd
+    far = torch.tensor([[-300.0, 300.0]])
+    assert bernoulli_log_likelihood(torch.tensor([[0.0, 1.0]]), far).item() == 0.0
+    assert bernoulli_log_likelihood(torch.tensor([[1.0, 0.0]]), far).item() == -600.0
 
 
 def test_beta_weighs_the_ratio_alone() -> None:

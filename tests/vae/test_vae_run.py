@@ -175,15 +175,14 @@ def test_pictures_of_ones_own_and_of_a_folder(tmp_path: Path) -> None:
     metrics = vae_run(config(tmp_path / "out", data=own)).metrics
     assert metrics["data"]["train"] > 0
     assert metrics["data"]["test"] > 0
-    np.savez(
-        tmp_path / "mnist.npz",
-        x_train=rng.integers(0, 256, (10_050, 4, 4), dtype=np.uint8),
-        y_train=np.zeros(10_050, np.uint8),
-        x_test=rng.integers(0, 256, (30, 4, 4), dtype=np.uint8),
-        y_test=np.zeros(30, np.uint8),
-    )
-    found = load_pictures("mnist", tmp_path)
-    assert (len(found.train), len(found.validation), len(found.test)) == (50, 10_000, 30)
+    # Sorted by class, as such files can be; every picture has the grey of its class.
+    y_train, y_test = (np.repeat(np.arange(4, dtype=np.uint8), n) for n in (2550, 10))
+    x_train, x_test = (np.broadcast_to(50 * y[:, None, None], (len(y), 4, 4)) for y in (y_train, y_test))
+    np.savez(tmp_path / "mnist.npz", x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
+    found = load_pictures("mnist", tmp_path, binarisation="dynamic", max_train=100, max_validation=100, max_test=20)
+    assert (len(found.train), len(found.validation), len(found.test)) == (100, 100, 20)
+    assert np.array_equal(found.train[:, 0], 50 * found.labels["train"])
+    assert all(set(y) == {0, 1, 2, 3} for y in found.labels.values())
 
 
 def test_the_page_runs_and_names_what_exists() -> None:
@@ -203,7 +202,12 @@ def test_real_mnist_and_omniglot(data_dir: Path) -> None:
     mnist = load_pictures("mnist", data_dir)
     assert (len(mnist.train), len(mnist.validation), len(mnist.test)) == (50_000, 10_000, 10_000)
     assert mnist.shape == (28, 28)
-    assert len(mnist.labels["train"]) == 50_000
+    assert {split: len(y) for split, y in mnist.labels.items()} == {
+        "train": 50_000,
+        "validation": 10_000,
+        "test": 10_000,
+    }
+    assert all(np.bincount(y[:1000], minlength=10).min() > 60 for y in mnist.labels.values())  # the file is sorted
     assert 0.12 < mnist.train.mean() < 0.14  # MNIST's mean intensity is 0.1307
     omniglot = load_pictures("omniglot", data_dir)
     assert (len(omniglot.train), len(omniglot.validation), len(omniglot.test)) == (3456, 384, 1000)

@@ -59,7 +59,7 @@ def test_the_stochastic_likelihood_is_the_enumerated_one() -> None:
     states = make_latents("bernoulli", 3).states(like=x)
     logits = net.maps[0](given)
     q = (states.unsqueeze(1) * logits - torch.nn.functional.softplus(logits)).sum(-1)
-    out = net.maps[1](states)
+    out = net.maps[1](states - 0.5)
     log_y = out @ y.T - torch.nn.functional.softplus(out).sum(-1, keepdim=True)
     exact = (q + log_y).logsumexp(0)
     found = task.log_likelihood(x, 20_000, generator=torch.Generator().manual_seed(0))
@@ -76,7 +76,7 @@ def test_score_function_of_a_stochastic_network_is_unbiased() -> None:
     states = make_latents("bernoulli", 2).states(like=x)
     logits = net.maps[0](given)
     q = (states * logits - torch.nn.functional.softplus(logits)).sum(-1).exp()
-    out = net.maps[1](states)
+    out = net.maps[1](states - 0.5)
     log_y = (out * y - torch.nn.functional.softplus(out)).sum(-1)
     (exact,) = torch.autograd.grad((q * log_y).sum(), weight)
     # Many rows of one picture are many samples of one gradient.
@@ -129,6 +129,19 @@ def semisupervised(**options) -> SemiSupervisedTask:
     return SemiSupervisedTask(model, torch.from_numpy(x)[rows], torch.from_numpy(y)[rows], label_weight=5.0, **options)
 
 
+def test_labelled_intensities_are_binarised_afresh() -> None:
+    binary, grey = semisupervised(), semisupervised(dynamic=True)
+    grey.labelled_x *= 255.0  # black and white: the draw changes nothing
+    x = torch.from_numpy(blobs(20)[0]).float()
+    losses = []
+    for task in (binary, grey):
+        drawn = grey.draw(20, generator=torch.Generator().manual_seed(0), like=x)
+        losses.append(task({"x": x}, drawn, CONTEXT)[0].item())
+    assert losses[0] == losses[1]
+    grey.labelled_x /= 2
+    assert grey({"x": x}, drawn, CONTEXT)[0].item() != losses[0]
+
+
 @pytest.mark.parametrize("options", [{"marginalise": True}, {}, {"straight_through": True}])
 def test_semisupervised_classification_by_relaxation_and_by_marginalisation(options: dict) -> None:
     task = semisupervised(**options)
@@ -146,13 +159,14 @@ def test_at_zero_temperature_relaxation_is_marginalisation_in_expectation() -> N
     relaxed, marginal = semisupervised(), semisupervised(marginalise=True)
     x = torch.from_numpy(blobs(5)[0]).float()
     normal = noise.normal((1, 5, 2), generator=torch.Generator().manual_seed(0))
-    expected = marginal.unlabelled(x, {"normal": normal.expand(3, -1, -1)}, 1.0)
-    q = relaxed.model.class_logits(x).softmax(-1)
+    logits = relaxed.model.class_logits(x)
+    expected = marginal.unlabelled(x, logits, {"normal": normal.expand(3, -1, -1)}, 1.0)
+    q = logits.softmax(-1)
     total = torch.zeros(5)
     for k in range(3):
         classes = torch.full((5, 3), -40.0)
         classes[:, k] = 40.0
-        total += q[:, k] * relaxed.unlabelled(x, {"normal": normal, "classes": classes}, 1e-2)
+        total += q[:, k] * relaxed.unlabelled(x, logits, {"normal": normal, "classes": classes}, 1e-2)
     assert torch.allclose(total, expected, atol=1e-4)
 
 

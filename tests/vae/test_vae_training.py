@@ -132,7 +132,7 @@ def test_killed_and_resumed_is_bit_identical(tmp_path: Path) -> None:
         time.sleep(0.002)
     killed.send_signal(signal.SIGKILL)
     assert killed.wait() == -signal.SIGKILL, "it ended before it could be killed"
-    step = load_state(tmp_path)["step"]
+    step = load_state(tmp_path)["counters"]["_step"]
     assert 20 <= step < 160
     resumed = trainer(LONG, checkpoint_dir=tmp_path)
     assert resumed.fit({"x": stripes()}, {"x": stripes(40, 1)}) == expected

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -47,6 +49,8 @@ class TopKGate(Gate):
         present = units.clamp_min(0.0) if self.nonnegative else units
         if self.max_active_concepts >= self.n_concepts:
             return present
+        if self.nonnegative:
+            return _PresentTopK.apply(units, self.gain, noise, temperature, self.max_active_concepts)
         scores = self.scores(units)
         if noise is not None:
             scores = scores + temperature * noise
@@ -60,6 +64,34 @@ class TopKGate(Gate):
         top = self.scores(units).topk(k, dim=1).indices
         present = units.clamp_min(0.0) if self.nonnegative else units
         return torch.zeros_like(units).scatter_(1, top, present.gather(1, top))
+
+
+class _PresentTopK(torch.autograd.Function):
+    """`TopKGate.relax` of non-negative activations, the same numbers in half the passes over the (n, M) scores."""
+
+    @staticmethod
+    def forward(ctx: Any, units: Tensor, gain: Tensor, noise: Tensor | None, temperature: float, k: int) -> Tensor:
+        scores = units * gain.exp()  # float32, whatever autocast made of the units
+        if noise is not None:
+            scores += temperature * noise
+        top = scores.topk(k + 1, dim=1)
+        edge, kept = top.values[:, -2:].mean(1, keepdim=True), top.indices[:, :-1]
+        ctx.save_for_backward(units, gain, scores, edge, kept)
+        ctx.temperature = temperature
+        return torch.zeros_like(scores).scatter_(1, kept, units.gather(1, kept).clamp_min_(0.0).to(scores.dtype))
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        units, gain, scores, edge, kept = ctx.saved_tensors
+        units = units.to(scores.dtype)
+        soft = torch.sub(scores, edge).div_(ctx.temperature).sigmoid_()
+        # The selection's slope: grad * present * soft (1 - soft) / temperature.
+        slope = torch.ops.aten.sigmoid_backward(units.clamp_min(0.0).mul_(grad), soft).div_(ctx.temperature)
+        scale = gain.exp()
+        gain_grad = torch.mul(slope, units, out=soft).sum(0).mul_(scale)
+        slope *= scale
+        direct = grad.gather(1, kept) * units.gather(1, kept).ge(0.0)
+        return slope.scatter_add_(1, kept, direct), gain_grad, None, None, None
 
 
 class GumbelTopKGate(TopKGate):

@@ -14,7 +14,8 @@ from functools import cached_property
 
 import numpy as np
 
-from sparsecbm.heads._support import Bends, Fit, Problem, Support, newton
+from sparsecbm.heads._sparse import SparseFit, SparseSupport
+from sparsecbm.heads._support import Bends, Fit, Problem, Support
 from sparsecbm.heads.nec import largest
 
 
@@ -53,13 +54,20 @@ class State:
     coef: np.ndarray
     intercept: np.ndarray
     objective: float
-    support: Support = field(repr=False)
-    fit: Fit = field(repr=False)
+    support: Support | SparseSupport = field(repr=False)
+    fit: Fit | SparseFit = field(repr=False)
+    sparse_gains: tuple[int, np.ndarray] | None = field(default=None, repr=False)
 
     @cached_property
     def bends(self) -> Bends:
         """Curvature of the classes at the refitted weights."""
-        return Bends.of(self.support.problem, self.fit.probabilities)
+        return self.support.bends(self.fit)
+
+    def release(self) -> State:
+        """Free what a sparse state can make again; with many samples, few states fit in memory."""
+        if isinstance(self.fit, SparseFit):
+            self.fit.release()
+        return self
 
 
 def empty(problem: Problem, budget: Budget, l2: float) -> State:
@@ -81,15 +89,15 @@ def refit(
     before: State | None = None,
 ) -> State:
     """Newton steps on a support, warm-started; `before` is the state at the start, if its support is within this."""
-    support = Support(problem, mask)
+    support = problem.support(mask)
     w = coef[support.rows, support.cols]
     lower = None
     if budget.nonnegative:
         w, lower = np.maximum(w, 0.0), np.ones(support.size)
-    fit = newton(support, w, intercept, l2=l2, lower=lower, max_steps=steps, tol=tol, max_products=15, forcing=0.2,
-                 check=False,
-                 bends=None if before is None else before.bends,
-                 logits=None if before is None else before.fit.logits)  # fmt: skip
+    fit = support.newton(
+        w, intercept, l2=l2, lower=lower, max_steps=steps, tol=tol, max_products=15, forcing=0.2, check=False,
+        bends=None if before is None else before.bends, logits=None if before is None else before.fit.logits,
+    )  # fmt: skip
     return State(mask, support.dense(fit.w), fit.b, fit.objective, support, fit)
 
 
@@ -111,6 +119,12 @@ def gains(state: State, l2: float, budget: Budget, candidates: int = 32) -> np.n
     many as it uses) get the Schur complement.
     """
     problem, support, mask = state.support.problem, state.support, state.mask
+    if isinstance(support, SparseSupport):
+        if state.sparse_gains is None or state.sparse_gains[0] < candidates:  # refused swaps ask for them again
+            allowed = ~mask & problem.usable
+            made = support.gains(state.fit, l2, allowed, candidates, budget.nonnegative)
+            state.sparse_gains = candidates, made
+        return state.sparse_gains[1]
     gradient = problem.gradient(problem.residual(state.fit.probabilities))
     rough = gradient**2 / (state.bends.totals[:, None] * problem.second_moments + l2)
     # Concepts that are (numerically) constant cannot be told from the intercept.
@@ -145,14 +159,13 @@ def gains(state: State, l2: float, budget: Budget, candidates: int = 32) -> np.n
 
 def top(scores: np.ndarray, count: int) -> np.ndarray:
     """Mask of the `count` largest positive scores of all; ties go to the lower class and concept."""
-    mask = np.zeros(scores.shape, bool)
-    mask.flat[np.argsort(-scores, axis=None, kind="stable")[:count]] = True
-    return mask & (scores > 0)
+    return largest(scores, 1, "average", count)
 
 
 def shrink(problem: Problem, state: State, budget: Budget, l2: float, *, steps: int = 3) -> State:
     """Drop the cheapest weights until the budget holds, and refit."""
     mask = budget.keep(saliency(state, l2))
+    state.release()
     return refit(problem, mask, state.coef, state.intercept, budget, l2, steps=steps)
 
 

@@ -24,5 +24,6 @@ def select(problem: Problem, budget: Budget, l2: float, *, stages: int = 10, sta
             room = budget.concepts_per_class - state.mask.sum(1)
             order = np.argsort(np.argsort(-scores, axis=1, kind="stable"), axis=1, kind="stable")
             scores = np.where(order < room[:, None], scores, 0.0)
-        state = refit(problem, state.mask | top(scores, missing), state.coef, state.intercept, budget, l2, before=state)
+        mask = state.mask | top(scores, missing)
+        state = refit(problem, mask, state.coef, state.intercept, budget, l2, before=state.release())
     return fill(problem, state, budget, l2)

@@ -51,6 +51,7 @@ def swap(
     smallest = max(1, total // 200)
     for _ in range(rounds):
         newcomers = top(gains(state, l2, budget), batch)
+        state.release()
         grown = refit(problem, state.mask | newcomers, state.coef, state.intercept, budget, l2, steps=1, before=state)
         swapped = shrink(problem, grown, budget, l2, steps=2)
         gain = state.objective - swapped.objective

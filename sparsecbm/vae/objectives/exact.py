@@ -22,7 +22,7 @@ def every_state(model: DiscreteVAE, x: Tensor) -> tuple[PosteriorDraw, Tensor]:
     """
     states = model.latents.states(like=x)
     # The decoder sees each state once, whatever the number of rows.
-    logits = model.decoder(states)
+    logits = model.decode(states)
     return model.posterior.given(x, states.unsqueeze(1).expand(-1, len(x), -1)), _state_log_likelihood(x, logits)
 
 
@@ -75,7 +75,7 @@ def exact_log_likelihood(model: DiscreteVAE, x: Tensor) -> Tensor:
         If there are more than ``MAX_STATES`` joint states.
     """
     states = model.latents.states(like=x)
-    logits = model.decoder(states)
+    logits = model.decode(states)
     log_prior = model.prior.log_mass(states).double()
     log_joint = log_prior.unsqueeze(1) + _state_log_likelihood(x, logits).double()
     return log_joint.logsumexp(0) - model.prior.log_partition()

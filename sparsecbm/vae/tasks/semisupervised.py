@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from sparsecbm._errors import InputError
 from sparsecbm.samplers import noise as sampler_noise
 from sparsecbm.samplers import straight_through
+from sparsecbm.vae.data import binarise
 from sparsecbm.vae.latents import CategoricalLatents
 from sparsecbm.vae.model import bernoulli_log_likelihood, pixel_logits
 from sparsecbm.vae.networks import Stack
@@ -75,7 +76,7 @@ class LabelledVAE(nn.Module):
         return self.classifier(x - self.pixel_means)
 
     def bound(self, x: Tensor, y: Tensor, normal: Tensor) -> Tensor:
-        """Return log p(x | y, z) - KL(q(z | x, y) || p(z)), y (..., B, n_classes) one-hot or relaxed -> (..., B).
+        """Return log p(x | y, z) - KL(q(z | x, y) || p(z)), y (..., B or 1, n_classes) one-hot or relaxed -> (..., B).
 
         The KL of the Gaussian is in closed form; `normal` is standard noise (..., B, continuous).
         """
@@ -100,6 +101,7 @@ class SemiSupervisedTask(Task):
     ----------
     model : LabelledVAE
     labelled_x : torch.Tensor, shape (L, n_pixels)
+        Binary, or with `dynamic` intensities from 0 to 255.
     labelled_y : torch.Tensor of int64, shape (L,)
     marginalise : bool, default=False
         Sum over the classes of an unlabelled picture, a pass of encoder and decoder a class (Kingma et al. 2014),
@@ -107,9 +109,14 @@ class SemiSupervisedTask(Task):
     straight_through : bool, default=False
         With the relaxation: hard classes forward.
     label_weight : float, default=50
-        Weight of the cross-entropy of a labelled picture beside its bound.
+        Weight of the mean cross-entropy of labelled pictures beside the mean bound of unlabelled ones.
+    bound_weight : float, default=0.1
+        Weight of the mean bound of labelled pictures. At 1 a hundred of them count as much as all the others together,
+        and the decoder learns them by heart.
     labelled_batch : int, default=50
         Labelled pictures a step.
+    dynamic : bool, default=False
+        Whether labelled pictures are binarised afresh at every step, as the trainer does with the others.
     """
 
     def __init__(
@@ -121,11 +128,14 @@ class SemiSupervisedTask(Task):
         marginalise: bool = False,
         straight_through: bool = False,
         label_weight: float = 50.0,
+        bound_weight: float = 0.1,
         labelled_batch: int = 50,
+        dynamic: bool = False,
     ) -> None:
         super().__init__()
         self.model, self.marginalise, self.straight_through = model, marginalise, straight_through
-        self.label_weight, self.labelled_batch = label_weight, min(labelled_batch, len(labelled_y))
+        self.label_weight, self.bound_weight = label_weight, bound_weight
+        self.labelled_batch, self.dynamic = min(labelled_batch, len(labelled_y)), dynamic
         self.classes = CategoricalLatents(1, model.n_classes)
         self.register_buffer("labelled_x", labelled_x.float())
         self.register_buffer("labelled_y", labelled_y)
@@ -140,6 +150,8 @@ class SemiSupervisedTask(Task):
             "shared_normal": sampler_noise.normal((known, width), **options),
             "shared_rows": chosen,
         }
+        if self.dynamic:
+            drawn["shared_uniforms"] = sampler_noise.uniform((known, self.labelled_x.shape[1]), **options)
         if not self.marginalise:
             drawn["classes"] = self.classes.noise((rows,), generator=generator, like=like)
         return drawn
@@ -148,21 +160,23 @@ class SemiSupervisedTask(Task):
         self, batch: Mapping[str, Tensor], noise: Mapping[str, Tensor], context: StepContext
     ) -> tuple[Tensor, dict[str, Tensor]]:
         model, x = self.model, batch["x"]
-        bound = self.unlabelled(x, noise, context.temperature)
         chosen = noise["shared_rows"].squeeze(-1)
         known, labels = self.labelled_x[chosen], self.labelled_y[chosen]
+        if self.dynamic:
+            known = binarise(known, noise["shared_uniforms"])
+        logits, known_logits = model.class_logits(torch.cat([x, known])).split([len(x), len(known)])
+        bound = self.unlabelled(x, logits, noise, context.temperature)
         one_hot = F.one_hot(labels, model.n_classes).to(x.dtype)
         known_bound = model.bound(known, one_hot, noise["shared_normal"]) - math.log(model.n_classes)
-        cross_entropy = F.cross_entropy(model.class_logits(known), labels)
-        loss = -bound.sum() * context.scale - known_bound.mean() + self.label_weight * cross_entropy
+        cross_entropy = F.cross_entropy(known_logits, labels)
+        loss = self.label_weight * cross_entropy - bound.sum() * context.scale - self.bound_weight * known_bound.mean()
         return loss, {"bound": bound.detach().sum() * context.scale, "cross_entropy": cross_entropy.detach()}
 
-    def unlabelled(self, x: Tensor, noise: Mapping[str, Tensor], temperature: float) -> Tensor:
-        """Return the bound of pictures whose class is unknown, shape (B,)."""
+    def unlabelled(self, x: Tensor, logits: Tensor, noise: Mapping[str, Tensor], temperature: float) -> Tensor:
+        """Return the bound of pictures whose class is unknown, shape (B,), given logits of q(y | x)."""
         model = self.model
-        logits = model.class_logits(x)
         if self.marginalise:
-            every = torch.eye(model.n_classes, dtype=x.dtype, device=x.device).unsqueeze(1).expand(-1, len(x), -1)
+            every = torch.eye(model.n_classes, dtype=x.dtype, device=x.device).unsqueeze(1)
             bound = (logits.softmax(-1).T * model.bound(x, every, noise["normal"])).sum(0)
         else:
             value = self.classes.value(logits, noise["classes"], temperature)
