@@ -1,7 +1,10 @@
-"""The one Accelerator that training loops share."""
+"""The one Accelerator that training loops share, and the end of a launch of several processes."""
 
 from __future__ import annotations
 
+import atexit
+import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +48,7 @@ def make_accelerator(
         or cpu != (getattr(state.get("device"), "type", "cpu") == "cpu")
     ):
         AcceleratorState._reset_state(reset_partial_state=True)
-    return Accelerator(
+    accelerator = Accelerator(
         cpu=cpu,
         mixed_precision=mixed_precision,
         gradient_accumulation_steps=gradient_accumulation_steps,
@@ -53,3 +56,30 @@ def make_accelerator(
         project_dir=None if log_dir is None else str(log_dir),
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
+    if accelerator.num_processes > 1:
+        leave_at_exit()
+    return accelerator
+
+
+def end_logs(accelerator: Any) -> None:
+    """Close the trackers of an Accelerator. Its own `end_training` would also end the launch's process group."""
+    for tracker in accelerator.trackers:
+        tracker.finish()
+
+
+@cache
+def leave_at_exit() -> None:
+    """Let this process leave the launch's process group before its interpreter ends.
+
+    The group's threads drop tensors. One that asks for the interpreter's lock while that ends is killed in the middle
+    of C++ code, which aborts the process ("terminate called without an active exception").
+    """
+    atexit.register(_leave)
+
+
+def _leave() -> None:
+    import torch.distributed as distributed
+
+    # A process that ends by an error goes as it is: with collectives under way, leaving could wait for the others.
+    if distributed.is_initialized() and not hasattr(sys, "last_value"):
+        distributed.destroy_process_group()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sparsecbm._accelerator import make_accelerator
+from sparsecbm._accelerator import end_logs, make_accelerator
 from sparsecbm._checkpoint import Resumable, fingerprint
 from sparsecbm._errors import InputError
 from sparsecbm._progress import ProgressBar
@@ -219,7 +219,7 @@ class Trainer(Resumable):
         if self._best is not None and options.early_stopping:
             self.model.load_state_dict(self._best)
         if self.log_with:
-            accelerator.end_training()
+            end_logs(accelerator)
         return self.history
 
     def _optimizer_step(self, X: np.ndarray, y: np.ndarray) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from sparsecbm._accelerator import leave_at_exit
 from sparsecbm._errors import InputError
 from sparsecbm._launch import is_one_of_several, started_fewer_than_asked
 
@@ -52,7 +53,10 @@ class Processes:
 
         # Started by torchrun on a machine without a GPU, PartialState must be told, or it sees one process.
         state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.cuda.is_available())
-        return cls(state.num_processes, state.process_index, state if state.num_processes > 1 else None)
+        if state.num_processes == 1:
+            return cls()
+        leave_at_exit()
+        return cls(state.num_processes, state.process_index, state)
 
     @property
     def is_main(self) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sparsecbm._accelerator import make_accelerator
+from sparsecbm._accelerator import end_logs, make_accelerator
 from sparsecbm._checkpoint import Resumable, fingerprint
 from sparsecbm._errors import InputError
 from sparsecbm._progress import ProgressBar
@@ -227,7 +227,7 @@ class Trainer(Resumable):
         if self._best is not None and options.early_stopping:
             self.task.load_state_dict(self._best)
         if self.log_with:
-            self.accelerator.end_training()
+            end_logs(self.accelerator)
         self.task.eval()
         return self.history
 
