@@ -39,11 +39,6 @@ if TYPE_CHECKING:
     from sparsecbm.explain import Ledgers
 
 
-def _narrow(X: ArrayLike) -> bool:
-    """Whether numbers are float16, of which scikit-learn's check makes masks as long as the matrix."""
-    return getattr(X, "dtype", None) == np.float16
-
-
 class SparseCBMClassifier(
     ModelHubMixin, ClassifierMixin, TransformerMixin, BaseEstimator, library_name="sparsecbm", tags=["sparsecbm"]
 ):
@@ -242,12 +237,7 @@ class SparseCBMClassifier(
         InputError
             If a parameter, a shape or a value is not as expected; one line says which.
         """
-        # float16 stays so: a memory-mapped matrix of it would be copied whole. Rows become float32 as they are used.
-        X, y = validate_data(
-            self, X, y, dtype=[np.float32, np.float16], ensure_min_samples=2, ensure_all_finite=not _narrow(X)
-        )
-        if _narrow(X):
-            check_finite(X, "X")
+        X, y = self._validated(X, y, ensure_min_samples=2)
         check_classification_targets(y)
         self.classes_, labels = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
@@ -337,7 +327,7 @@ class SparseCBMClassifier(
             return None
         if X_val is None or y_val is None:
             raise InputError("X_val and y_val go together: one of them is missing")
-        X_val = self._rows(self._new_rows(X_val))
+        X_val = self._rows(self._validated(X_val, reset=False))
         y_val = np.asarray(y_val)
         if len(y_val) != len(X_val):
             raise InputError(f"X_val has {len(X_val)} rows but y_val has {len(y_val)}: expected one label a row")
@@ -414,16 +404,20 @@ class SparseCBMClassifier(
 
     def _checked(self, X: ArrayLike) -> np.ndarray | Rows:
         check_is_fitted(self)
-        X = self._new_rows(X)
+        X = self._validated(X, reset=False)
         return X if self.concept_embeddings_ is None else unit_rows_lazily(X, "X")
 
-    def _new_rows(self, X: ArrayLike) -> np.ndarray:
-        X = validate_data(
-            self, X, dtype=[np.float32, np.float16], reset=False, ensure_all_finite=not _narrow(X)
+    def _validated(self, X: ArrayLike, *y: ArrayLike, **options: Any) -> Any:
+        """As scikit-learn's `validate_data`, for embeddings that may be memory-mapped."""
+        # float16 stays so: a memory-mapped matrix of it would be copied whole, so rows become float32 as they are used.
+        # Finiteness is checked here, since scikit-learn's check of float16 makes masks as long as the matrix.
+        narrow = getattr(X, "dtype", None) == np.float16
+        checked = validate_data(
+            self, X, *y, dtype=[np.float32, np.float16], ensure_all_finite=not narrow, **options
         )  # fmt: skip
-        if _narrow(X):
-            check_finite(X, "X")
-        return X
+        if narrow:
+            check_finite(checked[0] if y else checked, "X")
+        return checked
 
     def _standardised(self, X: np.ndarray) -> np.ndarray:
         scores = X if self.concept_embeddings_ is None else X @ self.concept_embeddings_.T

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csc_matrix, csr_matrix, issparse, vstack
 
-from sparsecbm.heads._support import PER_CLASS, STRIDE, slots_of
+from sparsecbm.heads._support import PER_CLASS, STRIDE, Layout
 
 #: Sparse activations stay sparse where a dense float64 copy of them would take more bytes than this; the dense solvers
 #: make about six.
@@ -345,7 +345,7 @@ class SparseFit:
         return np.exp(self.b - self.b.max())
 
 
-class SparseSupport:
+class SparseSupport(Layout):
     """The weights that may differ from zero, and products with them.
 
     Parameters
@@ -357,22 +357,13 @@ class SparseSupport:
     """
 
     def __init__(self, problem: SparseProblem, mask: np.ndarray) -> None:
+        super().__init__(mask)
         self.problem = problem
-        self.rows, self.cols = np.nonzero(mask)
-        self.offsets = np.concatenate([[0], np.cumsum(mask.sum(1))])
-        self.size = self.rows.size
-        self.slots = slots_of(self.rows, self.offsets)
 
     @cached_property
     def pairs(self) -> list[_Pairs]:
         """Pairs of each block."""
         return [_Pairs.of(*part, self.rows, self.cols) for part in self.problem.parts()]
-
-    def dense(self, w: np.ndarray) -> np.ndarray:
-        """Weight matrix (K, M)."""
-        out = np.zeros((self.problem.n_classes, self.problem.n_concepts), w.dtype)
-        out[self.rows, self.cols] = w
-        return out
 
     def bends(self, fit: SparseFit) -> SparseFit:
         """What the curvature at a fit is computed from: the fit."""
@@ -457,11 +448,7 @@ class SparseSupport:
             place = np.arange(self.size) - self.offsets[self.rows]
             out[self.rows[inner.row], place[inner.row], place[inner.col]] = inner.data
             out[self.rows, place, -1] = out[self.rows, -1, place] = cross
-        diagonal = np.einsum("kii->ki", out)
-        diagonal[:, -1] = totals + 1e-8
-        diagonal[:, :-1] += np.where(self.slots[:, :-1] < self.size, l2, 1.0)
-        diagonal += 1e-10 * diagonal.mean(1, keepdims=True)
-        return np.linalg.inv(out), totals
+        return self.invert(out, totals, l2), totals
 
     def gradient(self, fit: SparseFit) -> np.ndarray:
         """Derivative (K, M) of the loss with respect to all weights."""

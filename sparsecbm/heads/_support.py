@@ -238,7 +238,42 @@ def slots_of(rows: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     return slots
 
 
-class Support:
+class Layout:
+    """Places of the weights that may differ from zero, whatever the activations are stored in.
+
+    Parameters
+    ----------
+    mask : ndarray of bool, shape (K, M)
+        True where a weight is free.
+    """
+
+    def __init__(self, mask: np.ndarray) -> None:
+        self.shape = mask.shape
+        self.rows, self.cols = np.nonzero(mask)
+        self.offsets = np.concatenate([[0], np.cumsum(mask.sum(1))])
+        self.size = self.rows.size
+        self.slots = slots_of(self.rows, self.offsets)
+
+    def dense(self, w: np.ndarray) -> np.ndarray:
+        """Weight matrix (K, M)."""
+        out = np.zeros(self.shape, w.dtype)
+        out[self.rows, self.cols] = w
+        return out
+
+    def invert(self, blocks: np.ndarray, totals: np.ndarray, l2: float) -> np.ndarray:
+        """Inverses (K, S, S) of per-class Hessian blocks without penalty, padded by unit rows (`slots`).
+
+        `blocks` (K, S, S) is written to: the sums (K,) of the curvature, for the intercepts, and the ridge penalty go
+        on its diagonal, with a jitter far below a block's scale that keeps it regular.
+        """
+        diagonal = np.einsum("kii->ki", blocks)
+        diagonal[:, -1] = totals + 1e-8
+        diagonal[:, :-1] += np.where(self.slots[:, :-1] < self.size, l2, 1.0)
+        diagonal += 1e-10 * diagonal.mean(1, keepdims=True)
+        return np.linalg.inv(blocks)
+
+
+class Support(Layout):
     """The weights that may differ from zero, and products with them.
 
     Parameters
@@ -250,11 +285,8 @@ class Support:
     """
 
     def __init__(self, problem: Problem, mask: np.ndarray) -> None:
+        super().__init__(mask)
         self.problem = problem
-        self.rows, self.cols = np.nonzero(mask)
-        self.offsets = np.concatenate([[0], np.cumsum(mask.sum(1))])
-        self.size = self.rows.size
-        self.slots = slots_of(self.rows, self.offsets)
         columns = problem.columns
         used = np.flatnonzero(mask.any(0))
         # Gathered products read `size` rows each; dense ones multiply K * |used|, about 20 times as fast a row.
@@ -308,10 +340,7 @@ class Support:
         return self.adjoint(residual), residual.sum(1), -float(self.problem.weights @ entropy)
 
     def inverses(self, bends: Bends, l2: float) -> np.ndarray:
-        """Inverses (K, S, S) of the per-class Hessian blocks, padded by unit rows (`slots`).
-
-        A jitter far below a block's scale keeps it regular.
-        """
+        """Inverses (K, S, S) of the per-class Hessian blocks, padded by unit rows (`slots`)."""
         classes, width = self.slots.shape
         out = np.zeros((classes, width, width))  # float64: small, and inverted
         for k in range(classes):
@@ -321,17 +350,7 @@ class Support:
             weighted = columns * bend
             out[k, :size, :size] = weighted @ columns.T
             out[k, :size, -1] = out[k, -1, :size] = weighted.sum(1)
-        diagonal = np.einsum("kii->ki", out)
-        diagonal[:, -1] = bends.totals + 1e-8
-        diagonal[:, :-1] += np.where(self.slots[:, :-1] < self.size, l2, 1.0)
-        diagonal += 1e-10 * diagonal.mean(1, keepdims=True)
-        return np.linalg.inv(out).astype(self.problem.columns.dtype, copy=False)
-
-    def dense(self, w: np.ndarray) -> np.ndarray:
-        """Weight matrix (K, M)."""
-        out = np.zeros((self.problem.n_classes, self.problem.n_concepts), w.dtype)
-        out[self.rows, self.cols] = w
-        return out
+        return self.invert(out, bends.totals, l2).astype(self.problem.columns.dtype, copy=False)
 
 
 @dataclass

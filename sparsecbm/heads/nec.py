@@ -91,26 +91,29 @@ def truncate(coef: ArrayLike, concepts_per_class: int, counting: str = "average"
     return np.where(largest(np.abs(coef), concepts_per_class, counting), coef, 0.0)
 
 
-def largest(
-    scores: np.ndarray, concepts_per_class: int, counting: str = "average", count: int | None = None
-) -> np.ndarray:
-    """Mask of the best positive scores (K, M) under a counting rule (or the `count` best); none is <= 0."""
+def largest(scores: np.ndarray, concepts_per_class: int, counting: str = "average") -> np.ndarray:
+    """Mask of the best positive scores (K, M) under a counting rule; a score <= 0 is never taken."""
     classes, concepts = scores.shape
-    mask = np.zeros(scores.shape, bool)
-    if counting == "strict":
-        order = np.argsort(-scores, axis=1, kind="stable")[:, : min(concepts_per_class, concepts)]
-        np.put_along_axis(mask, order, True, axis=1)
-    elif counting == "average":
-        positive = np.flatnonzero(scores > 0)
-        values = scores.ravel()[positive]
-        count = concepts_per_class * classes if count is None else count
-        if 0 < count < len(values):  # sort only what can be among them
-            edge = np.partition(values, len(values) - count)[len(values) - count]
-            positive, values = positive[values >= edge], values[values >= edge]
-        mask.flat[positive[np.argsort(-values, kind="stable")[:count]]] = True
-    else:
+    if counting == "average":
+        return top(scores, concepts_per_class * classes)
+    if counting != "strict":
         raise InputError(f"counting={counting!r}: expected 'average' (k * K in all) or 'strict' (at most k a class)")
+    mask = np.zeros(scores.shape, bool)
+    order = np.argsort(-scores, axis=1, kind="stable")[:, : min(concepts_per_class, concepts)]
+    np.put_along_axis(mask, order, True, axis=1)
     return mask & (scores > 0)
+
+
+def top(scores: np.ndarray, count: int) -> np.ndarray:
+    """Mask of the `count` largest positive scores (K, M) of all; ties go to the lower class and concept."""
+    mask = np.zeros(scores.shape, bool)
+    positive = np.flatnonzero(scores > 0)
+    values = scores.ravel()[positive]
+    if 0 < count < len(values):  # sort only what can be among them
+        edge = np.partition(values, len(values) - count)[len(values) - count]
+        positive, values = positive[values >= edge], values[values >= edge]
+    mask.flat[positive[np.argsort(-values, kind="stable")[:count]]] = True
+    return mask
 
 
 def anec(accuracies: Sequence[float]) -> float:

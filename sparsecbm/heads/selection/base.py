@@ -157,11 +157,6 @@ def gains(state: State, l2: float, budget: Budget, candidates: int = 32) -> np.n
     return out
 
 
-def top(scores: np.ndarray, count: int) -> np.ndarray:
-    """Mask of the `count` largest positive scores of all; ties go to the lower class and concept."""
-    return largest(scores, 1, "average", count)
-
-
 def shrink(problem: Problem, state: State, budget: Budget, l2: float, *, steps: int = 3) -> State:
     """Drop the cheapest weights until the budget holds, and refit."""
     mask = budget.keep(saliency(state, l2))
