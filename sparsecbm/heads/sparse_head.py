@@ -463,6 +463,7 @@ def _solve(problem: Problem, state: State, nonnegative: bool, penalty: float, to
         support, w, b = state.support, state.fit.w, state.fit.b
         # Every stage costs products with all samples; most often the first is enough.
         for precision in (1e-8, 1e-9, 1e-10, 1e-11, 1e-12):
+            state.fit.made = None  # room for those of the next fit
             fit = support.newton(w, b, l2=penalty, lower=lower, tol=precision, max_steps=30)
             w, b = fit.w, fit.b
             state = State(state.mask, support.dense(w), b, fit.objective, support, fit)

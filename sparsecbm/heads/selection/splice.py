@@ -58,6 +58,8 @@ def swap(
         gain = state.objective - swapped.objective
         if gain > 0:
             state = swapped
+        else:
+            swapped.release()
         if gain <= least * abs(state.objective):
             batch //= 2
             if batch < smallest:
