@@ -98,7 +98,7 @@ class PublishedBottleneckLayer(nn.Module):
         generator: torch.Generator,
     ) -> None:
         super().__init__()
-        rows = torch.eye(n_features) if concept_embeddings is None else torch.as_tensor(concept_embeddings)
+        rows = torch.eye(n_features) if concept_embeddings is None else torch.tensor(concept_embeddings)
         self.register_buffer("scores", rows.float() * (1.0 if concept_embeddings is None else logit_scale))
         n_concepts = len(self.scores)
         bound = 1.0 / math.sqrt(n_concepts)

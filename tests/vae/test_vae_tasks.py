@@ -80,7 +80,7 @@ def test_score_function_of_a_stochastic_network_is_unbiased() -> None:
     log_y = (out * y - torch.nn.functional.softplus(out)).sum(-1)
     (exact,) = torch.autograd.grad((q * log_y).sum(), weight)
     # Many rows of one picture are many samples of one gradient.
-    rows, blocks = 2000, 20
+    rows, blocks = 50_000, 20  # 5 standard errors are 3% of the gradient
     wide = x.repeat(rows, 1)
     found = []
     for block in range(blocks):
