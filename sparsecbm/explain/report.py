@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,10 +17,11 @@ from sparsecbm._errors import InputError
 from sparsecbm._files import write_text
 from sparsecbm.explain.cues import CueReport
 from sparsecbm.explain.errors import check_labels, confusions, right_for_absent
-from sparsecbm.explain.html import Rows, environment, ledger_rows
-from sparsecbm.explain.interventions.counterfactual import Counterfactual, counterfactual
+from sparsecbm.explain.examples import Example, make_example
+from sparsecbm.explain.html import environment
+from sparsecbm.explain.interventions.counterfactual import counterfactual
 from sparsecbm.explain.interventions.curves import InterventionCurve
-from sparsecbm.explain.ledger import Ledger, Ledgers
+from sparsecbm.explain.ledger import Ledgers
 from sparsecbm.explain.pictures import InlinePicture, inline_picture
 from sparsecbm.explain.sankey import Sankey, sankey
 from sparsecbm.explain.views import Together, WeightMap, coactivation, flows, top_images, weight_map
@@ -90,19 +91,6 @@ class ReasonRow:
     absent: list[tuple[str, float]]
     share: float
     decisive: bool
-
-
-@dataclass(frozen=True)
-class Example:
-    """An explained picture; `rival` answers why the true class lost, for a wrong prediction."""
-
-    ledger: Ledger
-    rows: Rows
-    picture: InlinePicture | None
-    alt: str
-    correct: bool | None
-    rival: Rows | None = None
-    turned: Counterfactual | None = None
 
 
 @dataclass(frozen=True)
@@ -231,7 +219,8 @@ def build_report(
     show = picture or (lambda _: None)
 
     def make(i: int) -> Example:
-        return _example(ledgers, i, None if y is None else int(y[i]), show(i), lines)
+        example = make_example(ledgers, i, None if y is None else int(y[i]), show(i), lines)
+        return replace(example, turned=counterfactual(ledgers, i))
 
     classes = _class_rows(ledgers, y)
     concepts = _concept_rows(ledgers, concept_auc or {})
@@ -317,30 +306,6 @@ def _round_robin(rows: np.ndarray, groups: np.ndarray) -> list[int]:
         turn = seen[int(groups[i])] = seen.get(int(groups[i]), -1) + 1
         turns.append((turn, place, int(i)))
     return [i for _, _, i in sorted(turns)]
-
-
-def _example(ledgers: Ledgers, i: int, truth: int | None, image: Any, lines: int) -> Example:
-    from dataclasses import replace
-
-    ledger = ledgers[i]
-    if truth is not None and ledger.truth is None:
-        ledger = replace(ledger, truth=ledgers.classes[truth])
-    correct = None if truth is None else int(ledgers.targets[i]) == truth
-    alt = f"{ledger.source or f'image {i}'}, predicted {ledger.target}"
-    if correct is False:
-        alt += f", truly {ledger.truth}"
-    rival = None
-    if correct is False:
-        rival = ledger_rows(ledgers.ledger(i, int(ledgers.targets[i]), against=truth), lines)
-    return Example(
-        ledger=ledger,
-        rows=ledger_rows(ledger, lines),
-        picture=None if image is None else inline_picture(image),
-        alt=alt,
-        correct=correct,
-        rival=rival,
-        turned=counterfactual(ledgers, i),
-    )
 
 
 def _control(made: Mapping[str, Any]) -> Control:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sparsecbm._errors import InputError
-from sparsecbm.explain.html import Rows, environment, ledger_rows
-from sparsecbm.explain.ledger import Ledger, Ledgers
-from sparsecbm.explain.pictures import InlinePicture, inline_picture
+from sparsecbm.explain.errors import check_labels
+from sparsecbm.explain.examples import Example, make_example
+from sparsecbm.explain.html import environment
+from sparsecbm.explain.ledger import Ledgers
 from sparsecbm.explain.report import Figure
 
 if TYPE_CHECKING:
@@ -46,18 +46,6 @@ class MethodRow:
 
 
 @dataclass(frozen=True)
-class SearchCard:
-    """An explained picture; `rival` answers why the true class lost."""
-
-    ledger: Ledger
-    rows: Rows
-    picture: InlinePicture | None
-    alt: str
-    correct: bool | None
-    rival: Rows | None = None
-
-
-@dataclass(frozen=True)
 class UsedConcept:
     """A concept, the share of explained pictures it is named in, and its mean contribution where it is."""
 
@@ -75,8 +63,8 @@ class SearchPage:
     figures: Sequence[Figure]
     methods: Sequence[MethodRow]
     best: float
-    right: Sequence[SearchCard]
-    wrong: Sequence[SearchCard]
+    right: Sequence[Example]
+    wrong: Sequence[Example]
     concepts: Sequence[UsedConcept]
     facts: Mapping[str, str]
     n_explained: int
@@ -120,11 +108,9 @@ def build_search_page(
     from sparsecbm import __version__
 
     n = len(ledgers)
-    truth = None if labels is None else np.asarray(labels)
-    if truth is not None and (truth.shape != (n,) or truth.dtype.kind not in "iu"):
-        raise InputError(f"labels: expected {n} class indices, got shape {truth.shape}, {truth.dtype}")
+    truth = None if labels is None else check_labels(ledgers, labels)
     show = picture or (lambda _: None)
-    cards = [_card(ledgers, i, None if truth is None else int(truth[i]), show(i), lines) for i in range(n)]
+    cards = [make_example(ledgers, i, None if truth is None else int(truth[i]), show(i), lines) for i in range(n)]
     return SearchPage(
         title=title,
         summary=summary,
@@ -143,22 +129,6 @@ def build_search_page(
 def render_search_page(page: SearchPage) -> str:
     """Return the page: one HTML document with inline style and pictures, no script and no request."""
     return environment().get_template("search.html.j2").render(page=page)
-
-
-def _card(ledgers: Ledgers, i: int, truth: int | None, image: Image | None, lines: int) -> SearchCard:
-    ledger = ledgers[i]
-    correct = None if truth is None else int(ledgers.targets[i]) == truth
-    alt = f"{ledger.source or f'picture {i}'}, found to be {ledger.target}"
-    if correct is False:
-        alt += f", truly {ledgers.classes[int(truth or 0)]}"
-    return SearchCard(
-        ledger=ledger,
-        rows=ledger_rows(ledger, lines),
-        picture=None if image is None else inline_picture(image),
-        alt=alt,
-        correct=correct,
-        rival=None if correct is not False else ledger_rows(ledgers.ledger(i, against=truth), lines),
-    )
 
 
 def _used(ledgers: Ledgers) -> list[UsedConcept]:
