@@ -346,19 +346,7 @@ class SparseFit:
 
 
 class SparseSupport(Layout):
-    """The weights that may differ from zero, and products with them.
-
-    Parameters
-    ----------
-    problem : SparseProblem
-        The data.
-    mask : ndarray of bool, shape (K, M)
-        True where a weight is free.
-    """
-
-    def __init__(self, problem: SparseProblem, mask: np.ndarray) -> None:
-        super().__init__(mask)
-        self.problem = problem
+    """A layout, and products of its weights with sparse activations; `problem` is a `SparseProblem`."""
 
     @cached_property
     def pairs(self) -> list[_Pairs]:

@@ -243,12 +243,14 @@ class Layout:
 
     Parameters
     ----------
+    problem : Problem or SparseProblem
+        The data.
     mask : ndarray of bool, shape (K, M)
         True where a weight is free.
     """
 
-    def __init__(self, mask: np.ndarray) -> None:
-        self.shape = mask.shape
+    def __init__(self, problem: Any, mask: np.ndarray) -> None:
+        self.problem = problem
         self.rows, self.cols = np.nonzero(mask)
         self.offsets = np.concatenate([[0], np.cumsum(mask.sum(1))])
         self.size = self.rows.size
@@ -256,7 +258,7 @@ class Layout:
 
     def dense(self, w: np.ndarray) -> np.ndarray:
         """Weight matrix (K, M)."""
-        out = np.zeros(self.shape, w.dtype)
+        out = np.zeros((self.problem.n_classes, self.problem.n_concepts), w.dtype)
         out[self.rows, self.cols] = w
         return out
 
@@ -274,19 +276,10 @@ class Layout:
 
 
 class Support(Layout):
-    """The weights that may differ from zero, and products with them.
-
-    Parameters
-    ----------
-    problem : Problem
-        The data.
-    mask : ndarray of bool, shape (K, M)
-        True where a weight is free.
-    """
+    """A layout, and products of its weights with dense activations; `problem` is a `Problem`."""
 
     def __init__(self, problem: Problem, mask: np.ndarray) -> None:
-        super().__init__(mask)
-        self.problem = problem
+        super().__init__(problem, mask)
         columns = problem.columns
         used = np.flatnonzero(mask.any(0))
         # Gathered products read `size` rows each; dense ones multiply K * |used|, about 20 times as fast a row.
