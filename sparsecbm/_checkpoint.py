@@ -6,9 +6,12 @@ A state is one safetensors file: tensors and arrays by flattened name, everythin
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -122,6 +125,44 @@ def load_state(folder: str | Path, name: str = FILE_NAME) -> dict[str, Any] | No
         ) from error
 
 
+@contextlib.contextmanager
+def interrupted_between_steps() -> Iterator[Callable[[], bool]]:
+    """Let a first Ctrl-C wait for a loop to end its step; a second one ends the step at once.
+
+    Yields
+    ------
+    callable
+        Whether Ctrl-C was pressed: the loop's word to stop, and to keep what it has.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        At the end, where one was held back.
+
+    Notes
+    -----
+    Nothing is held back outside the main thread, nor where the caller handles SIGINT in a way of its own.
+    """
+    pressed = False
+
+    def press(number: int, frame: Any) -> None:
+        nonlocal pressed
+        pressed = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    held = threading.current_thread() is threading.main_thread()
+    held = held and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    try:
+        if held:
+            signal.signal(signal.SIGINT, press)
+        yield lambda: pressed
+    finally:
+        if held:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+    if pressed:
+        raise KeyboardInterrupt
+
+
 class Resumable:
     """A training loop that keeps its module, optimizer, generator and counters, and resumes them exactly.
 
@@ -140,8 +181,13 @@ class Resumable:
     #: Names of the loop's other attributes that change from step to step.
     _counters: ClassVar[tuple[str, ...]] = ()
 
+    def _whole_steps(self) -> contextlib.AbstractContextManager[Callable[[], bool]]:
+        """`interrupted_between_steps`; several processes stop at once, since they would not hear it at one step."""
+        alone = self.accelerator.num_processes == 1
+        return interrupted_between_steps() if alone else contextlib.nullcontext(lambda: False)
+
     def _save(self, job: str, module: torch.nn.Module) -> None:
-        """Keep the state, in the first process."""
+        """Keep the state after a whole step, in the first process."""
         if self.checkpoint_dir is None or not self.accelerator.is_main_process:
             return
         state = {

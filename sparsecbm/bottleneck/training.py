@@ -201,21 +201,17 @@ class Trainer(Resumable):
             accelerator.init_trackers("sparsecbm", config={k: str(v) for k, v in asdict(options).items()})
         every = max(1, math.ceil(options.max_iter / options.n_evaluations))
         stopped = options.early_stopping and self._stale >= options.n_iter_no_change
-        with ProgressBar("training", options.max_iter, self.progress) as bar:
+        with self._whole_steps() as interrupted, ProgressBar("training", options.max_iter, self.progress) as bar:
             bar.update(self._step)
-            try:
-                while self._step < options.max_iter and not stopped:
-                    record = self._optimizer_step(X, y)
-                    self._step += 1
-                    if self._step % every == 0 or self._step == options.max_iter:
-                        stopped = self._evaluate(record, X_val, y_val)
-                    if self._step % options.checkpoint_every == 0:
-                        self._save(job, self.model)
-                    bar.update(1, note=f"loss {record['loss']:.3f}")
-            except KeyboardInterrupt:
-                self._save(job, self.model)
-                raise
-        self._save(job, self.model)
+            while self._step < options.max_iter and not stopped and not interrupted():
+                record = self._optimizer_step(X, y)
+                self._step += 1
+                if self._step % every == 0 or self._step == options.max_iter:
+                    stopped = self._evaluate(record, X_val, y_val)
+                if self._step % options.checkpoint_every == 0:
+                    self._save(job, self.model)
+                bar.update(1, note=f"loss {record['loss']:.3f}")
+            self._save(job, self.model)
         if self._best is not None and options.early_stopping:
             self.model.load_state_dict(self._best)
         if self.log_with:

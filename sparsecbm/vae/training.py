@@ -207,23 +207,19 @@ class Trainer(Resumable):
         stopped = self._patience_is_over()
         started, before = time.perf_counter(), self.seconds
         self.task.train()
-        with ProgressBar("training", total, self.progress) as bar:
+        with self._whole_steps() as interrupted, ProgressBar("training", total, self.progress) as bar:
             bar.update(self._step)
-            try:
-                while self._step < total and not stopped:
-                    record = self._optimizer_step(train, n, per_epoch, total)
-                    self._step += 1
-                    self.seconds = before + time.perf_counter() - started
-                    epoch, place = divmod(self._step, per_epoch)
-                    if place == 0 and (epoch % options.evaluate_every == 0 or epoch == options.epochs):
-                        stopped = self._evaluate(epoch, record, held_out)
-                    if self._step % options.checkpoint_every == 0:
-                        self._save(job, self.task)
-                    bar.update(1, note=f"{self.task.nats(record):.2f} nats" if bar.enabled else "")
-            except KeyboardInterrupt:
-                self._save(job, self.task)
-                raise
-        self._save(job, self.task)
+            while self._step < total and not stopped and not interrupted():
+                record = self._optimizer_step(train, n, per_epoch, total)
+                self._step += 1
+                self.seconds = before + time.perf_counter() - started
+                epoch, place = divmod(self._step, per_epoch)
+                if place == 0 and (epoch % options.evaluate_every == 0 or epoch == options.epochs):
+                    stopped = self._evaluate(epoch, record, held_out)
+                if self._step % options.checkpoint_every == 0:
+                    self._save(job, self.task)
+                bar.update(1, note=f"{self.task.nats(record):.2f} nats" if bar.enabled else "")
+            self._save(job, self.task)
         if self._best is not None and options.early_stopping:
             self.task.load_state_dict(self._best)
         if self.log_with:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -80,22 +81,27 @@ def test_it_learns_and_keeps_a_history() -> None:
 
 
 @pytest.mark.parametrize("loss", ["gumbel", "contrastive", "l1", "similarity", "none"])
-def test_interrupted_and_resumed_is_bit_identical(loss: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("presses", "kept"), [(1, 24), (2, 20)])
+def test_interrupted_and_resumed_is_bit_identical(
+    loss: str, presses: int, kept: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C inside a step: the first waits for its end, a second leaves the last checkpoint; never half a step."""
     X, y, C = problem()
     whole = trainer(X, C, loss)
     expected_history = whole.fit(X, y, X[:30], y[:30])
 
     stopped = trainer(X, C, loss, checkpoint_dir=tmp_path)
-    step = stopped._optimizer_step
+    zero_grad = stopped.optimizer.zero_grad
 
-    def interrupt(*args):
-        if stopped._step == 23:
-            raise KeyboardInterrupt
-        return step(*args)
+    def interrupt() -> None:  # the weights are new, the counters not yet
+        for _ in range(presses if stopped._step == 23 else 0):
+            os.kill(os.getpid(), signal.SIGINT)
+        zero_grad()
 
-    monkeypatch.setattr(stopped, "_optimizer_step", interrupt)
+    monkeypatch.setattr(stopped.optimizer, "zero_grad", interrupt)
     with pytest.raises(KeyboardInterrupt):
         stopped.fit(X, y, X[:30], y[:30])
+    assert load_state(tmp_path)["counters"]["_step"] == kept
 
     resumed = trainer(X, C, loss, checkpoint_dir=tmp_path)
     history = resumed.fit(X, y, X[:30], y[:30])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -11,8 +13,11 @@ import test_vae_training as tests
 if __name__ == "__main__":
     what, path = sys.argv[1], Path(sys.argv[2])
     data = {"x": tests.stripes()}, {"x": tests.stripes(40, 1)}
-    if what == "train":
-        tests.trainer(tests.LONG, checkpoint_dir=path).fit(*data)
+    if what == "killed":
+        run = tests.trainer(tests.LONG, checkpoint_dir=path)
+        zero_grad = run.optimizer.zero_grad
+        run.optimizer.zero_grad = lambda: os.kill(os.getpid(), signal.SIGKILL) if run.steps == 57 else zero_grad()
+        run.fit(*data)
     else:
         run = tests.trainer(batch_norm=False)
         history = run.fit(*data)
