@@ -330,7 +330,7 @@ def main() -> None:
         options.nec = options.nec or ([5] if options.controls else [5, 30])
         rows = control_table(options) if options.controls else path(options) if options.path else compare(options)
     if options.json:
-        from sparsecbm._files import write_json
+        from sparsecbm._base.files import write_json
 
         write_json(options.json, rows)
 

@@ -226,7 +226,7 @@ def main() -> None:
     if not hasattr(os, "fork"):
         raise SystemExit("needs fork and SIGKILL")
     preload()
-    from sparsecbm._progress import ProgressBar
+    from sparsecbm._base.progress import ProgressBar
 
     start = time.perf_counter()
     rows: list[Row] = []

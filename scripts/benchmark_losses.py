@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sparsecbm._files import read_json, write_json
+from sparsecbm._base.files import read_json, write_json
 
 DATA_SETS = {"caltech101": "train16", "oxford_pets": "train16", "oxford_flowers": "train16", "dtd": "val"}
 METHODS: dict[str, dict[str, object]] = {
@@ -70,7 +70,7 @@ def main() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from sparsecbm._progress import ProgressBar
+    from sparsecbm._base.progress import ProgressBar
     from sparsecbm.embeddings import load_embeddings
     from sparsecbm.estimators import LinearProbe
 

@@ -28,7 +28,7 @@ import torch
 from numpy.lib.format import open_memmap
 from scipy.sparse import csr_matrix
 
-from sparsecbm._files import atomic_path, read_json, sha256_file, write_json
+from sparsecbm._base.files import atomic_path, read_json, sha256_file, write_json
 from sparsecbm.bottleneck import FrozenBottleneck, Trainer
 from sparsecbm.estimators import SparseCBMClassifier
 from sparsecbm.heads import SparseHead

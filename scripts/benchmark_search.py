@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from sparsecbm._files import write_json
+from sparsecbm._base.files import write_json
 from sparsecbm.estimators import ConceptMatrixSearch, DescriptionClassifier, LinearProbe, ZeroShotClassifier
 
 PARTS = ("rules", "sparse", "explain", "timing", "few_shot", "birds")
@@ -65,7 +65,7 @@ def rules(data: ImageNet) -> dict[str, float]:
 
 def plain_pursuit(data: ImageNet, k: int, nonnegative: bool) -> float:
     """Baseline: greedy codes in the plain metric, mean-centred images and texts."""
-    from sparsecbm.estimators.pursuit import Pursuit
+    from sparsecbm.estimators.matrix_search.pursuit import Pursuit
 
     atoms = data.concepts - data.concepts.mean(axis=0)
     codes = Pursuit(atoms).codes(data.X - data.image_mean, k, nonnegative=nonnegative)

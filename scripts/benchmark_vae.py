@@ -94,8 +94,8 @@ def configuration(arguments: argparse.Namespace, method: str, shape: str, seed: 
 
 def run_one(arguments: argparse.Namespace, method: str, shape: str, seed: int) -> dict[str, Any]:
     """Make one run, or find it made."""
-    from sparsecbm._files import read_json
-    from sparsecbm.config import build_vae_config
+    from sparsecbm._base.files import read_json
+    from sparsecbm.config.reading import build_vae_config
     from sparsecbm.runs import vae_run
 
     words = f"{arguments.data} {shape} {method} {seed}".replace(",", "").replace(" = ", "").replace("+", "-")
@@ -121,7 +121,7 @@ def table(arguments: argparse.Namespace) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from sparsecbm._progress import ProgressBar
+    from sparsecbm._base.progress import ProgressBar
 
     shapes = list(DIGITS_SHAPES if arguments.data == "digits" else MNIST_SHAPES)
     shapes = [shape for shape in shapes if arguments.shapes is None or shape in arguments.shapes]
@@ -214,7 +214,7 @@ def draw_curves(path: Path, made: dict[tuple[str, str], list[dict[str, Any]]], d
 
 def alternate(steps: dict[str, Callable[[], None]], blocks: int, size: int) -> dict[str, list[float]]:
     """Milliseconds a step, in alternating blocks of `size` steps on one thread, the first block left out."""
-    from sparsecbm._threads import single_threaded_kernels
+    from sparsecbm._base.threads import single_threaded_kernels
 
     spent: dict[str, list[float]] = {name: [] for name in steps}
     with single_threaded_kernels():
@@ -289,8 +289,8 @@ def speed(arguments: argparse.Namespace) -> None:
 
 def task_run(arguments: argparse.Namespace, config: str, name: str, overrides: dict[str, Any]) -> dict[str, Any]:
     """Run a built-in configuration with changes, or find it run."""
-    from sparsecbm._files import read_json
-    from sparsecbm.config import load_vae_config
+    from sparsecbm._base.files import read_json
+    from sparsecbm.config.reading import load_vae_config
     from sparsecbm.runs import vae_run
 
     folder = arguments.out / "-".join(f"{config} {name}".split())

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from sparsecbm._files import atomic_path
+from sparsecbm._base.files import atomic_path
 from sparsecbm.data.birds import BirdImages
 from sparsecbm.explain.plots import plot_explained_prediction
 from sparsecbm.runs import load_model, model_encoder

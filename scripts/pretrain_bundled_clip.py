@@ -44,8 +44,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from sparsecbm._files import atomic_path, write_json, write_text
-from sparsecbm._progress import ProgressBar
+from sparsecbm._base.files import atomic_path, write_json, write_text
+from sparsecbm._base.progress import ProgressBar
 from sparsecbm.data import birds
 
 ROOT = Path(__file__).resolve().parents[1]

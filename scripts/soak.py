@@ -472,8 +472,8 @@ class Resident:
 
     def _round(self, count: int) -> None:
         from sparsecbm import runs
-        from sparsecbm._errors import InputError
-        from sparsecbm.config import build_vae_config
+        from sparsecbm._base.errors import InputError
+        from sparsecbm.config.reading import build_vae_config
         from sparsecbm.data import load_images
         from sparsecbm.embeddings import cache_entries, embed_images, prune_cache
         from sparsecbm.encoders import load_encoder
@@ -631,7 +631,7 @@ def main() -> None:
     if not Path("/proc/self/fd").is_dir():
         raise SystemExit("needs Linux: fork, SIGKILL and /proc")
     preload()
-    from sparsecbm._progress import ProgressBar
+    from sparsecbm._base.progress import ProgressBar
 
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from sparsecbm._checkpoint import interrupted_between_steps
+from sparsecbm._base.checkpoint import interrupted_between_steps
 
 
 def press() -> None:

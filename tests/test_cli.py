@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from sparsecbm.cli import app, main
-from sparsecbm.config import KINDS, builtin_configs
+from sparsecbm.cli import main
+from sparsecbm.cli.base import app
+from sparsecbm.config.reading import KINDS, builtin_configs
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["images.max_train=120", "images.max_validation=40", "images.max_test=60", "model.max_iter=40"]

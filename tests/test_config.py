@@ -10,18 +10,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sparsecbm._errors import InputError
-from sparsecbm.config import (
-    LOSSES,
+from sparsecbm._base.errors import InputError
+from sparsecbm.config.reading import (
     MAX_CONFIG_BYTES,
-    ModelConfig,
-    RunConfig,
     build_config,
     builtin_configs,
     dump_config,
     load_config,
     read_yaml,
 )
+from sparsecbm.config.schema import LOSSES, ModelConfig, RunConfig
 
 EXPECTED = {
     *(f"birds_{loss}" for loss in LOSSES),
@@ -172,7 +170,7 @@ def test_losses_mirror_the_bottleneck() -> None:
 
 def test_filters_mirror_the_filters() -> None:
     from sparsecbm.concepts.filters import filter_concepts
-    from sparsecbm.config import FiltersConfig
+    from sparsecbm.config.schema import FiltersConfig
 
     parameters = inspect.signature(filter_concepts).parameters
     for key, value in FiltersConfig().model_dump().items():
@@ -183,7 +181,7 @@ def test_yaml_is_safe() -> None:
     assert yaml.safe_load(dump_config(RunConfig()))["seed"] == 0
 
 
-@pytest.mark.parametrize("name", ["sparsecbm.config", "sparsecbm.explain.ledger"])
+@pytest.mark.parametrize("name", ["sparsecbm.config.reading", "sparsecbm.explain.ledger"])
 def test_examples_in_docstrings(name: str) -> None:
     results = doctest.testmod(importlib.import_module(name))
     assert results.attempted > 0

@@ -42,7 +42,7 @@ def test_readme_python_runs(tmp_path: Path) -> None:
 def test_readme_commands_exist() -> None:
     from typer.main import get_command
 
-    from sparsecbm.cli import app
+    from sparsecbm.cli.base import app
 
     commands = set(get_command(app).commands)
     named = {

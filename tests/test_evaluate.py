@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from sparsecbm import runs
-from sparsecbm._errors import InputError, StoredFileError
-from sparsecbm.config import build_config
+from sparsecbm._base.errors import InputError, StoredFileError
+from sparsecbm.config.reading import build_config
 from sparsecbm.evaluation import confusion
 
 
@@ -48,19 +48,19 @@ def trained(home: Path) -> runs.TrainResult:
 
 
 def test_an_interrupted_evaluation_goes_on(trained, home: Path, tmp_path: Path, monkeypatch) -> None:
-    from sparsecbm import _checkpoint
+    from sparsecbm._base import checkpoint
 
     options = {"words": home / "w.npz", "nec": (1, 2)}
     whole = runs.evaluate_run(home / "out", output=tmp_path / "whole", **options)
-    save, kept = _checkpoint.save_state, []
+    save, kept = checkpoint.save_state, []
 
-    def save_and_stop(folder, state, name=_checkpoint.FILE_NAME):
+    def save_and_stop(folder, state, name=checkpoint.FILE_NAME):
         save(folder, state, name)
         kept.append(name)
         if len(kept) == 4:  # the second point of the path on random words
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(_checkpoint, "save_state", save_and_stop)
+    monkeypatch.setattr(checkpoint, "save_state", save_and_stop)
     with pytest.raises(KeyboardInterrupt):
         runs.evaluate_run(home / "out", output=tmp_path / "cut", **options)
     assert [path.name for path in (tmp_path / "cut").iterdir()] == ["checkpoint"]

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from sparsecbm import _files
-from sparsecbm._errors import InputError, StoredFileError, unknown
-from sparsecbm._files import (
+from sparsecbm._base import files
+from sparsecbm._base.errors import InputError, StoredFileError, unknown
+from sparsecbm._base.files import (
     atomic_path,
     read_json,
     remove_leftovers,
@@ -17,7 +17,7 @@ from sparsecbm._files import (
     write_json,
     write_text,
 )
-from sparsecbm._progress import ProgressBar, track
+from sparsecbm._base.progress import ProgressBar, track
 
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path) -> None:
@@ -40,7 +40,7 @@ def test_a_folder_is_replaced_whole_or_not_at_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_step: bool
 ) -> None:
     if not one_step:  # where the system cannot swap two folders
-        monkeypatch.setattr(_files.sys, "platform", "darwin")
+        monkeypatch.setattr(files.sys, "platform", "darwin")
 
     def made(text: str, fails: bool = False):
         def write(folder: Path) -> None:

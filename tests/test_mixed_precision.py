@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from sparsecbm import SparseCBMClassifier, load_encoder, load_images
-from sparsecbm._accelerator import make_accelerator
-from sparsecbm._errors import InputError
+from sparsecbm._base.accelerator import make_accelerator
+from sparsecbm._base.errors import InputError
 
 
 @pytest.fixture(scope="module")

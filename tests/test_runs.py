@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from sparsecbm import runs
-from sparsecbm._errors import InputError, StoredFileError
-from sparsecbm.config import RunConfig, build_config, builtin_configs, load_config
+from sparsecbm._base.errors import InputError, StoredFileError
+from sparsecbm.config.reading import build_config, builtin_configs, load_config
+from sparsecbm.config.schema import RunConfig
 
 SMALL = (
     "images.max_train=200",
@@ -210,24 +211,24 @@ def test_files_that_no_run_wrote_are_never_overwritten(trained, output: Path, tm
 def test_interrupted_training_resumes_to_the_same_model(
     trained: runs.TrainResult, output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sparsecbm import _checkpoint
+    from sparsecbm._base import checkpoint
 
     config = load_config(output / "config.yaml", [f"output={tmp_path / 'cut'}", "model.max_iter=240"])
     whole = runs.train_run(config.model_copy(update={"output": str(tmp_path / "whole")}))
     saved = []
-    save = _checkpoint.save_state
+    save = checkpoint.save_state
 
     def save_and_stop(*args, **kwargs):
         save(*args, **kwargs)
         saved.append(1)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_checkpoint, "save_state", save_and_stop)
+    monkeypatch.setattr(checkpoint, "save_state", save_and_stop)
     with pytest.raises(KeyboardInterrupt):
         runs.train_run(config)
     assert saved
     assert [path.name for path in (tmp_path / "cut").iterdir()] == ["checkpoint"]
-    monkeypatch.setattr(_checkpoint, "save_state", save)
+    monkeypatch.setattr(checkpoint, "save_state", save)
     # What a kill in the middle of a write leaves goes too.
     for name in ("checkpoint/.training.safetensors.a1b2c3d4.tmp", ".metrics.json.a1b2c3d4.tmp"):
         (tmp_path / "cut" / name).write_text("half")

@@ -10,12 +10,9 @@ import numpy as np
 import pytest
 
 from sparsecbm import ConceptSet, runs
-from sparsecbm._errors import InputError, StoredFileError
+from sparsecbm._base.errors import InputError, StoredFileError
 from sparsecbm.cli import main
-from sparsecbm.config import (
-    BASELINES,
-    MatrixSearchConfig,
-    SearchConfig,
+from sparsecbm.config.reading import (
     build_search_config,
     builtin_configs,
     dump_config,
@@ -23,6 +20,7 @@ from sparsecbm.config import (
     load_search_config,
     read_yaml,
 )
+from sparsecbm.config.schema import BASELINES, MatrixSearchConfig, SearchConfig
 from sparsecbm.runs.search import BASELINE_RUNS
 
 SMALL = ("images.max_train=120", "images.max_test=120", "examples=6", "images.max_validation=20")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sparsecbm._errors import InputError
+from sparsecbm._base.errors import InputError
 from sparsecbm.bottleneck.rows import Rows
 
 _ROWS = 8192  # rows at a time: a memory-mapped matrix larger than memory is read in pieces

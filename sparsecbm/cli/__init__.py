@@ -1,6 +1,10 @@
 """The ``sparsecbm`` command line."""
 
-from sparsecbm.cli import cache, concepts, look, search  # noqa: F401  registers its commands
-from sparsecbm.cli.commands import app, main
+# The help page lists the commands in this order.
+# isort: off
+from sparsecbm.cli import train, evaluate, predict, search, edit, app, vae, info, concepts, cache  # noqa: F401
 
-__all__ = ["app", "main"]
+# isort: on
+from sparsecbm.cli.base import main
+
+__all__ = ["main"]

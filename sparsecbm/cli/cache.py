@@ -6,13 +6,14 @@ import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
+from rich.table import Table
 
-from sparsecbm.cli.commands import AsJson, Debug, _command, _print_json, app
+from sparsecbm.cli.base import AsJson, Debug, _command, _print_json, app
+from sparsecbm.cli.terminal import make_console
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from rich.table import Table
 
     from sparsecbm.runs import CacheResult, PruneResult
 
@@ -67,14 +68,10 @@ def cache_prune(
 
 def print_cache(result: CacheResult, as_json: bool) -> None:
     """Print the list of entries, as a table or as JSON."""
-    from rich.markup import escape
-
-    from sparsecbm.cli import terminal
-
     if as_json:
         _print_json(result.to_json())
         return
-    console = terminal.make_console()
+    console = make_console()
     console.print(f"[dim]{escape(result.folder)}[/dim]")
     if result.entries:
         console.print(_table(result.entries))
@@ -82,11 +79,7 @@ def print_cache(result: CacheResult, as_json: bool) -> None:
 
 
 def _show_pruning(result: PruneResult) -> None:
-    from rich.markup import escape
-
-    from sparsecbm.cli import terminal
-
-    report, console = result.report, terminal.make_console()
+    report, console = result.report, make_console()
     console.print(f"[dim]{escape(result.folder)}[/dim]")
     if report.removed:
         console.print(_table(report.removed))
@@ -100,9 +93,6 @@ def _show_pruning(result: PruneResult) -> None:
 
 
 def _table(entries: Sequence) -> Table:
-    from rich.markup import escape
-    from rich.table import Table
-
     table = Table(box=None, pad_edge=False)
     for column, justify in (
         ("entry", "left"), ("of", "left"), ("encoder", "left"), ("rows", "right"), ("dim", "right"), ("size", "right"),

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
-from sparsecbm.cli.commands import AsJson, Debug, Device, _command, _say, concepts_app
+from sparsecbm.cli.base import AsJson, Debug, Device, _command, _say, app
+from sparsecbm.cli.terminal import _head, make_console
+
+if TYPE_CHECKING:
+    from sparsecbm.concepts import ConceptSet
+    from sparsecbm.runs import (
+        BuildResult,
+        CheckResult,
+        FilterResult,
+    )
+
+
+concepts_app = typer.Typer(help="Build, look at, check and filter concept sets.", rich_markup_mode="rich")
+app.add_typer(concepts_app, name="concepts")
 
 ConceptFile = Annotated[Path, typer.Argument(metavar="FILE", help="Concept file: .txt, .json or .yaml.")]
 Classes = Annotated[
@@ -23,6 +38,12 @@ Thresholds = Annotated[
 ]
 Select = Annotated[int | None, typer.Option(min=1, help="Keep the so many concepts that cover the classes best.")]
 Times = Annotated[int, typer.Option(min=1, help="How many selected concepts each class should have.")]
+
+
+@concepts_app.callback(invoke_without_command=True)
+def _concepts_root(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 @concepts_app.command("build")
@@ -66,7 +87,6 @@ def concepts_build(
     [bold]sparsecbm concepts build --conceptnet assertions.csv.gz --classes classes.txt --select 200 -o mine.yaml[/bold]
     """
     from sparsecbm import runs
-    from sparsecbm.cli import terminal
 
     result = runs.build_concepts(
         output,
@@ -87,7 +107,7 @@ def concepts_build(
         seed=seed,
         device=device,
     )
-    _say(result, as_json, terminal.show_build)
+    _say(result, as_json, show_build)
 
 
 @concepts_app.command("show")
@@ -103,10 +123,9 @@ def concepts_show(
     Example:  [bold]sparsecbm concepts show my-concepts.txt --limit 10[/bold]
     """
     from sparsecbm import runs
-    from sparsecbm.cli import terminal
 
     result = runs.check_concepts(file)
-    _say(result, as_json, lambda result: terminal.show_concepts(result.concepts, limit))
+    _say(result, as_json, lambda result: show_concepts(result.concepts, limit))
 
 
 @concepts_app.command("check")
@@ -128,7 +147,6 @@ def concepts_check(
     Example:  [bold]sparsecbm concepts check my-concepts.txt --classes birds --encoder bundled --images birds[/bold]
     """
     from sparsecbm import runs
-    from sparsecbm.cli import terminal
 
     result = runs.check_concepts(
         file,
@@ -140,7 +158,7 @@ def concepts_check(
         templates=templates,
         filters=_filters(set_),
     )
-    _say(result, as_json, terminal.show_check)
+    _say(result, as_json, show_check)
 
 
 @concepts_app.command("filter")
@@ -169,7 +187,6 @@ def concepts_filter(
     [bold]sparsecbm concepts filter raw.txt --classes birds --encoder bundled --select 20 -o kept.yaml[/bold]
     """
     from sparsecbm import runs
-    from sparsecbm.cli import terminal
 
     result = runs.filter_concepts(
         file,
@@ -183,11 +200,76 @@ def concepts_filter(
         select=select,
         times=times,
     )
-    _say(result, as_json, terminal.show_filter)
+    _say(result, as_json, show_filter)
 
 
 def _filters(overrides: list[str] | None):
-    from sparsecbm.config import build_config
+    from sparsecbm.config.reading import build_config
 
     keys = [f"concepts.filters.{override}" for override in overrides or ()]
     return build_config({"concepts": {"filters": {}}}, keys, what="--set").concepts.filters
+
+
+def show_concepts(concepts: ConceptSet, limit: int) -> None:
+    """Print concept names, by group where there are groups."""
+    console = make_console()
+    groups = concepts.groups or (None,) * len(concepts.names)
+    for name, group in list(zip(concepts.names, groups))[:limit]:
+        console.print(escape(name) if group is None else f"[dim]{escape(str(group))}[/dim]  {escape(name)}")
+    if len(concepts.names) > limit:
+        console.print(f"[dim]and {len(concepts.names) - limit:,} more[/dim]")
+    if concepts.provenance:
+        console.print("\n[bold]Where they come from[/bold]")
+        for key, value in concepts.provenance.items():
+            shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            console.print(f"  [dim]{escape(str(key))}[/dim]  {escape(_head(' '.join(shown.split()), 160))}")
+
+
+def show_check(result: CheckResult) -> None:
+    """Print what is odd about a concept file."""
+    console = make_console()
+    console.print(f"[bold]{escape(result.path)}[/bold]: {len(result.concepts):,} concepts")
+    for group, count in result.groups.items():
+        console.print(f"  [dim]{escape(group)}[/dim] {count:,}")
+    for line in result.changes:
+        console.print(f"  {escape(line)}")
+    for name in result.long:
+        console.print(f"  long ({len(name)} characters): {escape(name)}")
+    for problem in result.problems:
+        console.print(f"  {problem.kind}: {escape(problem.detail)}")
+    words = {"class": "near a class", "mutual": "redundant", "activation": "never active"}
+    for drop in result.seen.dropped if result.seen is not None else ():
+        console.print(f"  {words.get(drop.filter, drop.filter)}: {escape(repr(drop.name))}, {escape(drop.reason)}")
+    for line in result.seen.not_run if result.seen is not None else ():
+        console.print(f"  [dim]{escape(line)}[/dim]")
+    if not result.odd:
+        console.print("  nothing odd")
+
+
+def show_build(result: BuildResult) -> None:
+    """Print what a build found and kept."""
+    console = make_console()
+    of = f" for {len(result.classes):,} classes" if result.classes else ""
+    console.print(f"[bold]{len(result.concepts):,} concepts[/bold]{of}, of {result.found:,} found")
+    for drop in result.report.dropped[:20] if result.report is not None else ():
+        console.print(f"  dropped {escape(repr(drop.name))}: {escape(drop.reason)}")
+    if result.report is not None and len(result.report.dropped) > 20:
+        console.print(f"  [dim]and {len(result.report.dropped) - 20:,} more[/dim]")
+    for line in result.report.not_run if result.report is not None else ():
+        console.print(f"  [dim]{escape(line)}[/dim]")
+    console.print(f"  [dim]such as[/dim] {escape(', '.join(result.concepts.names[:8]))}")
+    console.print(f"written: {escape(str(result.output))}")
+
+
+def show_filter(result: FilterResult) -> None:
+    """Print what the filters kept and dropped."""
+    console = make_console()
+    summary, *rest = result.report.lines
+    console.print(f"[bold]{escape(summary)}[/bold]")
+    for line in rest:
+        console.print(f"  {escape(line)}")
+    if len(result.concepts) < len(result.report.kept):
+        console.print(f"selected {len(result.concepts)} of these, which cover the classes best")
+        console.print(f"  {escape(', '.join(result.concepts.names))}")
+    if result.output is not None:
+        console.print(f"written: {escape(str(result.output))}")

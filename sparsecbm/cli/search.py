@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from sparsecbm.cli.commands import AsJson, Config, Debug, Output, Set, _command, _overrides, _say, app
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+from rich.table import Table
+
+from sparsecbm.cli.base import AsJson, Config, Debug, Output, Set, _command, _overrides, _say, app
+from sparsecbm.cli.terminal import _ledger, make_console
+
+if TYPE_CHECKING:
+    from sparsecbm.runs import SearchResult
 
 
 @app.command()
@@ -17,8 +26,31 @@ def search(
     Your own words, one a line:  [bold]sparsecbm search search_birds --set concepts.file=words.txt[/bold]
     """
     from sparsecbm import runs
-    from sparsecbm.cli import terminal
-    from sparsecbm.config import load_search_config
+    from sparsecbm.config.reading import load_search_config
 
     result = runs.search_run(load_search_config(config, _overrides(set_, output=output)))
-    _say(result, as_json, terminal.show_search)
+    _say(result, as_json, show_search)
+
+
+def show_search(result: SearchResult, k: int = 6) -> None:
+    """Print the comparison, two explained pictures, and where the page lies."""
+    console = make_console()
+    found = result.metrics
+    console.print(
+        f"[bold]{escape(found['config'])}[/bold]: {found['pictures']:,} pictures, {found['classes']:,} classes, "
+        f"{found['concepts']:,} concepts"
+    )
+    table = Table(box=None, pad_edge=False)
+    for column, justify in (("method", "left"), ("accuracy", "right"), ("seconds", "right"), ("uses", "left")):
+        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    for row in result.methods:
+        shown = "–" if row.accuracy is None else f"{row.accuracy:.1%}"
+        style = "bold" if row.main else None
+        table.add_row(escape(row.name), shown, f"{row.seconds:.3f}", f"[dim]{escape(row.note)}[/dim]", style=style)
+    console.print(table)
+    right = [ledger for ledger in result.examples if ledger.truth == ledger.target]
+    wrong = [ledger for ledger in result.examples if ledger.truth != ledger.target]
+    for ledger in [*right[:1], *wrong[:1]]:
+        console.print()
+        _ledger(console, ledger, k)
+    console.print(f"\npage: {escape(str(result.page))}")

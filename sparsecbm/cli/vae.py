@@ -1,16 +1,45 @@
-"""What `sparsecbm vae` shows."""
+"""``sparsecbm vae``: discrete-latent VAEs."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
 from rich.markup import escape
 from rich.table import Table
 
+from sparsecbm.cli.base import AsJson, Config, Debug, Output, Set, _command, _overrides, _say, app
 from sparsecbm.cli.terminal import make_console, show_metrics
 
 if TYPE_CHECKING:
     from sparsecbm.runs import VaeResult
+
+
+@app.command()
+@_command("the training checkpoint is kept; the same command goes on from there")
+def vae(
+    config: Config,
+    output: Output = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Folder of mnist/ or omniglot_small/; data.folder for short.")
+    ] = None,
+    set_: Set = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Train a discrete-latent VAE and measure its likelihood, with an interval, by hard samples.
+
+    Example:  [bold]sparsecbm vae vae_digits_gumbolt --set objective.samples=5[/bold]
+
+    Several devices:  [bold]accelerate launch -m sparsecbm vae CONFIG[/bold]
+    """
+    from sparsecbm import runs
+    from sparsecbm.config.reading import load_vae_config
+
+    overrides = _overrides(set_, **{"output": output, "data.folder": data_dir})
+    result = runs.vae_run(load_vae_config(config, overrides))
+    _say(result, as_json, show_vae)
 
 
 def show_vae(result: VaeResult) -> None:

@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sparsecbm._errors import InputError
+from sparsecbm._base.errors import InputError
 
 # Invisible and meaningless in a name, left behind by editors and web pages; joiners that shape letters are kept.
 _INVISIBLE = str.maketrans("", "", "\u00ad\u200b\u2060\ufeff")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sparsecbm._errors import InputError, suggest, unknown
+from sparsecbm._base.errors import InputError, suggest, unknown
 from sparsecbm.concepts.cleaning import CleaningReport, check_name, clean_names, normalise_name, same_name_key
 
 if TYPE_CHECKING:

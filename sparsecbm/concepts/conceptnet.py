@@ -15,8 +15,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO
 
-from sparsecbm._errors import InputError, StoredFileError
-from sparsecbm._progress import ProgressBar
+from sparsecbm._base.errors import InputError, StoredFileError
+from sparsecbm._base.progress import ProgressBar
 from sparsecbm.concepts.answers import strip_article
 from sparsecbm.concepts.cleaning import normalise_name, same_name_key
 from sparsecbm.concepts.concept_set import ConceptSet
@@ -76,7 +76,7 @@ def conceptnet_concepts(
     """
     for relation in relations:
         if relation not in RELATIONS:
-            from sparsecbm._errors import unknown
+            from sparsecbm._base.errors import unknown
 
             raise unknown("relation", relation, RELATIONS)
     wanted: dict[str, list[tuple[int, bool]]] = {}

@@ -19,8 +19,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparsecbm import _files, _untrusted
-from sparsecbm._errors import InputError, unknown
+from sparsecbm._base import files as _files
+from sparsecbm._base import untrusted as _untrusted
+from sparsecbm._base.errors import InputError, unknown
 from sparsecbm.concepts.cleaning import check_name, same_name_key
 from sparsecbm.concepts.concept_set import ConceptSet
 

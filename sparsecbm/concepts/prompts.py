@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from sparsecbm._errors import InputError, unknown
+from sparsecbm._base.errors import InputError, unknown
 
 # The 80 ImageNet templates of Radford et al. 2021 (arXiv 2103.00020), as published with CLIP. Most come in pairs.
 _A_AND_THE = (

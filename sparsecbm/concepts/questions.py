@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sparsecbm._errors import InputError, StoredFileError
-from sparsecbm._progress import ProgressBar
+from sparsecbm._base.errors import InputError, StoredFileError
+from sparsecbm._base.progress import ProgressBar
 from sparsecbm.concepts.answers import parse_answer
 from sparsecbm.concepts.cleaning import same_name_key
 from sparsecbm.concepts.concept_set import ConceptSet

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sparsecbm._errors import InputError
+from sparsecbm._base.errors import InputError
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,8 +14,8 @@ from typing import Literal, Protocol, get_args, runtime_checkable
 import numpy as np
 from PIL import Image
 
-from sparsecbm._errors import InputError, unknown
-from sparsecbm._progress import ProgressBar
+from sparsecbm._base.errors import InputError, unknown
+from sparsecbm._base.progress import ProgressBar
 from sparsecbm.data.decode import UndecodableError, decode_image
 
 OnError = Literal["raise", "skip"]

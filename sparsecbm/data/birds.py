@@ -22,7 +22,7 @@ import numpy as np
 import PIL
 from PIL import Image
 
-from sparsecbm._errors import InputError, unknown
+from sparsecbm._base.errors import InputError, unknown
 from sparsecbm.data import _bird_painter
 
 PAINTER_VERSION = 1

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from sparsecbm._errors import StoredFileError
-from sparsecbm._untrusted import is_bomb, read_bytes
+from sparsecbm._base.errors import StoredFileError
+from sparsecbm._base.untrusted import is_bomb, read_bytes
 
 MAX_PICTURE_BYTES = 512 * 2**20
 """Largest encoded picture that is read."""

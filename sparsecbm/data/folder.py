@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from sparsecbm._errors import InputError
+from sparsecbm._base.errors import InputError
 from sparsecbm.data.base import Catalogue, EncodedImages, LoadOptions, name_list
 from sparsecbm.data.decode import read_picture
 from sparsecbm.data.select import select

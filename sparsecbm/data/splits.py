@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sparsecbm._errors import InputError, unknown
+from sparsecbm._base.errors import InputError, unknown
 
 VALIDATION_SHARE = 0.1
 TEST_SHARE = 0.2

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sparsecbm._errors import InputError, StoredFileError, unknown
-from sparsecbm._untrusted import check_zip, open_parquet
+from sparsecbm._base.errors import InputError, StoredFileError, unknown
+from sparsecbm._base.untrusted import check_zip, open_parquet
 from sparsecbm.data.base import Catalogue, EncodedImages, LoadOptions, name_list
 from sparsecbm.data.decode import MAX_PICTURE_BYTES, UndecodableError, read_picture
 from sparsecbm.data.select import select

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from sparsecbm._errors import InputError, StoredFileError
-from sparsecbm._files import read_json
+from sparsecbm._base.errors import InputError, StoredFileError
+from sparsecbm._base.files import read_json
 from sparsecbm.embeddings.store import FORMAT, cache_dir, locked
 
 State = Literal["complete", "unfinished"]

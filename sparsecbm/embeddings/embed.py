@@ -12,8 +12,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 from PIL import Image
 
-from sparsecbm._errors import InputError, StoredFileError, unknown
-from sparsecbm._progress import ProgressBar
+from sparsecbm._base.errors import InputError, StoredFileError, unknown
+from sparsecbm._base.progress import ProgressBar
 from sparsecbm.concepts import PromptTemplates
 from sparsecbm.embeddings.store import FORMAT, EncodeRows, Plan, Rows, fetch
 from sparsecbm.embeddings.store import cache_dir as default_cache_dir

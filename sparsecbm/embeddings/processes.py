@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from sparsecbm._accelerator import leave_at_exit
-from sparsecbm._errors import InputError
-from sparsecbm._launch import is_one_of_several, started_fewer_than_asked
+from sparsecbm._base.accelerator import leave_at_exit
+from sparsecbm._base.errors import InputError
+from sparsecbm._base.launch import is_one_of_several, started_fewer_than_asked
 
 T = TypeVar("T")
 

@@ -37,8 +37,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from sparsecbm._errors import InputError, StoredFileError, unknown
-from sparsecbm._files import atomic_write, read_json, sha256_file, write_json
+from sparsecbm._base.errors import InputError, StoredFileError, unknown
+from sparsecbm._base.files import atomic_write, read_json, sha256_file, write_json
 from sparsecbm.embeddings.processes import Processes
 
 logger = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sparsecbm._errors import InputError
+from sparsecbm._base.errors import InputError
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from sparsecbm._errors import InputError, StoredFileError, suggest, unknown
-from sparsecbm._files import atomic_path, atomic_write
-from sparsecbm._untrusted import open_npz, open_parquet, regular_file
+from sparsecbm._base.errors import InputError, StoredFileError, suggest, unknown
+from sparsecbm._base.files import atomic_path, atomic_write
+from sparsecbm._base.untrusted import open_npz, open_parquet, regular_file
 from sparsecbm.embeddings.table import Embeddings, check_labels
 
 # Rows whose length is within this of one (float16 storage is off by up to about 1e-3) count as unit rows.

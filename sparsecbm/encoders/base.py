@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from sparsecbm._errors import InputError, StoredFileError
-from sparsecbm._progress import ProgressBar
-from sparsecbm._threads import single_threaded_kernels
+from sparsecbm._base.errors import InputError, StoredFileError
+from sparsecbm._base.progress import ProgressBar
+from sparsecbm._base.threads import single_threaded_kernels
 from sparsecbm.encoders.devices import PRECISIONS
 from sparsecbm.encoders.fingerprint import SCHEME, digest_json, digest_tensors, weights_mark
 

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from sparsecbm._files import sha256_file
+from sparsecbm._base.files import sha256_file
 from sparsecbm.encoders.base import Encoder, Inputs
 
 WEIGHTS = "open_clip_model.safetensors"

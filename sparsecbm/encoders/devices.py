@@ -6,7 +6,7 @@ import os
 
 import torch
 
-from sparsecbm._errors import InputError, unknown
+from sparsecbm._base.errors import InputError, unknown
 
 PRECISIONS: dict[str, torch.dtype] = {
     "float32": torch.float32,

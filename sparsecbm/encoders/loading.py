@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparsecbm._errors import InputError, StoredFileError
-from sparsecbm._files import read_json
-from sparsecbm._untrusted import file_inside
+from sparsecbm._base.errors import InputError, StoredFileError
+from sparsecbm._base.files import read_json
+from sparsecbm._base.untrusted import file_inside
 
 if TYPE_CHECKING:
     import torch

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from PIL import Image
 
-from sparsecbm._errors import InputError, StoredFileError, suggest
-from sparsecbm._files import read_json
+from sparsecbm._base.errors import InputError, StoredFileError, suggest
+from sparsecbm._base.files import read_json
 from sparsecbm.encoders.base import Encoder, Inputs
 from sparsecbm.encoders.fingerprint import as_plain_number, describe_hf_tokenizer, plain_config
 from sparsecbm.encoders.loading import (

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from sparsecbm._errors import InputError, suggest
+from sparsecbm._base.errors import InputError, suggest
 from sparsecbm.encoders.base import Encoder
 from sparsecbm.encoders.devices import resolve_device, resolve_precision
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from sparsecbm._errors import InputError, StoredFileError
+from sparsecbm._base.errors import InputError, StoredFileError
 from sparsecbm.encoders.devices import resolve_device
 from sparsecbm.encoders.loading import check_declared_size, check_folder, explained
 from sparsecbm.encoders.transformers import _check_weights, _without_loading_bar, downloaded

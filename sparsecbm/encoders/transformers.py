@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from sparsecbm._errors import InputError, StoredFileError, suggest
+from sparsecbm._base.errors import InputError, StoredFileError, suggest
 from sparsecbm.encoders.base import Encoder, Inputs
 from sparsecbm.encoders.fingerprint import as_plain_number, describe_hf_tokenizer, plain_config
 from sparsecbm.encoders.loading import check_declared_size, check_folder, check_picture_size, explained

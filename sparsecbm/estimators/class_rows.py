@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsecbm._errors import InputError, unknown
+from sparsecbm._base.errors import InputError, unknown
 from sparsecbm.estimators.inputs import unit_rows
 
 

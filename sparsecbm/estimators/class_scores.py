@@ -13,9 +13,9 @@ from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from sparsecbm._errors import StoredFileError
+from sparsecbm._base.errors import StoredFileError
+from sparsecbm._base.model_files import class_array, holds_together, read_model, write_model
 from sparsecbm.estimators.inputs import unit_rows
-from sparsecbm.estimators.storage import class_array, holds_together, read_model, write_model
 
 if TYPE_CHECKING:
     from typing_extensions import Self

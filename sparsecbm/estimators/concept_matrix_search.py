@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import _check_feature_names
 
-from sparsecbm._errors import InputError
+from sparsecbm._base.errors import InputError
 from sparsecbm.estimators.class_rows import mean_rows, read_class_rows
 from sparsecbm.estimators.class_scores import ClassScoreClassifier, require_shapes
-from sparsecbm.estimators.few_shot import FewShotRows, few_shot_rows
 from sparsecbm.estimators.inputs import check_concepts, unit_rows
 from sparsecbm.estimators.matrix_search import SearchOptions, SearchProblem, SearchRule, make_rule
+from sparsecbm.estimators.matrix_search.few_shot import FewShotRows, few_shot_rows
 from sparsecbm.estimators.matrix_search.metric_codes import MetricCodes
 
 if TYPE_CHECKING:

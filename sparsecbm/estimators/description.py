@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sparsecbm._errors import InputError
+from sparsecbm._base.errors import InputError
 from sparsecbm.estimators.class_rows import read_class_rows
 from sparsecbm.estimators.class_scores import require_shapes
 from sparsecbm.estimators.zero_shot import ZeroShotClassifier

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from sparsecbm._errors import StoredFileError
+from sparsecbm._base.errors import StoredFileError
+from sparsecbm._base.model_files import class_array, holds_together, read_model
 from sparsecbm.bottleneck.model import FrozenBottleneck
 from sparsecbm.bottleneck.rows import Rows
 from sparsecbm.estimators.inputs import unit_rows, unit_rows_lazily
-from sparsecbm.estimators.storage import class_array, holds_together, read_model
 
 _ROWS = 4096
 

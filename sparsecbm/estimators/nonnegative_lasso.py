@@ -19,8 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sparsecbm._errors import InputError
-from sparsecbm._progress import ProgressBar
+from sparsecbm._base.errors import InputError
+from sparsecbm._base.progress import ProgressBar
 
 _ROWS = 128
 """Rows at a time: their Gram blocks should stay in the cache."""

@@ -16,7 +16,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from sparsecbm._errors import InputError, StoredFileError
+from sparsecbm._base.errors import InputError, StoredFileError
+from sparsecbm._base.model_files import holds_together, read_model, write_model
 from sparsecbm.bottleneck import (
     ConceptBottleneck,
     ConceptBottleneckLayer,
@@ -33,7 +34,6 @@ from sparsecbm.bottleneck import (
 )
 from sparsecbm.estimators.inference import InferenceModel, score_blocks, softmax_rows
 from sparsecbm.estimators.inputs import check_concepts, check_finite, unit_rows_lazily
-from sparsecbm.estimators.storage import holds_together, read_model, write_model
 
 if TYPE_CHECKING:
     from sparsecbm.explain import Ledgers

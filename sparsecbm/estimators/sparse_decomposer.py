@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from sparsecbm._errors import InputError, unknown
+from sparsecbm._base.errors import InputError, unknown
 from sparsecbm.estimators.inputs import check_concepts, unit_rows
 
 if TYPE_CHECKING:
@@ -343,6 +343,6 @@ def _vector(values: ArrayLike, what: str, d: int) -> NDArray[np.float64]:
 def _unknown_concept(name: str, names: Sequence[str]) -> InputError:
     if len(names) <= 12:
         return unknown("concept to suppress", name, names)
-    from sparsecbm._errors import suggest
+    from sparsecbm._base.errors import suggest
 
     return InputError(f"suppress has {name!r}, which is not among the {len(names)} concepts{suggest(name, names)}")

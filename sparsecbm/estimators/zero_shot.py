@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import _check_feature_names
 
-from sparsecbm._errors import InputError
+from sparsecbm._base.errors import InputError
 from sparsecbm.estimators.class_rows import mean_rows, read_class_rows
 from sparsecbm.estimators.class_scores import ClassScoreClassifier, require_shapes
 

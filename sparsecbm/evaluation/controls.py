@@ -31,8 +31,8 @@ from sklearn.neighbors import NearestCentroid
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from sparsecbm._errors import InputError, unknown
-from sparsecbm._progress import ProgressBar
+from sparsecbm._base.errors import InputError, unknown
+from sparsecbm._base.progress import ProgressBar
 from sparsecbm.evaluation.metrics import concept_auc, mean_sd, name_alignment, paired_bootstrap
 from sparsecbm.evaluation.words import random_words
 

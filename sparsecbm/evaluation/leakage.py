@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sparsecbm._errors import InputError
+from sparsecbm._base.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from sklearn.metrics import (
     top_k_accuracy_score,
 )
 
-from sparsecbm._errors import InputError
+from sparsecbm._base.errors import InputError
 
 
 class UnitScores(NamedTuple):

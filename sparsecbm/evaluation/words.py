@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from sparsecbm._errors import InputError
+from sparsecbm._base.errors import InputError
 
 _LIST = """
 ability absence abstraction abundance accent acceptance accident accord accuracy accusation addiction adequacy

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sparsecbm.explain.errors import check_labels
 from sparsecbm.explain.ledger import Ledgers
+from sparsecbm.explain.mistakes import check_labels
 
 if TYPE_CHECKING:
     import pandas as pd

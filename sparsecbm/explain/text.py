@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
-from sparsecbm._errors import printable
+from sparsecbm._base.errors import printable
 from sparsecbm.explain.ledger import Ledger
 
 _BLOCKS = " ▏▎▍▌▋▊▉█"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sparsecbm.heads._sparse import stays_sparse
-from sparsecbm.heads.multinomial import MultinomialResult, l1_max, multinomial_logistic, multinomial_path
 from sparsecbm.heads.nec import anec, counting_rules, nec, truncate
 from sparsecbm.heads.selection import SELECTIONS
+from sparsecbm.heads.solver.elastic_net import MultinomialResult, l1_max, multinomial_logistic, multinomial_path
+from sparsecbm.heads.solver.softmax_sparse import stays_sparse
 from sparsecbm.heads.sparse_head import HeadPath, SparseHead
 
 __all__ = [

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sparsecbm._errors import InputError
+from sparsecbm._base.errors import InputError
 
 
 def _weights(coef: ArrayLike) -> np.ndarray:

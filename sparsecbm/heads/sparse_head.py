@@ -18,14 +18,14 @@ from sklearn.model_selection import StratifiedShuffleSplit
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from sparsecbm._checkpoint import Steps
-from sparsecbm._errors import InputError, unknown
-from sparsecbm.heads._sparse import SparseProblem, class_scores, sparse_problem, stays_sparse
-from sparsecbm.heads._support import Problem, Support, few_threads, newton
-from sparsecbm.heads.multinomial import make_problem, multinomial_logistic
+from sparsecbm._base.checkpoint import Steps
+from sparsecbm._base.errors import InputError, unknown
 from sparsecbm.heads.nec import anec, counting_rules
 from sparsecbm.heads.selection import SELECTIONS, Budget, State
 from sparsecbm.heads.selection.base import gains, refit, saliency
+from sparsecbm.heads.solver.elastic_net import make_problem, multinomial_logistic
+from sparsecbm.heads.solver.softmax import Problem, Support, few_threads, newton
+from sparsecbm.heads.solver.softmax_sparse import SparseProblem, class_scores, sparse_problem, stays_sparse
 
 #: Ridge penalties that ``l2="auto"`` chooses from.
 L2_GRID = (0.03, 0.01, 0.005, 0.003, 0.001)
@@ -451,7 +451,7 @@ class HeadPath:
 
 
 def _start(coef: np.ndarray, intercept: np.ndarray, penalty: float):
-    from sparsecbm.heads.multinomial import MultinomialResult
+    from sparsecbm.heads.solver.elastic_net import MultinomialResult
 
     return MultinomialResult(coef, intercept, 0.0, penalty, np.inf, np.inf, np.inf, np.inf, 0)
 

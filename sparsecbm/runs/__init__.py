@@ -3,30 +3,20 @@
 Nothing here prints; the command line shows the results, and a notebook can use them as they are.
 """
 
+from sparsecbm.inputs.data import prepare
+from sparsecbm.inputs.models import StoredModel, load_model, model_encoder
 from sparsecbm.runs.app import app_run
 from sparsecbm.runs.cache import CacheResult, PruneResult, cache_run, prune_run
 from sparsecbm.runs.concept_building import BuildResult, build_concepts
-from sparsecbm.runs.concept_sets import CheckResult, FilterResult, check_concepts, filter_concepts
+from sparsecbm.runs.concepts import CheckResult, FilterResult, check_concepts, filter_concepts
 from sparsecbm.runs.edit import EditResult, edit_run
-from sparsecbm.runs.evaluate import default_output, evaluate_run, nec_figure
-from sparsecbm.runs.info import info_run
-from sparsecbm.runs.measure import headline, measure
-from sparsecbm.runs.models import StoredModel, load_model, model_encoder
-from sparsecbm.runs.results import (
-    EmbedResult,
-    EvaluateResult,
-    ExplainResult,
-    InfoResult,
-    Prediction,
-    PredictResult,
-    ReportResult,
-    TrainResult,
-    VaeResult,
-)
+from sparsecbm.runs.evaluate import EvaluateResult, default_output, evaluate_run, nec_figure
+from sparsecbm.runs.info import InfoResult, info_run
+from sparsecbm.runs.predict import ExplainResult, Prediction, PredictResult, explain_run, plot_ledgers, predict_run
+from sparsecbm.runs.reports import ReportResult, headline, measure, report_run
 from sparsecbm.runs.search import SearchResult, search_run
-from sparsecbm.runs.train import demo_run, embed_run, prepare, train_run
-from sparsecbm.runs.use import explain_run, plot_ledgers, predict_run, report_run
-from sparsecbm.runs.vae import vae_run
+from sparsecbm.runs.train import EmbedResult, TrainResult, demo_run, embed_run, train_run
+from sparsecbm.runs.vae import VaeResult, vae_run
 
 __all__ = [
     "BuildResult",

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sparsecbm._errors import InputError
+from sparsecbm._base.errors import InputError
 from sparsecbm.data.decode import UndecodableError, decode_image, read_picture
 from sparsecbm.explain import Ledgers, explain
 from sparsecbm.explain.html import ledger_html
 from sparsecbm.explain.interventions import Interventions, counterfactual
-from sparsecbm.runs.models import StoredModel, load_model, model_encoder
+from sparsecbm.inputs.models import StoredModel, load_model, model_encoder
 
 if TYPE_CHECKING:
     from sparsecbm.encoders import Encoder

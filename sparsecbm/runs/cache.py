@@ -6,7 +6,7 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sparsecbm._errors import InputError
+from sparsecbm._base.errors import InputError
 
 _AGES = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _SIZES = {"": 1, **{f"{unit}{i}": (1024 if i else 1000) ** k for k, unit in enumerate("kmgt", 1) for i in ("", "i")}}

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sparsecbm._errors import InputError
-from sparsecbm.config import FiltersConfig, ImagesConfig
-from sparsecbm.runs.results import plain
+from sparsecbm._base.errors import InputError
+from sparsecbm._base.files import plain
+from sparsecbm.config.schema import FiltersConfig, ImagesConfig
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -76,7 +76,7 @@ def read_class_names(source: str | Path) -> tuple[str, ...]:
         return ConceptSet.from_file(path).names
     if path.suffix in (*_SUFFIXES, ".txt"):
         raise InputError(f"class names: there is no file {str(source)!r}; expected a name a line")
-    from sparsecbm.runs.data import open_images
+    from sparsecbm.inputs.data import open_images
 
     names = tuple(open_images(ImagesConfig(spec=str(source)), "train").class_names)
     if not names:
@@ -202,7 +202,7 @@ class Embedder:
 
     def images(self, spec: str, limit: int | None) -> NDArray[np.float32]:
         from sparsecbm.embeddings import embed_images
-        from sparsecbm.runs.data import open_images
+        from sparsecbm.inputs.data import open_images
 
         source = open_images(ImagesConfig(spec=spec, max_train=limit), "train")
         return embed_images(self.encoder, source, cache="disk-or-memory").vectors

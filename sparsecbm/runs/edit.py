@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from sparsecbm._errors import InputError
-from sparsecbm._files import remove_leftovers, replace_folder
+from sparsecbm._base.errors import InputError
+from sparsecbm._base.files import plain, remove_leftovers, replace_folder
 from sparsecbm.explain.interventions import ModelEdits
-from sparsecbm.runs.models import load_model, model_encoder
-from sparsecbm.runs.results import plain
-from sparsecbm.runs.use import open_split
+from sparsecbm.inputs.data import open_split
+from sparsecbm.inputs.models import load_model, model_encoder
 
 
 @dataclass(frozen=True)

@@ -8,25 +8,24 @@ import io
 import re
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sparsecbm._errors import InputError, StoredFileError
-from sparsecbm._files import atomic_path, read_json, write_json, write_text
-from sparsecbm.config import EmbeddingsConfig
-from sparsecbm.runs.data import EmbeddedSplit, open_images, read_concepts
+from sparsecbm._base.errors import InputError, StoredFileError
+from sparsecbm._base.files import atomic_path, plain, read_json, write_json, write_text
+from sparsecbm.inputs.data import EmbeddedSplit, _training_data, open_split
+from sparsecbm.inputs.models import StoredModel, load_model, model_encoder
+from sparsecbm.inputs.words import _word_vectors
 from sparsecbm.runs.folders import check_folder, tidy
-from sparsecbm.runs.measure import concept_truth, measure
-from sparsecbm.runs.models import StoredModel, load_model, model_encoder
-from sparsecbm.runs.results import EvaluateResult, plain
-from sparsecbm.runs.use import open_split, same_classes
+from sparsecbm.runs.reports import concept_truth, measure
 
 if TYPE_CHECKING:
-    from sparsecbm.encoders import Encoder
     from sparsecbm.evaluation import ControlReport
+
 
 MAX_CONTROL_TRAIN = 20_000
 """Training images of the controls; of more, a stratified subset, and the model's own recipe is trained on it too."""
@@ -34,6 +33,46 @@ MAX_CONTROL_TRAIN = 20_000
 MAX_PATH_WORK = (5e8, 2e9)
 """Training images x concepts x classes up to which accuracy against NEC is followed without being asked for: at all
 points (up to half a minute for each of three curves, on one core), and at NEC = 5 and 30 alone."""
+
+
+@dataclass(frozen=True)
+class EvaluateResult:
+    """What `evaluate_run` measured.
+
+    Attributes
+    ----------
+    model : Path
+        Folder of the model.
+    images, split : str
+        What it was measured on.
+    metrics : dict
+        See `measure`.
+    controls : dict or None
+        `ControlReport.to_json` (``table``, ``rows`` in words, ``paths`` of accuracy against NEC, ``skipped``,
+        ``warnings``, ``verdict``) and the ``labels`` of its names.
+    confused : list of dict
+        Up to five pairs of ``class`` and ``predicted`` that were confused most often, and the ``count``.
+    notes : list of str
+        What a reader should know.
+    seconds : float
+        Wall time.
+    files : dict of str to Path
+        What was written.
+    """
+
+    model: Path
+    images: str
+    split: str
+    metrics: dict[str, Any]
+    controls: dict[str, Any] | None = None
+    confused: Sequence[dict[str, Any]] = ()
+    notes: Sequence[str] = ()
+    seconds: float = 0.0
+    files: Mapping[str, Path] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return plain(vars(self))
 
 
 def evaluate_run(
@@ -238,106 +277,6 @@ def _unfitted(classifier: Any) -> Any:
     # A bar for each of many fits would only flicker; the controls have one of their own.
     made = clone(classifier)
     return made.set_params(verbose=False) if "verbose" in made.get_params(deep=False) else made
-
-
-def _training_data(
-    stored: StoredModel, load: Callable[[], Encoder], embeddings: str | Path | None, train_split: str | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Embeddings and labels that the model was trained on, as it remembers them or as the caller says."""
-    remembered = stored.embeddings
-    if stored.images is None or (embeddings is not None and train_split is not None):
-        from sparsecbm.embeddings import load_embeddings
-
-        path, name = embeddings, train_split
-        if remembered is not None:
-            name = name or remembered.train
-            if path is None or (train_split is None and Path(remembered.path).is_file()):
-                path = remembered.path
-        if path is None or name is None:
-            raise InputError(
-                "the model does not say which vectors it was trained on: name them with --embeddings FILE and "
-                "--train-split NAME"
-            )
-        made = load_embeddings(path, name)
-        names, vectors, labels = made.class_names, made.vectors, made.labels
-    else:
-        from sparsecbm.embeddings import embed_images
-
-        source = open_images(stored.images, train_split or "train")
-        embedded = embed_images(load(), source, cache="disk-or-memory")
-        names, vectors, labels = tuple(source.class_names), embedded.vectors, embedded.labels
-    if labels is None:
-        raise InputError("it has no labels")
-    if vectors.shape[1] != stored.classifier.n_features_in_:
-        raise InputError(f"it has {vectors.shape[1]} dimensions, the model {stored.classifier.n_features_in_}")
-    same_classes(stored, names, "the training data")
-    labels = np.asarray(labels)
-    if missing := len(np.setdiff1d(stored.classifier.classes_, labels)):
-        raise InputError(f"{missing} of the model's classes have no image in it")
-    known = np.isin(labels, stored.classifier.classes_)
-    return (vectors, labels) if known.all() else (vectors[known], labels[known])
-
-
-def _word_vectors(
-    stored: StoredModel,
-    load: Callable[[], Encoder],
-    encoder: str | None,
-    held: EmbeddedSplit,
-    words: str | Path | None,
-    seeds: int,
-) -> tuple[np.ndarray | None, str | None]:
-    """Text embeddings of random words and None, or None and why there are none."""
-    from sparsecbm.embeddings import embed_texts
-    from sparsecbm.evaluation.words import random_words
-
-    classifier = stored.classifier
-    if classifier.concept_embeddings_ is None:
-        return None, "the model was trained on concept scores: their embeddings are not known"
-    if words is not None and Path(words).suffix == ".npz":
-        vectors = read_concepts(EmbeddingsConfig(path="-", concepts=str(words))).vectors
-        if vectors.shape[1] != classifier.n_features_in_:
-            d = classifier.n_features_in_
-            raise InputError(f"{str(words)!r} holds {vectors.shape[1]}-d embeddings; the model expects {d}-d ones")
-        return vectors, None
-    vocabulary = None if words is None else _vocabulary(Path(words))
-    spec = encoder or (stored.metadata.get("encoder") or {}).get("spec")
-    if held.images is None and encoder is None and not _is_local(spec):
-        # Vectors need no encoder, so none is downloaded for the sake of a control.
-        known = f" (--encoder {spec} as the model remembers)" if spec else ""
-        return None, (
-            f"there is no encoder to embed words: give --encoder SPEC{known}, or --words FILE.npz; "
-            "until then random directions stand in for them"
-        )
-    n = len(classifier.concept_names_) * seeds
-    exclude = (*classifier.concept_names_, *stored.class_names)
-    try:
-        made = load()
-    except (InputError, OSError, ImportError) as error:
-        return None, f"the encoder cannot be loaded: {' '.join(str(error).split())}"
-    rng = np.random.default_rng(0)
-    if vocabulary is not None:
-        n = min(n, len(vocabulary))
-        exclude = ()
-    templates = (stored.metadata.get("concepts") or {}).get("templates") or ["{}"]
-    texts = random_words(n, rng, vocabulary, exclude=exclude)
-    return np.asarray(embed_texts(made, texts, templates, cache="memory").vectors, dtype=np.float32), None
-
-
-def _vocabulary(path: Path) -> list[str]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise StoredFileError(
-            f"cannot read words {str(path)!r}: {error}; expected a word a line, or an .npz"
-        ) from error
-    found = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
-    if not found:
-        raise InputError(f"{str(path)!r} holds no words: expected a word a line")
-    return found
-
-
-def _is_local(spec: str | None) -> bool:
-    return spec is not None and (spec == "bundled" or spec.startswith("open_clip:local-dir:"))
 
 
 def _is_training(stored: StoredModel, split: str, train_split: str | None) -> bool:

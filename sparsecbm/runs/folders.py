@@ -8,9 +8,9 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from sparsecbm._checkpoint import FILE_NAME, STEP_SUFFIX
-from sparsecbm._errors import StoredFileError
-from sparsecbm._files import remove_leftovers
+from sparsecbm._base.checkpoint import FILE_NAME, STEP_SUFFIX
+from sparsecbm._base.errors import StoredFileError
+from sparsecbm._base.files import remove_leftovers
 
 
 def check_folder(folder: Path, names: Sequence[str], ours: Callable[[Path], bool]) -> None:

@@ -3,12 +3,31 @@
 from __future__ import annotations
 
 import platform
+from dataclasses import dataclass
 from importlib import metadata
+from typing import Any
 
-from sparsecbm.config import KINDS, LOSSES, builtin_configs
-from sparsecbm.runs.results import InfoResult
+from sparsecbm._base.files import plain
+from sparsecbm.config.reading import KINDS, builtin_configs
+from sparsecbm.config.schema import LOSSES
 
 _PACKAGES = ("torch", "open_clip_torch", "transformers", "datasets", "accelerate", "scikit-learn", "numpy")
+
+
+@dataclass(frozen=True)
+class InfoResult:
+    """Versions, devices, folders, and what can be chosen by name."""
+
+    versions: dict[str, str]
+    devices: list[str]
+    cache: str
+    cache_bytes: int
+    configs: list[str]
+    choices: dict[str, list[str]]
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return plain(vars(self))
 
 
 def info_run() -> InfoResult:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from sparsecbm._base.errors import InputError, StoredFileError
+from sparsecbm._base.files import plain, read_json, remove_leftovers, write_text
 from sparsecbm.explain import Ledgers, explain
 from sparsecbm.explain.cues import find_cues
 from sparsecbm.explain.interventions import (
@@ -17,16 +23,32 @@ from sparsecbm.explain.interventions import (
     intervention_curve,
 )
 from sparsecbm.explain.interventions.curves import ORDERS
-from sparsecbm.explain.report import build_report, render_report
-from sparsecbm.runs.data import EmbeddedSplit
-from sparsecbm.runs.measure import concept_truth, headline, spread
-from sparsecbm.runs.models import StoredModel
+from sparsecbm.explain.pages.report import Figure, build_report, render_report
+from sparsecbm.inputs.data import EmbeddedSplit, open_split
+from sparsecbm.inputs.models import StoredModel, load_model, model_encoder
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from sparsecbm.encoders import Encoder
+    from sparsecbm.estimators import SparseCBMClassifier
+
+
 MAX_REPORTED = 10_000
 """Images behind a report's tables, evenly spread; the headline numbers are of all."""
+
+
+@dataclass(frozen=True)
+class ReportResult:
+    """The page that `report_run` wrote."""
+
+    path: Path
+    n_images: int
+    bytes: int
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return plain(vars(self))
 
 
 def make_report(
@@ -162,3 +184,211 @@ def _facts(model: StoredModel, split: EmbeddedSplit) -> dict[str, str]:
     if rule:
         facts["Split"] = str(rule)
     return facts
+
+
+def report_run(
+    model: str | Path,
+    *,
+    output: str | Path | None = None,
+    images: str | None = None,
+    split: str = "test",
+    max_images: int | None = None,
+    embeddings: str | Path | None = None,
+    examples: int = 12,
+    training: bool = True,
+    encoder: str | None = None,
+    device: str = "auto",
+) -> ReportResult:
+    """Write the page of a saved model; by default ``report.html`` in the output folder of its run.
+
+    Parameters
+    ----------
+    model : str or Path
+        Model folder, or the output folder of a run.
+    output : str or Path, optional
+        HTML file to write.
+    images : str, optional
+        Image spec; None takes the pictures (or vectors) of training.
+    split : str
+        Split to report on.
+    max_images : int, optional
+        A stratified subset.
+    embeddings : str or Path, optional
+        File of vectors made elsewhere, in place of pictures.
+    examples : int
+        Pictures explained.
+    training : bool
+        Whether to compare with the training pictures, which is how spurious cues show; they are embedded, or found
+        embedded. Left out, with a note on the page, where they cannot be had.
+    encoder : str, optional
+        Where the encoder lies now.
+    device : str
+        See `load_encoder`.
+
+    Raises
+    ------
+    InputError
+        If the pictures have other classes than the model, or the encoder has changed.
+    """
+    stored = load_model(model)
+    load = functools.partial(model_encoder, stored, encoder, device=device)
+    held = open_split(stored, images, split, max_images, embeddings, load)
+    metrics = measure(stored.classifier, held) if held.labels is not None else None
+    title = str(stored.metadata.get("config") or stored.path.name)
+    given = Path(model)
+    folder = given if stored.path != given else given.parent
+    train = _training(stored, load) if training and held.labels is not None and split != "train" else None
+    own = images is None and embeddings is None
+    controls = stored_controls(folder, split, len(held.vectors)) if own else []
+    page, _ = make_report(stored, held, metrics, title=title, examples=examples, train=train, controls=controls)
+    path = Path(output) if output is not None else folder / "report.html"
+    write_text(path, page)
+    remove_leftovers(path.parent, [path.name])
+    return ReportResult(path, len(held.vectors), len(page.encode()))
+
+
+def _training(stored: StoredModel, load: Callable[[], Encoder]) -> EmbeddedSplit | None:
+    """The training split the model remembers; None where it cannot be had."""
+    try:
+        return open_split(stored, None, "train", None, None, load)
+    except (InputError, OSError):
+        return None
+
+
+def stored_controls(folder: Path, split: str, n_images: int) -> list[dict[str, Any]]:
+    """Controls that `sparsecbm evaluate`, or else training, has left in a run's folder for the same pictures."""
+    for path, *keys in (
+        (folder / "evaluation" / f"{split}.json", "controls", "rows"),
+        (folder / "metrics.json", "test", "controls"),
+    ):
+        try:
+            found = read_json(path)
+        except StoredFileError:
+            continue
+        measured = (found.get("metrics") or found.get("test") or {}) if isinstance(found, dict) else {}
+        for key in keys:
+            found = found.get(key) if isinstance(found, dict) else None
+        if isinstance(found, list) and found and measured.get("n_images") == n_images:
+            return found
+    return []
+
+
+_ROWS = 8192
+
+
+MAX_MEASURED = 20_000
+"""Images, evenly spread, on which name alignment and concept AUC are measured: they need (n, M) arrays at once."""
+
+
+def measure(classifier: SparseCBMClassifier, split: EmbeddedSplit) -> dict[str, Any]:
+    """Measure accuracy, sparsity and meaning on one split.
+
+    Parameters
+    ----------
+    classifier : SparseCBMClassifier
+        Fitted on class indices.
+    split : EmbeddedSplit
+        With labels.
+
+    Returns
+    -------
+    dict
+        JSON values: ``accuracy`` and other classification metrics, ``active_concepts`` (mean, max, ...), ``nec``,
+        ``name_alignment``, and ``warnings``; where the pictures know which concepts they show, also ``concept_auc``
+        and ``leakage`` (how much more the activations know about the class than the true concepts do).
+
+    Raises
+    ------
+    InputError
+        If the split has no labels, or a label the model was not trained on.
+    """
+    from sparsecbm.evaluation import active_concepts, classification_metrics, concept_auc, disguise, name_alignment
+    from sparsecbm.heads import nec
+
+    if split.labels is None:
+        raise InputError("these pictures have no labels: there is nothing to measure against; try `sparsecbm predict`")
+    X, y = split.vectors, np.asarray(split.labels)
+    unknown = np.setdiff1d(y, classifier.classes_)
+    if len(unknown):
+        raise InputError(
+            f"label {unknown[0]} is not among the {len(classifier.classes_)} classes the model was trained on"
+        )
+    columns = np.searchsorted(classifier.classes_, y)
+    proba = np.concatenate([classifier.predict_proba(X[i : i + _ROWS]) for i in range(0, len(X), _ROWS)])
+    rows = spread(len(X), MAX_MEASURED)
+    kept = np.asarray(X[rows])
+    activations, units = classifier.transform(kept), classifier.units(kept)
+    alignment, _ = name_alignment(units, classifier.concept_scores(kept))
+    metrics: dict[str, Any] = {
+        "n_images": len(X),
+        "correct": int((proba.argmax(axis=1) == columns).sum()),
+        **classification_metrics(columns, proba),
+        "active_concepts": active_concepts(activations),
+        "nec": nec(classifier.head_weights_),
+        "name_alignment": alignment,
+    }
+    note = disguise(
+        len(classifier.concept_names_), X.shape[1], classifier.head_weights_, metrics["active_concepts"]["mean"]
+    )
+    metrics["warnings"] = [] if note is None else [note]
+    truth = concept_truth(classifier.concept_names_, split)
+    if truth is not None:
+        known, attributes = truth
+        of_activations, each = concept_auc(activations[:, known], attributes[rows])
+        of_units, _ = concept_auc(units[:, known], attributes[rows])
+        names = [classifier.concept_names_[j] for j in known]
+        metrics["concept_auc"] = {"mean": of_activations, "units": of_units, "each": dict(zip(names, each))}
+    attributes = getattr(split.images, "attributes", None)
+    if attributes is not None:
+        metrics["leakage"] = _leakage(activations, attributes[rows], columns[rows])
+    return plain(metrics)
+
+
+def _leakage(activations: NDArray, attributes: NDArray[np.bool_], y: NDArray[np.int64]) -> dict[str, Any] | None:
+    """Leakage report as scalars; None where there are too few images to tell."""
+    from sparsecbm.evaluation import leakage
+
+    counts = np.bincount(y)
+    try:
+        return leakage(activations, attributes, y, information=counts[counts > 0].min() >= 3).summary()
+    except InputError:
+        return None
+
+
+def concept_truth(names: Sequence[str], split: EmbeddedSplit) -> tuple[list[int], NDArray[np.bool_]] | None:
+    """Return which concepts the pictures know the truth of, and that truth, shape (n, len(known)); None without."""
+    attributes = getattr(split.images, "attributes", None)
+    if attributes is None:
+        return None
+    column = {name: j for j, name in enumerate(split.images.attribute_names)}  # type: ignore[union-attr]
+    known = [j for j, name in enumerate(names) if name in column]
+    if not known:
+        return None
+    return known, attributes[:, [column[names[j]] for j in known]]
+
+
+def spread(n: int, limit: int) -> NDArray[np.int64]:
+    """Return at most `limit` row numbers, evenly spread over n rows."""
+    return np.arange(n) if n <= limit else np.linspace(0, n - 1, limit).round().astype(np.int64)
+
+
+def headline(metrics: Mapping[str, Any]) -> list[Figure]:
+    """Put the metrics of `measure` into words, leaving out what was not measured."""
+    active = metrics["active_concepts"]
+    n, most = metrics["n_images"], active["max"]
+    figures = [
+        Figure("Accuracy", f"{metrics['accuracy']:.1%}", f"{metrics['correct']:,} of {n:,} pictures"),
+        Figure(
+            "Active concepts per image", f"{active['mean']:.1f}", f"at most {most}; {active['zero_share']:.0%} zeros"
+        ),
+        Figure("NEC", f"{metrics['nec']:.1f}", "head weights per class"),
+        Figure("Name alignment", f"{metrics['name_alignment']:.3f}", "unit j against concept j, correlation"),
+    ]
+    if "concept_auc" in metrics:
+        auc = metrics["concept_auc"]
+        figures.append(
+            Figure("Concept AUC", f"{auc['mean']:.3f}", f"activations against truth; units {auc['units']:.3f}")
+        )
+    if "linear_probe" in metrics:
+        figures.append(Figure("Linear probe", f"{metrics['linear_probe']:.1%}", "black box on the same embeddings"))
+    return figures

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsecbm._errors import InputError
-from sparsecbm._files import write_json, write_text
-from sparsecbm._progress import ProgressBar
-from sparsecbm.config import SearchConfig, dump_config
+from sparsecbm._base.errors import InputError
+from sparsecbm._base.files import plain, write_json, write_text
+from sparsecbm._base.progress import ProgressBar
+from sparsecbm.config.reading import dump_config
+from sparsecbm.config.schema import SearchConfig
 from sparsecbm.explain import Ledger, Ledgers
 from sparsecbm.explain.ledger import EVERYTHING_ELSE
-from sparsecbm.explain.report import Figure
-from sparsecbm.explain.search_page import MethodRow, build_search_page, render_search_page
-from sparsecbm.runs.data import EmbeddedSplit
+from sparsecbm.explain.pages.report import Figure
+from sparsecbm.explain.pages.search_page import MethodRow, build_search_page, render_search_page
+from sparsecbm.inputs.classes import Task, open_task
+from sparsecbm.inputs.data import EmbeddedSplit
 from sparsecbm.runs.folders import check_folder, tidy
-from sparsecbm.runs.results import plain
-from sparsecbm.runs.search_task import Task, open_task
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -11,41 +11,85 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sparsecbm._errors import InputError
-from sparsecbm._files import replace_folder, write_json, write_text
-from sparsecbm._launch import is_main_process
-from sparsecbm.config import EmbeddingsConfig, RunConfig, dump_config, load_config
-from sparsecbm.runs.data import (
-    SPLITS,
-    ConceptBank,
-    EmbeddedSplit,
-    embed_concepts,
-    embed_split,
-    open_encoder,
-    read_concepts,
-    read_split,
-)
+from sparsecbm._base.errors import InputError
+from sparsecbm._base.files import plain, replace_folder, write_json, write_text
+from sparsecbm._base.launch import is_main_process
+from sparsecbm.config.reading import dump_config, load_config
+from sparsecbm.config.schema import EmbeddingsConfig, RunConfig
+from sparsecbm.explain import Ledger
+from sparsecbm.inputs.data import Prepared, prepare
+from sparsecbm.inputs.models import StoredModel, is_model_folder
 from sparsecbm.runs.folders import check_folder, tidy
-from sparsecbm.runs.measure import measure
-from sparsecbm.runs.models import StoredModel, is_model_folder
-from sparsecbm.runs.reports import make_report
-from sparsecbm.runs.results import EmbedResult, TrainResult, plain
+from sparsecbm.runs.reports import make_report, measure
 
 if TYPE_CHECKING:
     from sparsecbm.estimators import SparseCBMClassifier
 
+
 _FILES = ("model", "config.yaml", "metrics.json", "report.html")
 
 
-@dataclass(frozen=True, eq=False)
-class Prepared:
-    """Everything a fit needs."""
+@dataclass(frozen=True)
+class EmbedResult:
+    """What `embed_run` embedded.
 
-    splits: dict[str, EmbeddedSplit]
-    class_names: tuple[str, ...]
-    bank: ConceptBank
-    encoder: dict[str, Any] | None
+    Attributes
+    ----------
+    encoder, fingerprint : str
+        Which encoder.
+    dim : int
+        Length of an embedding.
+    splits : dict
+        Per split: number of pictures, seconds, pictures skipped, cache entry.
+    concepts : int
+        Number of embedded concepts, after filters.
+    seconds : float
+        Wall time in all.
+    """
+
+    encoder: str
+    fingerprint: str
+    dim: int
+    splits: dict[str, dict[str, Any]]
+    concepts: int
     seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return plain(vars(self))
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What `train_run` made.
+
+    Attributes
+    ----------
+    output : Path
+        Folder with ``model/``, ``metrics.json``, ``config.yaml`` and ``report.html``.
+    metrics : dict
+        The content of ``metrics.json``.
+    example : Ledger or None
+        One test picture, explained.
+    """
+
+    output: Path
+    metrics: dict[str, Any]
+    example: Ledger | None = None
+
+    @property
+    def model(self) -> Path:
+        """Folder of the saved model."""
+        return self.output / "model"
+
+    @property
+    def report(self) -> Path:
+        """The HTML page."""
+        return self.output / "report.html"
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return plain({"output": self.output, "model": self.model, "report": self.report, "metrics": self.metrics})
 
 
 def embed_run(config: RunConfig) -> EmbedResult:
@@ -120,50 +164,6 @@ def demo_run(output: str | Path = "sparsecbm-demo", overrides: Sequence[str] = (
     # The cache helps a second run, but a read-only home must not stop a first look.
     base = [f"output={json.dumps(str(output))}", "encoder.cache=disk-or-memory"]
     return train_run(load_config("birds_gumbel", [*base, *overrides]))
-
-
-def prepare(config: RunConfig) -> Prepared:
-    """Embed or read all splits and the concept bank."""
-    start = time.perf_counter()
-    if config.embeddings is not None:
-        splits, class_names, bank, encoder = _read(config)
-    else:
-        splits, class_names, bank, encoder = _embed(config)
-    train = splits["train"]
-    if train.labels is None:
-        raise InputError("the training pictures have no labels: give images.label_column, or class folders")
-    if train.vectors.shape[1] != bank.vectors.shape[1]:
-        raise InputError(
-            f"images have {train.vectors.shape[1]} dimensions and concepts {bank.vectors.shape[1]}: "
-            "embed both with the same encoder"
-        )
-    return Prepared(splits, class_names, bank, encoder, time.perf_counter() - start)
-
-
-def _embed(config: RunConfig) -> tuple[dict[str, EmbeddedSplit], tuple[str, ...], ConceptBank, dict[str, Any]]:
-    encoder = open_encoder(config)
-    splits: dict[str, EmbeddedSplit] = {}
-    class_names: tuple[str, ...] = ()
-    for name in SPLITS:
-        splits[name], names = embed_split(config, encoder, name)
-        class_names = class_names or names
-    bank = embed_concepts(config, encoder, class_names, splits["train"].vectors)
-    note = {"spec": encoder.spec, "fingerprint": encoder.fingerprint, "precision": encoder.precision}
-    return splits, class_names, bank, note
-
-
-def _read(config: RunConfig) -> tuple[dict[str, EmbeddedSplit], tuple[str, ...], ConceptBank, dict[str, Any] | None]:
-    assert config.embeddings is not None
-    splits: dict[str, EmbeddedSplit] = {}
-    class_names: tuple[str, ...] = ()
-    for name in SPLITS:
-        found = read_split(config.embeddings, name)
-        if found is not None:
-            splits[name], names = found
-            class_names = class_names or names
-    bank = read_concepts(config.embeddings)
-    spec = config.embeddings.encoder
-    return splits, class_names, bank, None if spec is None else {"spec": spec, "fingerprint": None}
 
 
 def _fit(config: RunConfig, prepared: Prepared, checkpoint: Path) -> SparseCBMClassifier:

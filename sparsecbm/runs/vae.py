@@ -4,25 +4,39 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sparsecbm._errors import InputError, StoredFileError
-from sparsecbm._files import read_json, replace_folder, write_json, write_text
-from sparsecbm._launch import is_main_process
-from sparsecbm.config import VaeConfig, dump_config
+from sparsecbm._base.errors import InputError, StoredFileError
+from sparsecbm._base.files import plain, read_json, replace_folder, write_json, write_text
+from sparsecbm._base.launch import is_main_process
+from sparsecbm.config.reading import dump_config
+from sparsecbm.config.schema import VaeConfig
 from sparsecbm.runs.folders import check_folder, tidy
-from sparsecbm.runs.results import VaeResult, plain
 
 if TYPE_CHECKING:
     import torch
 
     from sparsecbm.vae import Pictures, Task, Trainer
 
+
 _FILES = ("metrics.json", "config.yaml", "samples.png", "reconstructions.png", "learning_curve.png", "model")
 _TOY_TEMPERATURES = (0.1, 0.5, 1.0)
+
+
+@dataclass(frozen=True)
+class VaeResult:
+    """What `vae_run` made: the output folder, and the content of its ``metrics.json``."""
+
+    output: Path
+    metrics: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return plain(vars(self))
 
 
 def vae_run(config: VaeConfig, *, progress: bool | None = None) -> VaeResult:

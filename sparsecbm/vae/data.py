@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sparsecbm._errors import InputError, StoredFileError, unknown
-from sparsecbm._untrusted import open_npz
+from sparsecbm._base.errors import InputError, StoredFileError, unknown
+from sparsecbm._base.untrusted import open_npz
 from sparsecbm.samplers import noise
 
 __all__ = ["BINARISATIONS", "DATA_SETS", "Pictures", "binarise", "load_pictures", "split_pictures"]

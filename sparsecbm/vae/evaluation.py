@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sparsecbm._errors import InputError
-from sparsecbm._progress import ProgressBar
+from sparsecbm._base.errors import InputError
+from sparsecbm._base.progress import ProgressBar
 from sparsecbm.samplers import annealed_importance_sampling, reverse_annealed_importance_sampling
 from sparsecbm.vae.model import DiscreteVAE
 from sparsecbm.vae.objectives.base import log_mass_ratio

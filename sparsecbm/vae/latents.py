@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sparsecbm._errors import InputError, unknown
+from sparsecbm._base.errors import InputError, unknown
 from sparsecbm.samplers import BinaryConcrete, Concrete, noise
 from sparsecbm.samplers.rbm import binary_states
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sparsecbm._errors import InputError
+from sparsecbm._base.errors import InputError
 from sparsecbm.vae.latents import make_latents
 from sparsecbm.vae.networks import Stack
 from sparsecbm.vae.posterior import Posterior

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sparsecbm._files import atomic_write
+from sparsecbm._base.files import atomic_write
 
 __all__ = ["picture_grid", "save_grid", "save_learning_curve"]
 

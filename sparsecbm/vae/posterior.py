@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from sparsecbm._errors import InputError, unknown
+from sparsecbm._base.errors import InputError, unknown
 from sparsecbm.samplers import straight_through
 from sparsecbm.vae.latents import Latents
 from sparsecbm.vae.networks import Stack

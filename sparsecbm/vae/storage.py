@@ -6,9 +6,9 @@ import itertools
 from pathlib import Path
 from typing import Any
 
-from sparsecbm._errors import StoredFileError
-from sparsecbm._files import atomic_path, read_json, write_json
-from sparsecbm._untrusted import file_inside
+from sparsecbm._base.errors import StoredFileError
+from sparsecbm._base.files import atomic_path, read_json, write_json
+from sparsecbm._base.untrusted import file_inside
 from sparsecbm.vae.model import DiscreteVAE
 
 __all__ = ["load_vae", "save_vae"]

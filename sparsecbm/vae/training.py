@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sparsecbm._accelerator import end_logs, make_accelerator
-from sparsecbm._checkpoint import Resumable, fingerprint
-from sparsecbm._errors import InputError
-from sparsecbm._progress import ProgressBar
-from sparsecbm._threads import single_threaded_kernels
+from sparsecbm._base.accelerator import end_logs, make_accelerator
+from sparsecbm._base.checkpoint import Resumable, fingerprint
+from sparsecbm._base.errors import InputError
+from sparsecbm._base.progress import ProgressBar
+from sparsecbm._base.threads import single_threaded_kernels
 from sparsecbm.samplers import make_schedule, noise
 from sparsecbm.vae.data import binarise
 from sparsecbm.vae.tasks.base import StepContext, Task

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sparsecbm._errors import InputError
+from sparsecbm._base.errors import InputError
 from sparsecbm.bottleneck import ConceptBottleneckLayer, PublishedBottleneckLayer, whitening
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sparsecbm._errors import InputError
+from sparsecbm._base.errors import InputError
 from sparsecbm.bottleneck import LOSSES, PublishedBottleneckLayer, make_gate, make_loss
 from sparsecbm.bottleneck.losses import Batch
 

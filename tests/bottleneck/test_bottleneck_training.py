@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from sparsecbm._checkpoint import FILE_NAME, load_state, save_state
-from sparsecbm._errors import InputError, StoredFileError
+from sparsecbm._base.checkpoint import FILE_NAME, load_state, save_state
+from sparsecbm._base.errors import InputError, StoredFileError
 from sparsecbm.bottleneck import (
     ConceptBottleneck,
     ConceptBottleneckLayer,

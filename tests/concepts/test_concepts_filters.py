@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparsecbm import ConceptSet
-from sparsecbm._errors import InputError
+from sparsecbm._base.errors import InputError
 
 OFF = {"max_length": None, "max_class_similarity": None, "max_mutual_similarity": None, "min_activation": None}
 

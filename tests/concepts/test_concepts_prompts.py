@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sparsecbm._errors import InputError
+from sparsecbm._base.errors import InputError
 from sparsecbm.concepts import TEMPLATE_SETS, PromptTemplates
 
 

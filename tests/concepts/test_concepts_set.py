@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparsecbm import ConceptSet
-from sparsecbm._errors import InputError
+from sparsecbm._base.errors import InputError
 from sparsecbm.concepts.cleaning import clean_names, normalise_name, same_name_key
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sparsecbm import ConceptSet
-from sparsecbm._errors import InputError, StoredFileError
+from sparsecbm._base.errors import InputError, StoredFileError
 from sparsecbm.concepts.conceptnet import conceptnet_concepts
 from sparsecbm.concepts.questions import QUESTIONS, ask_for_concepts
 from sparsecbm.concepts.vocabulary import relevance_to_images, vocabulary_concepts

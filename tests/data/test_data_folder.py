@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from sparsecbm import load_images
-from sparsecbm._errors import InputError
+from sparsecbm._base.errors import InputError
 from sparsecbm.data import ImageSource
 
 

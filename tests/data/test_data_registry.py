@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sparsecbm import load_images
-from sparsecbm._errors import InputError
+from sparsecbm._base.errors import InputError
 from sparsecbm.data import ImageSource
 
 

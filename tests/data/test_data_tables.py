@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from sparsecbm import load_images
-from sparsecbm._errors import InputError, StoredFileError
+from sparsecbm._base.errors import InputError, StoredFileError
 
 NAMES = ["ant", "bee", "cow"]
 FEATURES = {"img": datasets.Image(), "label": datasets.ClassLabel(names=NAMES)}

@@ -14,7 +14,7 @@ from embed_worker import StoredPictures
 from PIL import Image
 from tiny_models import save_open_clip
 
-from sparsecbm._errors import InputError, StoredFileError
+from sparsecbm._base.errors import InputError, StoredFileError
 from sparsecbm.embeddings import cache_dir, embed_images, embed_texts
 from sparsecbm.embeddings.store import locked
 from sparsecbm.encoders import load_encoder

@@ -100,7 +100,7 @@ import atexit, contextlib, os, sys
 from pathlib import Path
 import numpy as np
 import torch.distributed
-from sparsecbm._errors import InputError
+from sparsecbm._base.errors import InputError
 from sparsecbm.embeddings.store import Plan, fetch
 
 def encode(shards):

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sparsecbm._errors import InputError, StoredFileError
+from sparsecbm._base.errors import InputError, StoredFileError
 from sparsecbm.cli import main
 from sparsecbm.embeddings import cache_entries, prune_cache
 from sparsecbm.embeddings.store import Entry, Plan, fetch, locked

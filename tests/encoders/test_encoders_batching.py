@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from tiny_models import KINDS, pictures
 
-from sparsecbm._errors import InputError
+from sparsecbm._base.errors import InputError
 from sparsecbm.encoders import load_encoder
 
 

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_models import KINDS, pictures, save_open_clip, save_transformers
 
-from sparsecbm._errors import InputError, StoredFileError
+from sparsecbm._base.errors import InputError, StoredFileError
 from sparsecbm.encoders import BUNDLED_FOLDER, load_encoder
 
 CONFIG = "open_clip_config.json"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sparsecbm._errors import InputError, StoredFileError
+from sparsecbm._base.errors import InputError, StoredFileError
 from sparsecbm.encoders.text_generation import load_text_generator
 
 SENTENCE = "question answer which things are seen around what is a the of and red blue bird cat dog - : ? ."

@@ -10,9 +10,9 @@ from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from sparsecbm._errors import InputError
+from sparsecbm._base.errors import InputError
 from sparsecbm.estimators import ConceptMatrixSearch, DescriptionClassifier, LinearProbe, ZeroShotClassifier
-from sparsecbm.heads.probe import fit_linear_probe
+from sparsecbm.estimators.linear_probe import fit_linear_probe
 
 
 @parametrize_with_checks([LinearProbe()])

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 
-from sparsecbm._errors import InputError, StoredFileError
+from sparsecbm._base.errors import InputError, StoredFileError
 from sparsecbm.estimators import ConceptMatrixSearch, DescriptionClassifier, ZeroShotClassifier
 from sparsecbm.estimators.matrix_search import RULES
-from sparsecbm.estimators.pursuit import Pursuit
+from sparsecbm.estimators.matrix_search.pursuit import Pursuit
 
 K, M, D = 7, 60, 24
 

@@ -17,7 +17,7 @@ from sklearn.base import clone
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sparsecbm import SparseCBMClassifier
-from sparsecbm._errors import InputError, StoredFileError
+from sparsecbm._base.errors import InputError, StoredFileError
 from sparsecbm.estimators.inference import InferenceModel
 
 D, M, K = 24, 60, 5
@@ -205,7 +205,7 @@ def edit_config(**changes):
 
 def foreign_arrays(folder: Path) -> None:
     """Arrays of another model, with a checksum that fits: shapes must be looked at, too."""
-    from sparsecbm._files import sha256_file
+    from sparsecbm._base.files import sha256_file
 
     arrays = load_file(folder / "model.safetensors")
     arrays["head.weight"] = arrays["head.weight"][:, :-1].copy()

@@ -73,7 +73,7 @@ def test_a_sparse_head_on_sparse_activations_is_that_on_dense_ones(stored, monke
     X, y = np.load(path, mmap_mode="r")[:3000], y[:3000]
     options = {"max_active_concepts": 4, "max_iter": 30, "device": "cpu", "random_state": 0, "verbose": False}
     dense = SparseCBMClassifier(concepts, concepts_per_class=2, **options).fit(X, y)
-    monkeypatch.setattr("sparsecbm.heads._sparse.DENSE_BYTES", 0)
+    monkeypatch.setattr("sparsecbm.heads.solver.softmax_sparse.DENSE_BYTES", 0)
     monkeypatch.setattr(FrozenBottleneck, "activations", None)  # no dense activations at all
     sparse = SparseCBMClassifier(concepts, concepts_per_class=2, **options).fit(X, y)
     monkeypatch.undo()
@@ -99,7 +99,7 @@ def test_the_script_at_imagenets_shape_runs_small_and_resumes(tmp_path, monkeypa
     specification = importlib.util.spec_from_file_location("benchmark_scale", script)
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
-    monkeypatch.setattr("sparsecbm.heads._sparse.DENSE_BYTES", 0)
+    monkeypatch.setattr("sparsecbm.heads.solver.softmax_sparse.DENSE_BYTES", 0)
     arguments = ["--work-dir", str(tmp_path / "work"), "--rows", "2000", "--classes", "12", "--concepts", "90"]
     arguments += ["--dim", "48", "--test-rows", "400", "--batch-size", "128", "--active", "6", "--noise", "1"]
     arguments += ["--sizes", "500", "--json", str(tmp_path / "figures.json"), "--plot", str(tmp_path / "plot.png")]

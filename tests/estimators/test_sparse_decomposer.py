@@ -13,7 +13,7 @@ from sklearn.base import clone
 from sklearn.linear_model import Lasso
 
 from sparsecbm import SparseDecomposer
-from sparsecbm._errors import InputError
+from sparsecbm._base.errors import InputError
 from sparsecbm.estimators import nonnegative_lasso
 from sparsecbm.estimators.nonnegative_lasso import NonnegativeLasso
 

@@ -9,7 +9,7 @@ import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression
 
-from sparsecbm._errors import InputError
+from sparsecbm._base.errors import InputError
 from sparsecbm.evaluation import (
     CONTROLS,
     ControlReport,

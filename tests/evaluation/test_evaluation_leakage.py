@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import binom
 from sklearn.metrics import roc_auc_score
 
-from sparsecbm._errors import InputError
+from sparsecbm._base.errors import InputError
 from sparsecbm.evaluation import leakage
 
 SEEDS = 60

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from sparsecbm import SparseCBMClassifier, load_encoder, load_images, runs
-from sparsecbm._errors import InputError
+from sparsecbm._base.errors import InputError
 from sparsecbm.runs import app
 
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from sparsecbm.explain import explain
-from sparsecbm.explain.report import build_report, write_report
+from sparsecbm.explain.pages.report import build_report, write_report
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "screenshot_report.py"
 spec = importlib.util.spec_from_file_location("screenshot_report", SCRIPT)

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from sparsecbm import SparseCBMClassifier, embed_images, embed_texts, load_encoder, load_images
-from sparsecbm._errors import InputError
+from sparsecbm._base.errors import InputError
 from sparsecbm.data import birds
 from sparsecbm.explain import explain
 from sparsecbm.explain.cues import correlation_ratio, find_cues
-from sparsecbm.explain.errors import confusions, right_for_absent
 from sparsecbm.explain.interventions import ConceptTruth, ModelEdits, concept_uncertainty, intervention_curve
+from sparsecbm.explain.mistakes import confusions, right_for_absent
 
 HABITATS = set(birds.ATTRIBUTES["habitat"])
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sparsecbm._errors import printable
+from sparsecbm._base.errors import printable
 from sparsecbm.cli import terminal
 from sparsecbm.explain import explain
 from sparsecbm.explain.cues import find_cues
-from sparsecbm.explain.report import Figure, build_report, render_report
-from sparsecbm.explain.search_page import MethodRow, build_search_page, render_search_page
+from sparsecbm.explain.pages.report import Figure, build_report, render_report
+from sparsecbm.explain.pages.search_page import MethodRow, build_search_page, render_search_page
 
 ATTACKS = [
     "</script><script>boom()</script>",
@@ -118,7 +118,7 @@ def test_no_string_moves_the_cursor(attack, monkeypatch):
 
 
 def test_errors_do_not_move_it_either(capsys):
-    from sparsecbm.cli.commands import _fail
+    from sparsecbm.cli.base import _fail
 
     with pytest.raises(SystemExit):
         _fail("no file 'a\x1b[2Jb'\r\x9bx", 2)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparsecbm import SparseCBMClassifier
-from sparsecbm._errors import InputError, StoredFileError
+from sparsecbm._base.errors import InputError, StoredFileError
 from sparsecbm.explain import explain
 from sparsecbm.explain.interventions import (
     ConceptTruth,

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sparsecbm._errors import InputError, StoredFileError
-from sparsecbm._files import write_json
+from sparsecbm._base.errors import InputError, StoredFileError
+from sparsecbm._base.files import write_json
 from sparsecbm.explain import explain
 from sparsecbm.explain.cues import find_cues
-from sparsecbm.explain.errors import confusions, right_for_absent
 from sparsecbm.explain.interventions import intervention_curve
-from sparsecbm.explain.pictures import inline_picture
-from sparsecbm.explain.report import Figure, build_report, render_report, write_report
+from sparsecbm.explain.mistakes import confusions, right_for_absent
+from sparsecbm.explain.pages.pictures import inline_picture
+from sparsecbm.explain.pages.report import Figure, build_report, render_report, write_report
 
 CLASSES = ["finch", "<b>jay</b>", "lark"]
 
@@ -240,7 +240,7 @@ def test_galleries_show_the_most_active_pictures(ledgers, labels) -> None:
 
 
 def test_controls_of_a_run_are_found_where_they_fit(tmp_path) -> None:
-    from sparsecbm.runs.use import stored_controls
+    from sparsecbm.runs.reports import stored_controls
 
     table = [{"name": "Linear probe", "accuracy": 0.9, "sd": None, "note": ""}]
     assert stored_controls(tmp_path, "test", 10) == []

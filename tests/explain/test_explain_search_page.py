@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from sparsecbm._errors import InputError
+from sparsecbm._base.errors import InputError
 from sparsecbm.explain import explain
-from sparsecbm.explain.report import build_report
-from sparsecbm.explain.search_page import build_search_page, render_search_page
+from sparsecbm.explain.pages.report import build_report
+from sparsecbm.explain.pages.search_page import build_search_page, render_search_page
 
 CLASSES = ["ant", "bee", "cat"]
 

@@ -11,11 +11,11 @@ from scipy.optimize import approx_fprime
 from scipy.special import logsumexp
 from sklearn.linear_model import LogisticRegression
 
-from sparsecbm._errors import InputError
+from sparsecbm._base.errors import InputError
 from sparsecbm.heads import l1_max, multinomial_logistic, multinomial_path
-from sparsecbm.heads._blocks import approximate
-from sparsecbm.heads._support import Support, newton
-from sparsecbm.heads.multinomial import low_rank_factors, make_problem
+from sparsecbm.heads.solver.elastic_net import low_rank_factors, make_problem
+from sparsecbm.heads.solver.elastic_net_large import approximate
+from sparsecbm.heads.solver.softmax import Support, newton
 
 
 def draw(seed: int, classes: int | None = None):
@@ -131,14 +131,14 @@ def test_large_problems_reach_the_same_optimum(per_class, ratio, monkeypatch):
     l1 = 0.05 * l1_max(A, y)
     l2 = l1 * (1 - ratio) / ratio
     exact = multinomial_logistic(A, y, l1=l1, l2=l2, tol=1e-9)
-    monkeypatch.setattr("sparsecbm.heads._support.PER_CLASS", per_class)
+    monkeypatch.setattr("sparsecbm.heads.solver.softmax.PER_CLASS", per_class)
     problem = make_problem(A, y)
     assert (problem.single.fewer is None) == (per_class == 10**6)
     coef, intercept, _ = approximate(problem, np.zeros((6, 60)), problem.log_prior(), l1, l2, 1e-4)
     reached = objective(A, y, coef, intercept, l1, l2)
     assert exact.objective - exact.gap <= reached <= exact.objective * (1 + 1e-4)
     assert not coef.all()
-    monkeypatch.setattr("sparsecbm.heads.multinomial.LARGE", 0)
+    monkeypatch.setattr("sparsecbm.heads.solver.elastic_net.LARGE", 0)
     for tol in (1e-2, 1e-4, 1e-7):
         point = multinomial_logistic(make_problem(A, y), l1=l1, l2=l2, tol=tol)
         assert point.relative_gap <= tol
@@ -152,7 +152,7 @@ def test_soft_labels_and_weights_pass_the_large_solver(monkeypatch):
     soft = rng.dirichlet(np.ones(int(y.max()) + 1), size=len(y))
     weight = rng.integers(0, 3, len(y))
     exact = multinomial_logistic(A, soft, l1=0.02, l2=0.001, sample_weight=weight, tol=1e-8)
-    monkeypatch.setattr("sparsecbm.heads.multinomial.LARGE", 0)
+    monkeypatch.setattr("sparsecbm.heads.solver.elastic_net.LARGE", 0)
     large = multinomial_logistic(A, soft, l1=0.02, l2=0.001, sample_weight=weight, tol=1e-8)
     assert large.objective == pytest.approx(exact.objective, rel=1e-7)
     assert large.relative_gap <= 1e-8
@@ -173,7 +173,7 @@ def test_low_rank_gradients_equal_dense_ones():
 
 @pytest.mark.parametrize("bytes_", [0, 10**9])
 def test_newton_reaches_a_stationary_point_in_both_layouts(bytes_, monkeypatch):
-    monkeypatch.setattr("sparsecbm.heads._support.GATHER_BYTES", bytes_)
+    monkeypatch.setattr("sparsecbm.heads.solver.softmax.GATHER_BYTES", bytes_)
     A, y = draw(2, classes=40)
     problem = make_problem(A, y)
     rng = np.random.default_rng(1)

@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix, random_array
 
-from sparsecbm.heads import SparseHead, _sparse, nec, stays_sparse
-from sparsecbm.heads._sparse import SparseFit, sparse_problem
-from sparsecbm.heads.multinomial import make_problem
+from sparsecbm.heads import SparseHead, nec, stays_sparse
 from sparsecbm.heads.selection.base import Budget, gains, refit, saliency
+from sparsecbm.heads.solver import softmax_sparse as _sparse
+from sparsecbm.heads.solver.elastic_net import make_problem
+from sparsecbm.heads.solver.softmax_sparse import SparseFit, sparse_problem
 
 
 @pytest.fixture(autouse=True)
@@ -116,7 +117,7 @@ def test_prices_are_exact_up_to_one_class_at_a_time(planted):
 def test_head_is_that_of_the_dense_solver(counting, options, planted, monkeypatch):
     A, y, weights = planted
     # Selection of the dense head estimates curvature from a part of the samples: here from all, as the sparse one.
-    monkeypatch.setattr("sparsecbm.heads._support.ROWS", 10**6)
+    monkeypatch.setattr("sparsecbm.heads.solver.softmax.ROWS", 10**6)
     make = {"concepts_per_class": 2, "counting": counting, "tol": 1e-13, **options}
     dense = SparseHead(**make).fit(A, y, weights)
     sparse = SparseHead(**make).fit(csr_matrix(A), y, weights)

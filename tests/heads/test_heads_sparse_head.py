@@ -12,10 +12,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from sparsecbm._errors import InputError
+from sparsecbm._base.errors import InputError
 from sparsecbm.heads import SELECTIONS, SparseHead, counting_rules, nec, truncate
-from sparsecbm.heads.multinomial import make_problem
 from sparsecbm.heads.selection.base import Budget, empty, gains, refit, saliency
+from sparsecbm.heads.solver.elastic_net import make_problem
 
 
 @parametrize_with_checks([SparseHead()])
@@ -236,7 +236,7 @@ def test_kept_heads_are_of_the_same_data_and_options_only(planted, tmp_path):
 def test_selection_on_a_part_of_the_samples_is_as_good(planted, monkeypatch):
     A, y, _ = planted
     full = SparseHead(2).fit(A, y)
-    monkeypatch.setattr("sparsecbm.heads._support.PER_CLASS", 20)
+    monkeypatch.setattr("sparsecbm.heads.solver.softmax.PER_CLASS", 20)
     assert make_problem(A, y).single.fewer.n_samples == len(y) // 3
     part = SparseHead(2).fit(A, y)
     assert nec(part.coef_) == 2

@@ -19,9 +19,9 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sparsecbm._errors import InputError
+from sparsecbm._base.errors import InputError
 from sparsecbm.concepts import ConceptSet
-from sparsecbm.config import build_config, dump_config, load_config
+from sparsecbm.config.reading import build_config, dump_config, load_config
 from sparsecbm.data.decode import UndecodableError, decode_image
 from sparsecbm.embeddings import load_embeddings
 

@@ -15,10 +15,10 @@ import malformed
 import numpy as np
 import pytest
 
-from sparsecbm._errors import InputError
+from sparsecbm._base.errors import InputError
 from sparsecbm.cli import main
 from sparsecbm.concepts import ConceptSet
-from sparsecbm.config import load_config
+from sparsecbm.config.reading import load_config
 from sparsecbm.data.decode import UndecodableError, decode_image
 from sparsecbm.embeddings import load_embeddings
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from vae_models import make_model, pixels
 
-from sparsecbm._errors import InputError
+from sparsecbm._base.errors import InputError
 from sparsecbm.samplers import noise
 from sparsecbm.vae import (
     DiscreteVAE,
@@ -104,7 +104,7 @@ def test_bad_samples_are_named(samples: float) -> None:
 
 
 def test_a_model_comes_back_from_its_folder(tmp_path) -> None:
-    from sparsecbm._errors import StoredFileError
+    from sparsecbm._base.errors import StoredFileError
     from sparsecbm.vae import load_vae, save_vae
 
     model = make_model("hierarchical rbm").float()

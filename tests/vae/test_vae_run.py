@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from sparsecbm._errors import InputError, StoredFileError
-from sparsecbm.config import build_vae_config, builtin_configs, dump_config, load_vae_config
+from sparsecbm._base.errors import InputError, StoredFileError
+from sparsecbm.config.reading import build_vae_config, builtin_configs, dump_config, load_vae_config
 from sparsecbm.runs import vae_run
 from sparsecbm.vae import TrainingOptions, load_pictures, load_vae
 
@@ -117,7 +117,7 @@ def test_training_section_mirrors_the_options() -> None:
 def test_names_mirror_the_registries() -> None:
     from typing import get_args
 
-    from sparsecbm.config import VaeDataConfig, VaeModelConfig, VaeObjectiveConfig
+    from sparsecbm.config.schema import VaeDataConfig, VaeModelConfig, VaeObjectiveConfig
     from sparsecbm.vae import DATA_SETS, LATENTS, NEGATIVE_PHASES, OBJECTIVES, PRIORS
     from sparsecbm.vae.data import BINARISATIONS
     from sparsecbm.vae.tasks import ESTIMATORS

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from sparsecbm._errors import InputError
+from sparsecbm._base.errors import InputError
 from sparsecbm.samplers import noise
 from sparsecbm.vae import Trainer, TrainingOptions
 from sparsecbm.vae.latents import make_latents

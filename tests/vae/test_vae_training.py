@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from sparsecbm._checkpoint import load_state
-from sparsecbm._errors import InputError
+from sparsecbm._base.checkpoint import load_state
+from sparsecbm._base.errors import InputError
 from sparsecbm.vae import DensityTask, DiscreteVAE, Trainer, TrainingOptions, make_negative_phase, make_objective
 
 OPTIONS = TrainingOptions(epochs=6, batch_size=40, evaluate_every=2, checkpoint_every=5)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sparsecbm._errors import unknown
+from sparsecbm._base.errors import unknown
 from sparsecbm.bottleneck.gates.base import Gate
 from sparsecbm.bottleneck.gates.binary_concrete import BinaryConcreteGate
 from sparsecbm.bottleneck.gates.dense import DenseGate

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from sparsecbm._errors import InputError
+from sparsecbm._base.errors import InputError
 
 
 def check_limit(max_active_concepts: int) -> int:

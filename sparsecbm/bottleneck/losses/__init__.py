@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from sparsecbm._errors import unknown
+from sparsecbm._base.errors import unknown
 from sparsecbm.bottleneck.losses.base import Batch, ConceptLoss
 from sparsecbm.bottleneck.losses.contrastive import ContrastiveLoss, PublishedContrastiveLoss
 from sparsecbm.bottleneck.losses.gumbel import GumbelLoss, PublishedGumbelLoss

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sparsecbm._errors import unknown
+from sparsecbm._base.errors import unknown
 from sparsecbm.estimators.matrix_search.base import SearchOptions, SearchProblem, SearchRule
 from sparsecbm.estimators.matrix_search.column_normalised import ColumnNormalisedRule
 from sparsecbm.estimators.matrix_search.contrast import ContrastRule

@@ -7,7 +7,7 @@ from abc import abstractmethod
 import numpy as np
 
 from sparsecbm.estimators.matrix_search.base import Array, SearchProblem, SearchRule
-from sparsecbm.estimators.pursuit import SparseCodes
+from sparsecbm.estimators.matrix_search.pursuit import SparseCodes
 
 
 class ConceptSpaceRule(SearchRule):

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsecbm.estimators.pursuit import SparseCodes
+from sparsecbm.estimators.matrix_search.pursuit import SparseCodes
 
 Array = NDArray[np.float64]
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from sparsecbm.estimators.matrix_search.base import Array
+from sparsecbm.estimators.matrix_search.pursuit import SparseCodes
 from sparsecbm.estimators.matrix_search.sparse import SparseRule
-from sparsecbm.estimators.pursuit import SparseCodes
 
 
 class ContrastRule(SparseRule):

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from sparsecbm.estimators.matrix_search.base import Array
-from sparsecbm.estimators.pursuit import Focus, Pursuit, SparseCodes
+from sparsecbm.estimators.matrix_search.pursuit import Focus, Pursuit, SparseCodes
 
 _FLOOR = 1e-3
 """Share of the mean eigenvalue added to the metric, so that it sees every direction a little."""

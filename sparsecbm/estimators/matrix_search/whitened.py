@@ -6,7 +6,7 @@ import numpy as np
 
 from sparsecbm.estimators.matrix_search.base import Array, SearchOptions, SearchProblem, SearchRule
 from sparsecbm.estimators.matrix_search.metric_codes import MetricCodes
-from sparsecbm.estimators.pursuit import SparseCodes
+from sparsecbm.estimators.matrix_search.pursuit import SparseCodes
 
 
 class WhitenedRule(SearchRule):

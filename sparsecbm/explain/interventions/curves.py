@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sparsecbm._errors import InputError, unknown
+from sparsecbm._base.errors import InputError, unknown
 from sparsecbm.explain.ledger import Ledgers
+from sparsecbm.explain.plots import MINUS, PLUS, SOFT
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
+
 FloatArray = NDArray[np.float64]
 ORDERS = ("uncertainty", "greedy", "random")
+CURVE_COLOURS = {"greedy": SOFT, "uncertainty": PLUS, "random": MINUS}
 _CHUNK = 4_000_000  # numbers held at once by the greedy order
 
 
@@ -196,8 +199,6 @@ class InterventionCurve:
 
     def plot(self, ax: Axes | None = None, **style: object) -> Axes:
         """Draw the curve with matplotlib and return the axes."""
-        from sparsecbm.explain.plots import plot_intervention_curves
-
         return plot_intervention_curves([self], ax=ax, **style)
 
 
@@ -310,3 +311,30 @@ def _greedy(
             left[images, best] = False
             now = tried[images, best]
     return chosen
+
+
+def plot_intervention_curves(curves: Sequence[InterventionCurve], ax: Axes | None = None, **style: object) -> Axes:
+    """Draw accuracy against the number of corrected concepts, with two standard errors shaded.
+
+    Parameters
+    ----------
+    curves : sequence of InterventionCurve
+    ax : matplotlib Axes, optional
+    **style
+        For `matplotlib.axes.Axes.plot`.
+    """
+    if ax is None:
+        import matplotlib.pyplot as plt
+
+        _, ax = plt.subplots(figsize=(7, 4), layout="constrained")
+    for curve in curves:
+        k = range(len(curve.accuracy))
+        colour = CURVE_COLOURS.get(curve.order)
+        ax.plot(k, curve.accuracy, **{"color": colour, "label": curve.order, "linewidth": 2.0, **style})
+        error = 2 * curve.standard_error
+        ax.fill_between(k, curve.accuracy - error, curve.accuracy + error, color=colour, alpha=0.15, linewidth=0)
+    ax.set(xlabel="concepts set to their true value, per image", ylabel="accuracy")
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(axis="y", alpha=0.3)
+    ax.legend(frameon=False, loc="lower right")
+    return ax

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sparsecbm._errors import InputError, StoredFileError, unknown
-from sparsecbm._files import read_json, write_json
+from sparsecbm._base.errors import InputError, StoredFileError, unknown
+from sparsecbm._base.files import read_json, write_json
 from sparsecbm.explain.ledger import Ledger, Ledgers
 
 FloatArray = NDArray[np.float64]

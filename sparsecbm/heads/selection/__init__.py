@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sparsecbm.heads._support import Problem
 from sparsecbm.heads.selection import forward, iht, path, pruning, splice, surgeon
 from sparsecbm.heads.selection.base import Budget, State
+from sparsecbm.heads.solver.softmax import Problem
 
 #: Selection methods: ``select(problem, budget, l2) -> State``. The order is that of the benchmark's table.
 SELECTIONS: dict[str, Callable[[Problem, Budget, float], State]] = {

@@ -14,9 +14,9 @@ from functools import cached_property
 
 import numpy as np
 
-from sparsecbm.heads._sparse import SparseFit, SparseSupport
-from sparsecbm.heads._support import Bends, Fit, Problem, Support
 from sparsecbm.heads.nec import largest
+from sparsecbm.heads.solver.softmax import Bends, Fit, Problem, Support
+from sparsecbm.heads.solver.softmax_sparse import SparseFit, SparseSupport
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ def fill(problem: Problem, state: State, budget: Budget, l2: float) -> State:
 
 def dense_ridge(problem: Problem, l2: float) -> tuple[np.ndarray, np.ndarray]:
     """Weights (K, M) and intercepts of the ridge solution over all concepts, to a gap of 1e-2: a start for pruning."""
-    from sparsecbm.heads.multinomial import multinomial_logistic
+    from sparsecbm.heads.solver.elastic_net import multinomial_logistic
 
     result = multinomial_logistic(problem, l1=0.0, l2=l2, tol=1e-2)
     return result.coef, result.intercept

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from sparsecbm.heads._support import Problem
 from sparsecbm.heads.nec import top
 from sparsecbm.heads.selection.base import Budget, State, empty, fill, gains, refit
+from sparsecbm.heads.solver.softmax import Problem
 
 
 def select(problem: Problem, budget: Budget, l2: float, *, stages: int = 10, state: State | None = None) -> State:

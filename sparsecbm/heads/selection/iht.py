@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from sparsecbm.heads._support import Problem
 from sparsecbm.heads.selection.base import Budget, State, empty, fill, refit
+from sparsecbm.heads.solver.softmax import Problem
 
 
 def select(problem: Problem, budget: Budget, l2: float, *, rounds: int = 30) -> State:

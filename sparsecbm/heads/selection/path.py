@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from sparsecbm.heads._support import Problem
 from sparsecbm.heads.selection.base import Budget, State, fill, refit
+from sparsecbm.heads.solver.softmax import Problem
 
 
 def _cut(problem: Problem, budget: Budget, n_points: int, smallest: float) -> tuple[np.ndarray, np.ndarray]:
-    from sparsecbm.heads.multinomial import multinomial_path
+    from sparsecbm.heads.solver.elastic_net import multinomial_path
 
     needed = budget.concepts_per_class * (1.0 if budget.counting == "average" else 1.5)
     path = multinomial_path(problem, n_points=n_points, smallest=smallest, l2=0.0, max_nec=needed, tol=1e-3)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from sparsecbm.heads._support import Problem
 from sparsecbm.heads.nec import largest
 from sparsecbm.heads.selection.base import Budget, State, dense_ridge, fill, refit, saliency
+from sparsecbm.heads.solver.softmax import Problem
 
 
 def select(

@@ -7,10 +7,10 @@ fell; otherwise the batch is halved. The end is a support that no single swap of
 
 from __future__ import annotations
 
-from sparsecbm.heads._support import Problem
 from sparsecbm.heads.nec import top
 from sparsecbm.heads.selection import forward
 from sparsecbm.heads.selection.base import Budget, State, fill, gains, refit, shrink
+from sparsecbm.heads.solver.softmax import Problem
 
 #: Batches of swaps on all samples, after those on a part of them.
 LAST = 3

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sparsecbm.heads._support import Problem
 from sparsecbm.heads.selection import pruning, splice
 from sparsecbm.heads.selection.base import Budget, State
+from sparsecbm.heads.solver.softmax import Problem
 
 
 def select(problem: Problem, budget: Budget, l2: float) -> State:

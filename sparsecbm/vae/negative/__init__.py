@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sparsecbm._errors import unknown
+from sparsecbm._base.errors import unknown
 from sparsecbm.samplers import RestrictedBoltzmannMachine
 from sparsecbm.vae.negative.annealing import AnnealingNegative
 from sparsecbm.vae.negative.base import NegativePhase

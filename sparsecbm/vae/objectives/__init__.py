@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sparsecbm._errors import unknown
+from sparsecbm._base.errors import unknown
 from sparsecbm.vae.objectives.analytic import AnalyticObjective
 from sparsecbm.vae.objectives.base import Objective, ObjectiveValue, log_mean_exp
 from sparsecbm.vae.objectives.density import DensityObjective

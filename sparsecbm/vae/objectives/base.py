@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from sparsecbm._errors import InputError
+from sparsecbm._base.errors import InputError
 from sparsecbm.vae.model import DiscreteVAE
 from sparsecbm.vae.posterior import PosteriorDraw
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from sparsecbm._errors import InputError
+from sparsecbm._base.errors import InputError
 from sparsecbm.vae.model import DiscreteVAE
 from sparsecbm.vae.objectives.base import Objective, log_mass_ratio
 from sparsecbm.vae.posterior import PosteriorDraw

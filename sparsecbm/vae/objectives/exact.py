@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sparsecbm._errors import InputError
+from sparsecbm._base.errors import InputError
 from sparsecbm.vae.model import DiscreteVAE
 from sparsecbm.vae.objectives.base import Objective, ObjectiveValue, log_mass_ratio
 from sparsecbm.vae.posterior import PosteriorDraw

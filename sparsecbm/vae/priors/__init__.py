@@ -6,11 +6,10 @@ from typing import Any
 
 import torch
 
-from sparsecbm._errors import unknown
+from sparsecbm._base.errors import unknown
 from sparsecbm.vae.latents import Latents
 from sparsecbm.vae.priors.base import Prior
-from sparsecbm.vae.priors.bernoulli import BernoulliPrior
-from sparsecbm.vae.priors.categorical import CategoricalPrior
+from sparsecbm.vae.priors.factorial import BernoulliPrior, CategoricalPrior
 from sparsecbm.vae.priors.rbm import RBMPrior
 
 PRIORS: dict[str, type[Prior]] = {kind.name: kind for kind in (BernoulliPrior, CategoricalPrior, RBMPrior)}

@@ -40,3 +40,17 @@ class FactorialPrior(Prior):
 
     def options(self) -> dict[str, Any]:
         return {"learn": self.learn}
+
+
+class BernoulliPrior(FactorialPrior):
+    """p(z) = prod_i Bernoulli(z_i; sigmoid(logit_i)); see :class:`FactorialPrior`."""
+
+    name = "bernoulli"
+    kinds = ("bernoulli",)
+
+
+class CategoricalPrior(FactorialPrior):
+    """p(z) = prod_i Categorical(z_i; softmax(logits_i)); see :class:`FactorialPrior`."""
+
+    name = "categorical"
+    kinds = ("categorical",)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sparsecbm._errors import InputError
+from sparsecbm._base.errors import InputError
 from sparsecbm.samplers import RestrictedBoltzmannMachine, population_annealing
 from sparsecbm.vae.latents import Latents
 from sparsecbm.vae.priors.base import Prior

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from sparsecbm._errors import InputError
+from sparsecbm._base.errors import InputError
 from sparsecbm.vae.evaluation import estimate_log_likelihood, estimate_log_partition
 from sparsecbm.vae.model import DiscreteVAE
 from sparsecbm.vae.negative import NegativePhase

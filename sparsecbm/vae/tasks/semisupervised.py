@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sparsecbm._errors import InputError
+from sparsecbm._base.errors import InputError
 from sparsecbm.samplers import noise as sampler_noise
 from sparsecbm.samplers import straight_through
 from sparsecbm.vae.data import binarise

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from sparsecbm._errors import InputError, unknown
+from sparsecbm._base.errors import InputError, unknown
 from sparsecbm.samplers import straight_through
 from sparsecbm.vae.latents import make_latents
 from sparsecbm.vae.model import bernoulli_log_likelihood, pixel_logits

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sparsecbm._errors import unknown
+from sparsecbm._base.errors import unknown
 from sparsecbm.samplers import straight_through
 from sparsecbm.vae.latents import CategoricalLatents
 from sparsecbm.vae.tasks.stochastic import ESTIMATORS

@@ -1,0 +1,85 @@
+"""The one Accelerator that training loops share, and the end of a launch of several processes."""
+
+from __future__ import annotations
+
+import atexit
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from sparsecbm._base.errors import InputError
+
+
+def make_accelerator(
+    device: str,
+    *,
+    mixed_precision: str = "no",
+    gradient_accumulation_steps: int = 1,
+    log_with: str | None = None,
+    log_dir: str | Path | None = None,
+) -> Any:
+    """Return an Accelerator for `device` ("auto", "cpu", "cuda", "mps").
+
+    Raises
+    ------
+    InputError
+        If the device is unknown or absent, or the precision is not for it.
+    """
+    import torch
+    from accelerate import Accelerator, DistributedDataParallelKwargs
+    from accelerate.state import AcceleratorState
+
+    kind = str(device).split(":")[0]
+    if kind not in ("auto", "cpu", "cuda", "mps"):
+        raise InputError(f"device={device!r}: expected 'auto', 'cpu', 'cuda' or 'mps'")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"device={device!r}: this machine has no usable CUDA device; use device='auto' or 'cpu'")
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise InputError(f"device={device!r}: this machine has no usable MPS device; use device='auto' or 'cpu'")
+    # Started by torchrun on a machine without an accelerator, Accelerate must be told, or it sees one process.
+    cpu = kind == "cpu" or (kind == "auto" and not torch.accelerator.is_available())
+    if mixed_precision == "fp16" and cpu:  # Accelerate would train in float32 and say nothing
+        raise InputError("mixed_precision='fp16' is not for a CPU: use 'no' or 'bf16'")
+    # Accelerate keeps one process-wide state and refuses a second Accelerator with other settings.
+    state = AcceleratorState._shared_state
+    if state and (
+        state.get("_mixed_precision") != mixed_precision
+        or cpu != (getattr(state.get("device"), "type", "cpu") == "cpu")
+    ):
+        AcceleratorState._reset_state(reset_partial_state=True)
+    accelerator = Accelerator(
+        cpu=cpu,
+        mixed_precision=mixed_precision,
+        gradient_accumulation_steps=gradient_accumulation_steps,
+        log_with=log_with,
+        project_dir=None if log_dir is None else str(log_dir),
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+    )
+    if accelerator.num_processes > 1:
+        leave_at_exit()
+    return accelerator
+
+
+def end_logs(accelerator: Any) -> None:
+    """Close the trackers of an Accelerator. Its own `end_training` would also end the launch's process group."""
+    for tracker in accelerator.trackers:
+        tracker.finish()
+
+
+@cache
+def leave_at_exit() -> None:
+    """Let this process leave the launch's process group before its interpreter ends.
+
+    The group's threads drop tensors. One that asks for the interpreter's lock while that ends is killed in the middle
+    of C++ code, which aborts the process ("terminate called without an active exception").
+    """
+    atexit.register(_leave)
+
+
+def _leave() -> None:
+    import torch.distributed as distributed
+
+    # A process that ends by an error goes as it is: with collectives under way, leaving could wait for the others.
+    if distributed.is_initialized() and not hasattr(sys, "last_value"):
+        distributed.destroy_process_group()

@@ -1,0 +1,184 @@
+"""Files and folders written beside and renamed, and checksums: nobody ever reads a half-written one."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import hashlib
+import json
+import math
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from safetensors import SafetensorError
+
+from sparsecbm._base.errors import StoredFileError
+from sparsecbm._base.untrusted import read_bytes
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path in the same folder; rename it to `path` on success, remove it on failure.
+
+    Raises
+    ------
+    StoredFileError
+        If the folder cannot be written (no permission, full disk, read-only file system).
+    """
+    path = Path(path)
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        # mkstemp makes files private to the owner; a result should be as readable as any other new file.
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    # What the system says to safetensors comes as text in its own error.
+    except (OSError, SafetensorError) as error:
+        raise StoredFileError(
+            f"cannot write {str(path)!r}: {getattr(error, 'strerror', None) or error}; "
+            "free some space or choose a folder you may write to"
+        ) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def atomic_write(path: str | Path, write: Callable[[IO[bytes]], Any]) -> None:
+    """Call ``write(binary file)`` on a temporary file, then rename it to `path`."""
+    with atomic_path(path) as temporary, temporary.open("wb") as handle:
+        write(handle)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write UTF-8 text atomically."""
+    atomic_write(path, lambda handle: handle.write(text.encode("utf-8")))
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write indented JSON atomically; NaN and infinities are refused, since JSON has none."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def replace_folder(path: str | Path, write: Callable[[Path], Any], *, keep: bool = False) -> None:
+    """Call ``write(new folder)`` and put that folder in the place of `path`, whole or not at all.
+
+    Parameters
+    ----------
+    path : path
+    write : callable
+        Makes the folder that it is given.
+    keep : bool
+        Whether the new folder begins as a copy of the old one.
+
+    Raises
+    ------
+    StoredFileError
+        If it cannot be written; the old one stays.
+    """
+    path = Path(path).resolve()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+        try:
+            new = beside / "new"
+            if keep and path.is_dir():
+                shutil.copytree(path, new, symlinks=True)
+            write(new)
+            if path.exists():
+                _exchange(new, path)
+            else:
+                new.rename(path)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+    except OSError as error:
+        raise StoredFileError(
+            f"cannot write {str(path)!r}: {error.strerror or error}; "
+            "free some space or choose a folder you may write to"
+        ) from error
+
+
+def _exchange(new: Path, path: Path) -> None:
+    """Swap two folders: in one step where the system can (Linux), so that a kill never finds neither."""
+    swap = getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    if swap is None or swap(here, os.fsencode(new), here, os.fsencode(path), exchange) != 0:
+        path.rename(new.with_name("old"))
+        new.rename(path)
+
+
+def remove_leftovers(folder: str | Path, names: Iterable[str] | None = None) -> None:
+    """Remove what killed processes left half-written of files and folders of these names; None for all names."""
+    chosen = "[^/]+" if names is None else "|".join(map(re.escape, names))
+    pattern = re.compile(rf"\.({chosen})\.[a-z0-9_]{{8}}\.tmp")
+    for path in Path(folder).iterdir():
+        if pattern.fullmatch(path.name):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def read_json(path: str | Path) -> Any:
+    """Read JSON.
+
+    Raises
+    ------
+    StoredFileError
+        If the file is missing, larger than `sparsecbm._base.untrusted.MAX_TEXT_BYTES`, or is not JSON.
+    """
+    path = Path(path)
+    data = read_bytes(path)
+    try:
+        return json.loads(data.decode("utf-8"))
+    # JSONDecodeError, UnicodeDecodeError and a number of too many digits are all ValueErrors.
+    except (ValueError, RecursionError) as error:
+        raise StoredFileError(
+            f"{str(path)!r} is not valid JSON ({error}); it may be damaged: write it again"
+        ) from error
+
+
+def sha256_file(path: str | Path) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    with Path(path).open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(handle)
+
+
+def _digest(handle: IO[bytes]) -> str:  # Python 3.10 has no hashlib.file_digest
+    digest = hashlib.sha256()
+    while block := handle.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def plain(value: Any) -> Any:
+    """Turn numpy values, paths and tuples into JSON values; NaN and infinity, which JSON lacks, become None."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(held) for key, held in value.items()}
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, (list, tuple, set)):
+        return [plain(held) for held in value]
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,370 @@
+"""YAML in, a checked configuration out, one clear line for every mistake."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from sparsecbm._base.errors import InputError, StoredFileError, suggest, unknown
+from sparsecbm.config.schema import CONCEPT_SOURCES, RunConfig, SearchConfig, VaeConfig, _Section
+
+MAX_CONFIG_BYTES = 1 << 20
+"""A config is a page of text; anything larger is a mistake or an attack."""
+
+
+_MAX_DEPTH = 20
+
+
+# PyYAML's constructors raise ValueError for a date like 2001-13-45, TypeError and AttributeError for odd tags.
+_YAML_ERRORS = (yaml.YAMLError, RecursionError, ValueError, TypeError, AttributeError, LookupError)
+
+
+KINDS: dict[str, type[_Section]] = {"train": RunConfig, "search": SearchConfig, "vae": VaeConfig}
+"""Commands that take a configuration; a file of the package belongs to the one its name begins with, else to train."""
+
+
+AnyConfig = TypeVar("AnyConfig", bound=_Section)
+
+
+def load_search_config(source: str | Path, overrides: Sequence[str] = ()) -> SearchConfig:
+    """Read the configuration of a search; see `load_config`."""
+    return _load(source, overrides, SearchConfig)
+
+
+def build_search_config(
+    values: Mapping[str, Any], overrides: Sequence[str] = (), *, what: str = "config", name: str = "search"
+) -> SearchConfig:
+    """Check the configuration of a search given as a mapping; see `load_config`.
+
+    Examples
+    --------
+    >>> build_search_config({"search": {"similarity": "cosine"}}).baselines
+    ['zero_shot']
+    """
+    return _build(values, overrides, SearchConfig, what=what, name=name)
+
+
+def load_vae_config(source: str | Path, overrides: Sequence[str] = ()) -> VaeConfig:
+    """Read the configuration of a discrete-latent VAE; see `load_config`."""
+    return _load(source, overrides, VaeConfig)
+
+
+def build_vae_config(
+    values: Mapping[str, Any], overrides: Sequence[str] = (), *, what: str = "config", name: str = "vae"
+) -> VaeConfig:
+    """Check the configuration of a discrete-latent VAE given as a mapping; see `load_config`.
+
+    Examples
+    --------
+    >>> build_vae_config({"model": {"prior": "rbm"}}, ["objective.samples=5"]).objective.samples
+    5
+    """
+    return _build(values, overrides, VaeConfig, what=what, name=name)
+
+
+def load_config(source: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a run configuration.
+
+    Parameters
+    ----------
+    source : str or Path
+        Path of a YAML file, or the name of one that comes with the package (see `builtin_configs`).
+    overrides : sequence of str
+        ``"section.key=value"`` each, the value in YAML; they win over the file. Relative paths in the file are taken
+        from the file's folder, those in overrides from the current folder.
+
+    Returns
+    -------
+    RunConfig
+        Checked values.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, too large, not plain YAML, or holds an unknown key or a bad value; the message names the
+        key with its path and the nearest known one.
+    """
+    return _load(source, overrides, RunConfig)
+
+
+def build_config(
+    values: Mapping[str, Any], overrides: Sequence[str] = (), *, what: str = "config", name: str = "run"
+) -> RunConfig:
+    """Check a configuration given as a mapping; see `load_config`.
+
+    Examples
+    --------
+    >>> build_config({"model": {"loss": "l1"}}, ["seed=3"]).seed
+    3
+    >>> build_config({"model": {"los": "l1"}})
+    Traceback (most recent call last):
+        ...
+    sparsecbm._base.errors.InputError: config: unknown key 'model.los'; did you mean 'model.loss'?
+    """
+    return _build(values, overrides, RunConfig, what=what, name=name)
+
+
+def _load(source: str | Path, overrides: Sequence[str], model: type[AnyConfig]) -> AnyConfig:
+    path = find_config(source, next(kind for kind, held in KINDS.items() if held is model))
+    values = _anchor_paths(read_yaml(path), path.parent)
+    return _build(values, overrides, model, what=str(source), name=path.stem)
+
+
+def _build(
+    values: Mapping[str, Any], overrides: Sequence[str], model: type[AnyConfig], *, what: str, name: str
+) -> AnyConfig:
+    merged = {"name": name, **_copy(values)}
+    for override in overrides:
+        _override(merged, override)
+    try:
+        return model.model_validate(merged)
+    except ValidationError as error:
+        raise InputError(f"{what}: {_one_line(error, model)}") from None
+
+
+def builtin_configs(kind: str = "train") -> dict[str, Path]:
+    """Return the configurations that come with the package for one command, by name.
+
+    Parameters
+    ----------
+    kind : {"train", "search", "vae"}
+    """
+    found = {path.stem: path for folder in _config_folders() for path in sorted(folder.glob("*.yaml"))}
+    return {name: path for name, path in found.items() if _kind(name) == kind}
+
+
+def _kind(name: str) -> str:
+    prefix = name.partition("_")[0]
+    return prefix if prefix in KINDS and "_" in name else "train"
+
+
+def find_config(source: str | Path, kind: str = "train") -> Path:
+    """Return the path of a configuration given as a path or as a built-in name.
+
+    Raises
+    ------
+    InputError
+        If there is no such file or name, or the name is of a configuration for another command.
+    """
+    path = Path(source)
+    if path.is_file():
+        return path
+    if path.is_dir():
+        raise InputError(f"config {str(source)!r} is a folder: expected a YAML file")
+    known = builtin_configs(kind)
+    if str(source) in known:
+        return known[str(source)]
+    other = _kind(str(source))
+    if other != kind and str(source) in builtin_configs(other):
+        raise InputError(f"config {str(source)!r} is for `sparsecbm {other}`, not for `sparsecbm {kind}`")
+    if len(path.parts) == 1 and not path.suffix:
+        raise unknown("config", str(source), known)
+    raise InputError(f"config file {str(source)!r} not found{suggest(path.stem, known)}")
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Read one YAML mapping: plain data only, at most `MAX_CONFIG_BYTES`, no anchors, no key twice.
+
+    Raises
+    ------
+    InputError
+        If the file breaks one of these rules, naming the line.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as handle:
+            data = handle.read(MAX_CONFIG_BYTES + 1)
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{str(path)!r} is not UTF-8 text: {error.reason} at byte {error.start}") from error
+    except OSError as error:
+        raise StoredFileError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
+    if len(data) > MAX_CONFIG_BYTES:
+        raise InputError(f"{str(path)!r} is larger than {MAX_CONFIG_BYTES // 1024} KiB: not a configuration")
+    try:
+        depth = 0
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            # A few nested aliases can expand to gigabytes; no configuration needs one.
+            if isinstance(event, yaml.AliasEvent):
+                raise InputError(f"{str(path)!r}, line {event.start_mark.line + 1}: YAML aliases are not allowed")
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > _MAX_DEPTH:
+                raise InputError(f"{str(path)!r} is nested more than {_MAX_DEPTH} levels deep: not a configuration")
+        twice = next(_repeated_keys(yaml.compose(text, Loader=yaml.SafeLoader)), None)
+        if twice is not None:
+            line = twice.start_mark.line + 1
+            raise InputError(f"{str(path)!r}, line {line}: key {twice.value!r} is given twice; keep one")
+        values = yaml.safe_load(text)
+    except _YAML_ERRORS as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{str(path)!r} is not valid YAML: {_yaml_problem(error)}") from error
+    if values is None:
+        values = {}
+    if not isinstance(values, dict):
+        raise InputError(f"{str(path)!r}: expected keys and values (a YAML mapping), got {type(values).__name__}")
+    return values
+
+
+def dump_config(config: RunConfig | SearchConfig | VaeConfig) -> str:
+    """Return the configuration as YAML that `load_config` (`load_search_config`) reads back unchanged."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _config_folders() -> Iterator[Path]:
+    """Folder of the installed package, then that of a checkout."""
+    here = Path(__file__).resolve().parents[1]
+    for folder in (here.parent / "configs", here / "_configs"):
+        # A site-packages/configs of some other package is not ours: a checkout has a pyproject beside it.
+        if folder.is_dir() and (folder.name == "_configs" or (here.parent / "pyproject.toml").is_file()):
+            yield folder
+
+
+_PATH_KEYS = (
+    ("concepts", "file"),
+    ("embeddings", "path"),
+    ("embeddings", "concepts"),
+    ("embeddings", "classes"),
+    ("classes", "descriptions"),
+    ("data", "folder"),
+)
+
+
+_PATH_SPECS = (
+    ("images", "spec", ("folder:", "parquet:")),
+    ("data", "images", ("folder:", "parquet:")),
+    ("encoder", "spec", ("open_clip:local-dir:",)),
+)
+
+
+def _anchor_paths(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Make the file's relative paths independent of the current folder."""
+    values = _copy(values)
+
+    def anchor(path: str) -> str:
+        return os.path.normpath(Path(folder, Path(path).expanduser()).absolute())
+
+    for section, key in _PATH_KEYS:
+        held = values.get(section)
+        if isinstance(held, dict) and isinstance(held.get(key), str) and held[key].strip():
+            held[key] = anchor(held[key].strip())
+    for section, key, prefixes in _PATH_SPECS:
+        held = values.get(section)
+        if isinstance(held, dict) and isinstance(held.get(key), str):
+            for prefix in prefixes:
+                if held[key].startswith(prefix) and len(held[key]) > len(prefix):
+                    held[key] = prefix + anchor(held[key][len(prefix) :])
+    return values
+
+
+def _copy(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _copy(value) if isinstance(value, Mapping) else value for key, value in values.items()}
+
+
+def _override(values: dict[str, Any], text: str) -> None:
+    key, equals, raw = text.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        raise InputError(f"--set {text!r}: expected key=value, such as --set model.loss=l1")
+    try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(raw, Loader=yaml.SafeLoader)):
+            raise InputError(f"--set {text!r}: YAML aliases are not allowed")
+        value = yaml.safe_load(raw)
+    except _YAML_ERRORS as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"--set {text!r}: the value is not valid YAML ({_yaml_problem(error)}); quote it") from error
+    held = values
+    for part in parts[:-1]:
+        nested = held.get(part)
+        if nested is None:
+            nested = held[part] = {}
+        if not isinstance(nested, dict):
+            raise InputError(f"--set {text!r}: {part!r} is a value, not a section")
+        held = nested
+    if parts[0] == "concepts" and len(parts) == 2 and parts[1] in CONCEPT_SOURCES:
+        for other in CONCEPT_SOURCES:  # naming one source replaces the file's
+            held.pop(other, None)
+    held[parts[-1]] = value
+
+
+def _repeated_keys(node: yaml.Node | None) -> Iterator[yaml.ScalarNode]:
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    yield key
+                seen.add(key.value)
+            yield from _repeated_keys(value)
+    elif isinstance(node, yaml.SequenceNode):
+        for child in node.value:
+            yield from _repeated_keys(child)
+
+
+def _yaml_problem(error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or " ".join(str(error).split())[:200] or type(error).__name__
+    return f"{problem}, line {mark.line + 1} column {mark.column + 1}" if mark is not None else problem
+
+
+def _one_line(error: ValidationError, model: type[BaseModel]) -> str:
+    """Say the first mistake in one line: which key, which value, what was expected."""
+    # Unknown keys first: a misspelt key often causes the others.
+    problems = sorted(error.errors(include_url=False), key=lambda problem: problem["type"] != "extra_forbidden")
+    problem, more = problems[0], len(problems) - 1
+    place = ".".join(str(part) for part in problem["loc"] if part != "[key]")
+    tail = f" (and {more} more problem{'s' if more > 1 else ''})" if more else ""
+    value = problem["input"]
+    if problem["type"] == "extra_forbidden":
+        parents = [str(part) for part in problem["loc"][:-1]]
+        known = _keys(model, parents)
+        prefix = ".".join([*parents, ""]) if parents else ""
+        near = suggest(str(problem["loc"][-1]), known)
+        if not near:  # the key may belong to another section
+            near = suggest(str(problem["loc"][-1]), [path.rsplit(".", 1)[-1] for path in _all_keys(model)])
+            if near:
+                leaf = near.split("'")[1]
+                path = next(path for path in _all_keys(model) if path.rsplit(".", 1)[-1] == leaf)
+                return f"unknown key {place!r}; did you mean {path!r}?{tail}"
+            return f"unknown key {place!r}: expected one of {', '.join(prefix + key for key in known)}{tail}"
+        return f"unknown key {place!r}{near.replace(chr(39), chr(39) + prefix, 1)}{tail}"
+    if problem["type"] == "literal_error":
+        allowed = [str(choice).strip("' ") for choice in problem["ctx"]["expected"].replace(" or ", ",").split(",")]
+        return f"unknown {place} {value!r}: expected one of {', '.join(allowed)}{suggest(str(value), allowed)}{tail}"
+    if problem["type"] in ("model_type", "dict_type"):
+        return f"{place}={value!r}: expected a section (keys and values){tail}"
+    message = problem["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    if problem["type"] == "value_error":
+        return f"{place}: {message}{tail}"
+    shown = repr(value) if len(repr(value)) <= 60 else repr(value)[:57] + "..."
+    return f"{place}={shown}: {message}{tail}"
+
+
+def _keys(model: type[BaseModel], parents: Sequence[str]) -> list[str]:
+    for part in parents:
+        nested = _section(model, part)
+        if nested is None:
+            return []
+        model = nested
+    return list(model.model_fields)
+
+
+def _section(model: type[BaseModel], key: str) -> type[BaseModel] | None:
+    kinds = (model.model_fields[key].annotation,) if key in model.model_fields else ()
+    kinds = (*kinds, *(arg for kind in kinds for arg in getattr(kind, "__args__", ())))
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+
+
+def _all_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for key in model.model_fields:
+        yield prefix + key
+        nested = _section(model, key)
+        if nested is not None:
+            yield from _all_keys(nested, f"{prefix}{key}.")

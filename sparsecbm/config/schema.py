@@ -1,0 +1,370 @@
+"""The typed configuration of a run: YAML in, checked values out, one clear line for every mistake.
+
+Nothing here imports torch, so a wrong key is reported at once.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+Count = Annotated[int, Field(ge=1)]
+Cosine = Annotated[float, Field(ge=-1, le=1)]
+NonNegative = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", validate_default=True, allow_inf_nan=False)
+
+
+class ImagesConfig(_Section):
+    """Where the pictures come from: `load_images(spec, split)` for train, validation and test."""
+
+    spec: Name = "birds"
+    """``birds[:HABITAT]``, ``hub:REPO[:CONFIG]``, ``folder:PATH`` or ``parquet:GLOB``."""
+    splits: dict[Literal["train", "validation", "test"], Name] | None = None
+    """Which official split serves as which; what is missing is carved from train, seeded and stratified."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Seed of carved splits, subsets and painted pictures (kept apart from the training seed)."""
+    max_train: Count | None = None
+    max_validation: Count | None = None
+    max_test: Count | None = None
+    image_column: Name | None = None
+    label_column: Name | None = None
+    on_error: Literal["raise", "skip"] = "raise"
+    """What to do with a picture that cannot be decoded: stop and name it, or leave it out and count it."""
+
+
+class EmbeddingsConfig(_Section):
+    """Vectors made elsewhere, in place of pictures: `load_embeddings(path, split)`."""
+
+    path: Name
+    """.npz, .safetensors or .parquet with ``SPLIT_images`` and ``SPLIT_labels``."""
+    train: Name = "train"
+    validation: Name | None = None
+    test: Name | None = "test"
+    concepts: Name
+    """.npz of the concept texts' embeddings in the same space."""
+    concept_vectors: Name = "embeddings"
+    """Array in `concepts` of shape (M, d)."""
+    concept_names: Name = "names"
+    """Array in `concepts` of M names."""
+    encoder: Name | None = None
+    """Spec of the encoder that made the vectors, taken on trust, so that the model can be used on pictures."""
+
+
+class EncoderConfig(_Section):
+    """The frozen encoder: `load_encoder(spec)`."""
+
+    spec: Name = "bundled"
+    batch_size: Count | None = None
+    precision: Name = "auto"
+    device: Name = "auto"
+    cache: Literal["disk", "disk-or-memory", "memory"] = "disk"
+    """Where embeddings are kept; ``disk-or-memory`` does without the disk where the cache cannot be written."""
+
+
+CONCEPT_SOURCES = ("file", "names", "builtin")
+
+
+class FiltersConfig(_Section):
+    """Label-free concept filters; null leaves one out. The defaults are those of `ConceptSet.filter`."""
+
+    max_length: Count | None = 30
+    """Longest concept, in characters."""
+    max_class_similarity: Cosine | None = 0.85
+    """Drop a concept whose text is more similar than this to a class name."""
+    max_mutual_similarity: Cosine | None = 0.9
+    """Drop a concept whose text is more similar than this to another concept."""
+    min_activation: Cosine | None = 0.25
+    """Drop a concept whose mean cosine to its best training images is below this."""
+    top_images: Count = 5
+
+
+class ConceptsConfig(_Section):
+    """The concept bank: exactly one of `file`, `names`, or `builtin`."""
+
+    file: Name | None = None
+    """.txt (a concept a line), .json or .yaml."""
+    names: list[Name] | None = None
+    builtin: Literal["birds"] | None = None
+    """``birds``: the painted attributes, each with its own prompt."""
+    templates: Name | list[Name] | None = None
+    """Templates with one ``{}`` each (several are an ensemble), or the name of a set. Null: the names as they are."""
+    filters: FiltersConfig | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> ConceptsConfig:
+        given = [key for key in CONCEPT_SOURCES if getattr(self, key) is not None]
+        if len(given) > 1:
+            raise ValueError(f"give one of {', '.join(CONCEPT_SOURCES)}; got {' and '.join(given)}")
+        return self
+
+
+LOSSES = ("gumbel", "contrastive", "l1", "similarity", "none")
+
+
+class ModelConfig(_Section):
+    """Parameters of `SparseCBMClassifier`, by its names and with its defaults; see there for what they mean."""
+
+    loss: Literal["gumbel", "contrastive", "l1", "similarity", "none"] = "gumbel"
+    variant: Literal["default", "published"] = "default"
+    max_active_concepts: Count | None = None
+    """At most so many non-zero activations an image."""
+    concepts_per_class: Count | None = None
+    """NEC: head weights a class on average; null keeps the dense head."""
+    min_alignment: Annotated[float, Field(gt=0, le=1)] = 0.9
+    nonnegative: bool = True
+    loss_weight: NonNegative | None = None
+    covariance_shrinkage: Annotated[float, Field(ge=0, le=1)] = 0.3
+    input_noise: NonNegative = 1.0
+    temperature: tuple[Positive, Positive] = (1.0, 0.1)
+    head_l2: NonNegative = 1e-4
+    learning_rate: Positive = 3e-3
+    batch_size: Count = 256
+    max_iter: Count | None = None
+    early_stopping: bool = False
+    n_iter_no_change: Count = 5
+    mixed_precision: Literal["no", "fp16", "bf16"] = "no"
+    gradient_accumulation_steps: Count = 1
+    logit_scale: Positive = 100.0
+    log_with: Name | None = None
+    log_dir: Name | None = None
+    device: Name = "auto"
+
+
+class EvaluationConfig(_Section):
+    """What is measured and shown beside the test accuracy."""
+
+    examples: Annotated[int, Field(ge=0, le=200)] = 12
+    """Pictures explained in the report: half of them right, half wrong where there are so many."""
+    baseline: bool = True
+    """Score a linear probe and the nearest class mean on the same embeddings, as accuracies to compare with."""
+
+
+class RunConfig(_Section):
+    """One run, from pictures to a report."""
+
+    name: Name = "run"
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    images: ImagesConfig = ImagesConfig()
+    embeddings: EmbeddingsConfig | None = None
+    encoder: EncoderConfig = EncoderConfig()
+    concepts: ConceptsConfig = ConceptsConfig(builtin="birds")
+    model: ModelConfig = ModelConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    output: Name | None = None
+    """Folder for the results; null means ``runs/NAME`` in the current folder."""
+
+
+class ClassesConfig(_Section):
+    """The texts that stand for the classes: their names in templates, descriptions in your own words, or both."""
+
+    templates: Name | list[Name] = "photo"
+    """Templates with one ``{}`` each, or the name of a set, for the class names."""
+    descriptions: Name | None = None
+    """.json or .yaml: class name -> list of descriptions. Every class of the pictures needs at least one."""
+    builtin: Literal["birds"] | None = None
+    """``birds``: what the painted species look like, in words."""
+    use: Literal["auto", "names", "descriptions"] = "auto"
+    """What the search compares: ``auto`` takes descriptions where there are some."""
+
+
+class SearchEmbeddingsConfig(EmbeddingsConfig):
+    """Vectors made elsewhere: images, concept texts, and class texts in the order of the class names."""
+
+    train: Name | None = None
+    """Split with labels for `few_shot`, and the reference set of statistics."""
+    classes: Name | None = None
+    """.npz of the class texts' embeddings in the same space."""
+    class_vectors: Name = "embeddings"
+    """Array in `classes` of shape (K, d)."""
+    class_names: Name | None = "names"
+    """Array in `classes` of the K names; null: rows are in the order of the images' class names."""
+
+
+class MatrixSearchConfig(_Section):
+    """Parameters of `ConceptMatrixSearch`, by its names and with its defaults; see there for what they mean."""
+
+    similarity: Literal[
+        "whitened", "sparse", "contrast", "separating", "cosine", "cubed", "max", "column_normalised"
+    ] = "whitened"
+    ridge: Positive = 0.01
+    max_active_concepts: Count = 32
+    """Of the sparse rules: the most concepts that decide about a picture."""
+    nonnegative: bool = True
+    max_explained_concepts: Count = 32
+    text_weight: NonNegative = 2.0
+    """With few-shot pictures: a class's text counts as so many pictures."""
+    covariance_shrinkage: Annotated[float, Field(gt=0, le=1)] = 0.7
+    logit_scale: Positive = 100.0
+
+
+BASELINES = ("zero_shot", "descriptions", "decomposer", "cosine", "cubed", "max", "linear_probe")
+
+
+class DecomposerConfig(_Section):
+    """Parameters of `SparseDecomposer`, by its names."""
+
+    alpha: Annotated[float, Field(gt=0, lt=1)] = 0.125
+    max_concepts: Count | None = None
+    suppress: list[Name] = []
+    center: bool = True
+
+
+class SearchConfig(_Section):
+    """One search: pictures, concepts and class texts in; accuracy, seconds and explanations out. Nothing is trained."""
+
+    name: Name = "search"
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    images: ImagesConfig = ImagesConfig()
+    split: Literal["train", "validation", "test"] = "test"
+    """The pictures searched."""
+    embeddings: SearchEmbeddingsConfig | None = None
+    encoder: EncoderConfig = EncoderConfig()
+    concepts: ConceptsConfig = ConceptsConfig(builtin="birds")
+    classes: ClassesConfig = ClassesConfig()
+    search: MatrixSearchConfig = MatrixSearchConfig()
+    decomposer: DecomposerConfig = DecomposerConfig()
+    reference: bool = True
+    """Take the mean of the train pictures, without their labels, as the origin of sparse codes."""
+    few_shot: Count | None = None
+    """So many labelled pictures a class, drawn from train by the seed, beside the texts; null: texts only."""
+    baselines: list[Literal["zero_shot", "descriptions", "decomposer", "cosine", "cubed", "max", "linear_probe"]] = [
+        "zero_shot"
+    ]
+    """Methods in the same table; ``linear_probe`` is trained on the labels of train, the others are not."""
+    examples: Annotated[int, Field(ge=0, le=200)] = 12
+    """Pictures explained in the page."""
+    output: Name | None = None
+    """Folder for the results; null means ``runs/NAME`` in the current folder."""
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+class VaeDataConfig(_Section):
+    """Where the pictures come from, and how they become binary: `sparsecbm.vae.load_pictures`."""
+
+    name: Literal["digits", "mnist", "omniglot", "images"] = "digits"
+    """``digits`` comes with scikit-learn; ``mnist`` and ``omniglot`` are read from `folder`, or `images`."""
+    folder: Name | None = None
+    """Folder with ``mnist/mnist.npz`` or ``omniglot_small/omniglot_small.npz``."""
+    images: Name | None = None
+    """Any image spec, such as ``hub:ylecun/mnist``, in place of a folder; made grey and `size` pixels wide."""
+    size: Count = 28
+    binarisation: Literal["static", "dynamic", "threshold"] = "static"
+    """Intensities as probabilities drawn once; afresh at every training step; or 1 above half."""
+    seed: Seed = 0
+    """Seed of static binarisation, kept apart from the training seed."""
+    max_train: Count | None = None
+    max_validation: Count | None = None
+    max_test: Count | None = None
+
+    @model_validator(mode="after")
+    def _source(self) -> VaeDataConfig:
+        if self.name == "images" and self.images is None:
+            raise ValueError("name 'images' needs data.images, an image spec such as folder:PATH")
+        return self
+
+
+class VaeModelConfig(_Section):
+    """Parameters of `sparsecbm.vae.DiscreteVAE`, and of the other tasks' networks."""
+
+    latents: Literal["bernoulli", "categorical"] = "bernoulli"
+    categories: Annotated[int, Field(ge=2)] | None = None
+    groups: Annotated[list[Count], Field(min_length=1)] = [32]
+    """Latent variables in each group of the posterior: [32] is factorial, [16, 16] hierarchical. For the tasks
+    ``structured`` and ``autoencoder``, the widths of the stochastic layers."""
+    prior: Literal["bernoulli", "categorical", "rbm"] = "bernoulli"
+    learn_prior: bool = True
+    hidden: list[Count] = []
+    """Hidden tanh layers of encoder and decoder; none makes them linear."""
+    batch_norm: bool = True
+    continuous: Count = 50
+    """Gaussian latents of the task ``semisupervised``."""
+
+
+class VaeObjectiveConfig(_Section):
+    """What is maximised, and how its gradient is had."""
+
+    name: Literal["mass", "density", "analytic", "score_function", "exact"] = "mass"
+    samples: Count = 1
+    """K; above 1 the objective is importance-weighted."""
+    straight_through: bool = False
+    prior_temperature: Positive | None = None
+    """Of the relaxed prior in ``density``; null takes the posterior's."""
+    negative: Literal["persistent", "annealing", "exact"] = "persistent"
+    chains: Count = 100
+    sweeps: Count = 10
+    estimator: Literal["relaxed", "straight_through_relaxed", "straight_through", "score_function"] = "relaxed"
+    """How gradients pass the stochastic layers of the tasks ``structured`` and ``autoencoder``."""
+    labels: Count = 100
+    """Labelled pictures of the task ``semisupervised``."""
+    label_weight: NonNegative = 50.0
+    """Weight of the classification loss of labelled pictures, task ``semisupervised``."""
+    bound_weight: NonNegative = 0.1
+    """Weight of the bound of labelled pictures, task ``semisupervised``."""
+    marginalise: bool = False
+    """Sum over the classes instead of relaxing them, task ``semisupervised``."""
+
+
+class VaeTrainingConfig(_Section):
+    """Options of `sparsecbm.vae.TrainingOptions`, by its names and with its defaults."""
+
+    epochs: Count = 100
+    batch_size: Count = 100
+    learning_rate: Positive = 3e-3
+    adam_eps: Positive = 1e-3
+    weight_decay: NonNegative = 1e-4
+    temperature: dict[str, Any] = {"name": "constant", "start": 0.5}
+    warm_up: Share = 0.3
+    evaluate_every: Count = 5
+    early_stopping: bool = False
+    n_iter_no_change: Count = 5
+    checkpoint_every: Count = 500
+    mixed_precision: Literal["no", "fp16", "bf16"] = "no"
+
+
+class VaeEvaluationConfig(_Section):
+    """How the test likelihood is measured, and what is drawn."""
+
+    samples: Count = 4000
+    """Hard importance samples a picture."""
+    max_pictures: Count | None = None
+    """At most so many test pictures."""
+    betas: Annotated[int, Field(ge=2)] = 1000
+    """Temperatures of the annealed importance sampling of log Z."""
+    chains: Annotated[int, Field(ge=2)] = 1024
+    pictures: Annotated[int, Field(ge=1, le=1024)] = 100
+    """Samples in the picture grid."""
+
+
+class VaeConfig(_Section):
+    """One run, from pictures to a likelihood with an interval."""
+
+    name: Name = "vae"
+    seed: Seed = 0
+    task: Literal["density", "structured", "autoencoder", "semisupervised", "toy"] = "density"
+    data: VaeDataConfig = VaeDataConfig()
+    model: VaeModelConfig = VaeModelConfig()
+    objective: VaeObjectiveConfig = VaeObjectiveConfig()
+    training: VaeTrainingConfig = VaeTrainingConfig()
+    evaluation: VaeEvaluationConfig = VaeEvaluationConfig()
+    device: Name = "auto"
+    log_with: Name | None = None
+    """Any Accelerate tracker, such as ``tensorboard``."""
+    log_dir: Name | None = None
+    """Folder of the tracker; null means OUTPUT/logs."""
+    output: Name | None = None
+    """Folder for the results; null means ``runs/NAME`` in the current folder."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> VaeConfig:
+        if self.task == "density" and self.model.prior == "rbm" and self.objective.name == "density":
+            raise ValueError("objective.name='density' needs a prior with a Concrete density, rbm has none; use mass")
+        return self

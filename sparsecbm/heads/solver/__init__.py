@@ -1,0 +1,1 @@
+"""Softmax regression with elastic-net penalties, and on given supports."""

@@ -1,0 +1,1 @@
+"""From a configuration to splits, concept banks, class texts and stored models."""

@@ -1,0 +1,132 @@
+"""Saved models: find one, load it with the encoder it was trained on, and turn pictures into its input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sparsecbm._base.errors import InputError, StoredFileError
+from sparsecbm._base.files import read_json
+from sparsecbm.config.schema import EmbeddingsConfig, ImagesConfig
+
+if TYPE_CHECKING:
+    from sparsecbm.encoders import Encoder
+    from sparsecbm.estimators import SparseCBMClassifier
+    from sparsecbm.estimators.inference import InferenceModel
+
+
+@dataclass(frozen=True, eq=False)
+class StoredModel:
+    """A fitted classifier, where it lies, and what it was trained on."""
+
+    path: Path
+    classifier: SparseCBMClassifier | InferenceModel
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """Free JSON that `train` stored with the model."""
+        return getattr(self.classifier, "metadata_", None) or {}
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Name of each class that the model knows, parallel to its scores' columns."""
+        return tuple(map(str, self.metadata.get("class_names") or self.classifier.classes_.tolist()))
+
+    @property
+    def images(self) -> ImagesConfig | None:
+        """The pictures it was trained on; None for vectors made elsewhere."""
+        stored = self.metadata.get("images")
+        return None if stored is None else ImagesConfig.model_validate(stored)
+
+    @property
+    def embeddings(self) -> EmbeddingsConfig | None:
+        """The vectors made elsewhere it was trained on; None for pictures, or where the model does not say."""
+        stored = self.metadata.get("embeddings")
+        return None if stored is None else EmbeddingsConfig.model_validate(stored)
+
+
+def is_model_folder(path: Path) -> bool:
+    """Whether a folder holds a model that sparsecbm wrote, going by its description."""
+    try:
+        config = read_json(path / "config.json")
+    except StoredFileError:
+        return False
+    return isinstance(config, dict) and config.get("format") == "sparsecbm-model"
+
+
+def load_model(path: str | Path, *, inference: bool = False) -> StoredModel:
+    """Load a model from its folder, or from the output folder of `train`.
+
+    Parameters
+    ----------
+    path : str or Path
+    inference : bool
+        Only to predict and explain, which loads much faster: see `sparsecbm.estimators.inference`.
+
+    Raises
+    ------
+    StoredFileError
+        If there is no model, or a file of it is missing, foreign or tampered with.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise StoredFileError(f"there is no model {str(path)!r}: expected a folder written by `sparsecbm train`")
+    if not path.is_dir():
+        raise StoredFileError(f"{str(path)!r} is a file: expected the folder of a model")
+    # An output folder holds the model in model/; a model folder holds its files itself.
+    inner = path / "model"
+    folder = inner if inner.is_dir() else path
+    if folder is path and not any(path.glob("*.json")):
+        raise StoredFileError(f"{str(path)!r} holds no model: expected a folder written by `sparsecbm train`")
+    if inference:
+        from sparsecbm.estimators.inference import InferenceModel
+
+        return StoredModel(folder, InferenceModel.load(folder))
+    from sparsecbm.estimators import SparseCBMClassifier
+
+    return StoredModel(folder, SparseCBMClassifier.load(folder))
+
+
+def model_encoder(
+    model: StoredModel, spec: str | None = None, *, device: str = "auto", precision: str | None = None
+) -> Encoder:
+    """Load the encoder that a model was trained on and check that it is the same.
+
+    Parameters
+    ----------
+    model : StoredModel
+    spec : str, optional
+        Where the encoder lies now; None takes the spec it had at training.
+    device : str
+        See `load_encoder`.
+    precision : str, optional
+        None takes the precision of training.
+
+    Raises
+    ------
+    InputError
+        If the model was trained on vectors whose encoder is not known and none is given, or the encoder is another one:
+        its embeddings would mean something else.
+    """
+    from sparsecbm.encoders import load_encoder
+
+    stored = model.metadata.get("encoder") or {}
+    wanted = spec or stored.get("spec")
+    if not wanted:
+        raise InputError(
+            f"model {str(model.path)!r} was trained on embeddings made elsewhere and does not say by which encoder: "
+            "give one with --encoder, such as open_clip:ViT-B-32/openai"
+        )
+    encoder = load_encoder(wanted, device=device, precision=precision or stored.get("precision") or "auto")
+    expected = stored.get("fingerprint")
+    if expected and encoder.fingerprint != expected:
+        raise InputError(
+            f"encoder {wanted!r} is not the one that model {str(model.path)!r} was trained on: "
+            f"fingerprint {encoder.fingerprint[:12]}, expected {expected[:12]}; its weights, preprocessing or "
+            "tokenizer have changed: use the same version, or train again"
+        )
+    d = model.classifier.n_features_in_
+    if encoder.embed_dim != d:
+        raise InputError(f"encoder {wanted!r} makes {encoder.embed_dim}-d embeddings; the model expects {d}-d ones")
+    return encoder

@@ -1,0 +1,203 @@
+"""Runs on a saved model: predict, explain, report; and how its data are opened."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sparsecbm._base.files import atomic_path, plain, remove_leftovers
+from sparsecbm.explain import Ledger, Ledgers, explain
+from sparsecbm.inputs.models import StoredModel, load_model, model_encoder
+from sparsecbm.inputs.picture_files import picture_files
+
+if TYPE_CHECKING:
+    from sparsecbm.data.base import EncodedImages
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The most probable classes of one picture, best first, and how many concepts carried them."""
+
+    source: str
+    classes: Sequence[tuple[str, float]]
+    n_active: int
+
+    @property
+    def label(self) -> str:
+        """The predicted class."""
+        return self.classes[0][0]
+
+    @property
+    def probability(self) -> float:
+        """Its softmax probability, in [0, 1]."""
+        return self.classes[0][1]
+
+
+@dataclass(frozen=True)
+class PredictResult:
+    """What `predict_run` saw; `skipped` holds name and reason of unreadable pictures."""
+
+    model: Path
+    predictions: Sequence[Prediction]
+    skipped: Sequence[tuple[str, str]] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        rows = [
+            {
+                "image": made.source,
+                "class": made.label,
+                "probability": made.probability,
+                "active_concepts": made.n_active,
+                "top": [{"class": name, "probability": p} for name, p in made.classes],
+            }
+            for made in self.predictions
+        ]
+        return plain({"model": self.model, "predictions": rows, "skipped": self.skipped})
+
+
+@dataclass(frozen=True, eq=False)
+class ExplainResult:
+    """The ledgers of `explain_run`, and the pictures they explain."""
+
+    model: Path
+    ledgers: Ledgers
+    shown: Sequence[Ledger]
+    images: Sequence[Any] = field(default=(), repr=False)
+    skipped: Sequence[tuple[str, str]] = ()
+
+    def to_json(self, k: int = 10) -> dict[str, Any]:
+        """As JSON values; `k` lines a picture, the rest summed."""
+        rows = []
+        for ledger in self.shown:
+            count, remainder = ledger.rest(k)
+            rows.append(
+                {
+                    "image": ledger.source,
+                    "class": ledger.target,
+                    "against": ledger.against,
+                    "probability": ledger.probability,
+                    "score": ledger.score,
+                    "bias": ledger.bias,
+                    "active_concepts": ledger.n_active,
+                    "contributions": [entry._asdict() for entry in ledger.top(k)],
+                    "others": {"count": count, "contribution": remainder},
+                }
+            )
+        return plain({"model": self.model, "explanations": rows, "skipped": self.skipped})
+
+
+def predict_run(
+    model: str | Path,
+    images: Sequence[str | Path],
+    *,
+    top: int = 3,
+    encoder: str | None = None,
+    on_error: str = "raise",
+    device: str = "auto",
+) -> PredictResult:
+    """Classify picture files.
+
+    Parameters
+    ----------
+    model : str or Path
+    images : sequence of str or Path
+        Files, or folders of files.
+    top : int
+        Classes given for each picture.
+    encoder : str, optional
+        Where the encoder lies now; its fingerprint must be that of training.
+    on_error : {"raise", "skip"}
+        What to do with a file that cannot be decoded.
+    device : str
+    """
+    stored, pictures, vectors = _encode(model, images, encoder, on_error, device)
+    probabilities = stored.classifier.predict_proba(vectors)
+    active = (stored.classifier.transform(vectors) != 0).sum(axis=1)
+    names = stored.class_names
+    made = [
+        Prediction(source, [(names[k], float(row[k])) for k in np.argsort(-row, kind="stable")[:top]], int(count))
+        for source, row, count in zip(pictures.ids, probabilities, active)
+    ]
+    return PredictResult(stored.path, made, tuple(pictures.skipped))
+
+
+def explain_run(
+    model: str | Path,
+    images: Sequence[str | Path],
+    *,
+    target: str | None = None,
+    against: str | None = None,
+    encoder: str | None = None,
+    on_error: str = "raise",
+    device: str = "auto",
+) -> ExplainResult:
+    """Account for the scores of picture files.
+
+    Parameters
+    ----------
+    model, images, encoder, on_error, device
+        See `predict_run`.
+    target : str, optional
+        Class to explain; None takes the predicted one of each picture.
+    against : str, optional
+        Explain the score difference to this class.
+    """
+    stored, pictures, vectors = _encode(model, images, encoder, on_error, device, check=(target, against))
+    classifier = stored.classifier
+    ledgers = explain(
+        classifier.transform(vectors),
+        classifier.head_weights_,
+        classifier.head_intercept_,
+        classifier.concept_names_,
+        stored.class_names,
+        sources=pictures.ids,
+    )
+    shown = [ledgers.ledger(i, target, against) for i in range(len(ledgers))]
+    return ExplainResult(stored.path, ledgers, shown, pictures, tuple(pictures.skipped))
+
+
+def plot_ledgers(result: ExplainResult, folder: str | Path, k: int = 10) -> list[Path]:
+    """Draw each picture beside its ledger into ``FOLDER/NNN-name.png``; returns the files.
+
+    Raises
+    ------
+    StoredFileError
+        If the folder cannot be written.
+    """
+    from sparsecbm.explain.plots import plot_explained_prediction
+
+    folder, written = Path(folder), []
+    for i, ledger in enumerate(result.shown):
+        path = folder / f"{i:03d}-{Path(ledger.source or 'picture').stem}.png"
+        figure = plot_explained_prediction(result.images[i], ledger, k=k)
+        with atomic_path(path) as temporary:
+            figure.savefig(temporary, format="png", dpi=150)
+        written.append(path)
+    if written:
+        remove_leftovers(folder, [path.name for path in written])
+    return written
+
+
+def _encode(
+    model: str | Path,
+    images: Sequence[str | Path],
+    encoder: str | None,
+    on_error: str,
+    device: str,
+    check: Sequence[str | None] = (),
+) -> tuple[StoredModel, EncodedImages, np.ndarray]:
+    # Cheap checks first: a misspelt file or class is said before an encoder is loaded.
+    pictures = picture_files(images, on_error)  # type: ignore[arg-type]
+    stored = load_model(model, inference=True)
+    for name in check:
+        if name is not None and name not in stored.class_names:
+            from sparsecbm._base.errors import unknown
+
+            raise unknown("class", name, stored.class_names)
+    made = model_encoder(stored, encoder, device=device)
+    return stored, pictures, made.encode_images(pictures)
