@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from sparsecbm._base.errors import InputError
-from sparsecbm.explain import explain, plots, views
+from sparsecbm.explain import explain, views
 from sparsecbm.explain.sankey import sankey
 
 
@@ -94,16 +94,16 @@ def test_flows_are_shares_and_the_diagram_holds_them(ledgers) -> None:
 def test_everything_draws(ledgers) -> None:
     images = [Image.new("RGB", (20, 30), (i, 0, 0)) for i in range(80)]
     drawn = [
-        plots.plot_class_weights(ledgers),
-        plots.plot_concept_usage(ledgers, k=5),
-        plots.plot_neighbourhood("c1", ledgers.concepts, ledgers.activations.T),
-        plots.plot_coactivation(ledgers),
-        plots.plot_sankey(ledgers),
+        view_plots.plot_class_weights(ledgers),
+        view_plots.plot_concept_usage(ledgers, k=5),
+        view_plots.plot_neighbourhood("c1", ledgers.concepts, ledgers.activations.T),
+        view_plots.plot_coactivation(ledgers),
+        view_plots.plot_sankey(ledgers),
     ]
     for ax in drawn:
         ax.figure.canvas.draw()
     assert drawn[1].get_yticklabels()[0].get_text() in ledgers.concepts
-    plots.plot_top_images(ledgers, "c2", images, k=4).canvas.draw()
+    view_plots.plot_top_images(ledgers, "c2", images, k=4).canvas.draw()
     with pytest.raises(InputError, match="active in none"):
-        plots.plot_top_images(ledgers, "c8", images)
+        view_plots.plot_top_images(ledgers, "c8", images)
     plt.close("all")
