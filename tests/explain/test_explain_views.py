@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from sparsecbm._base.errors import InputError
-from sparsecbm.explain import explain, views
+from sparsecbm.explain import explain, view_plots, views
 from sparsecbm.explain.sankey import sankey
 
 
