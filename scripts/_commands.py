@@ -221,7 +221,7 @@ class Command:
             os._exit(code)
 
 
-_TIMES = frozenset(("seconds", "modified_ns", "made", "used"))
+_TIMES = frozenset(("seconds", "made", "used"))
 # A search's page shows the seconds that each method took.
 _SECONDS = re.compile(rb'(?<=<dt>Seconds</dt><dd class="value">)[\d.]+|(?<=<td class="number">)[\d.]+(?=</td>)')
 

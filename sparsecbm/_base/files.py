@@ -159,11 +159,12 @@ def read_json(path: str | Path) -> Any:
 def sha256_file(path: str | Path) -> str:
     """Hex SHA-256 of a file's bytes."""
     with Path(path).open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(handle)
+        return sha256_stream(handle)
 
 
-def _digest(handle: IO[bytes]) -> str:  # Python 3.10 has no hashlib.file_digest
-    digest = hashlib.sha256()
+def sha256_stream(handle: IO[bytes]) -> str:
+    """Hex SHA-256 of what is left of an open file."""
+    digest = hashlib.sha256()  # Python 3.10 has no hashlib.file_digest
     while block := handle.read(1 << 20):
         digest.update(block)
     return digest.hexdigest()

@@ -35,7 +35,7 @@ class ImageSource(Protocol):
     ids : list of str, length n
         Name of each picture, for messages and reports.
     fingerprint : str
-        SHA-256 of the content and order of the pictures (not of the labels).
+        SHA-256 of the content and order of the pictures as they are now (not of the labels).
     skipped : list of (str, str)
         Name and reason of each picture left out because it cannot be decoded.
     spec, split : str
@@ -177,9 +177,14 @@ class EncodedImages:
     def __getitem__(self, index: int) -> Image.Image:
         if not -len(self) <= index < len(self):
             raise IndexError(f"picture {index} of {len(self)}")
+        return self.open_hashed(index)[0]
+
+    def open_hashed(self, index: int) -> tuple[Image.Image, bytes]:
+        """Decode one picture; also the SHA-256 of the very bytes that it was decoded from, as in `content_hashes`."""
         row = int(self._rows[index])
         try:
-            return decode_image(self._catalogue.read(row))
+            data = self._catalogue.read(row)
+            return decode_image(data), _hash(data)
         except UndecodableError as error:
             raise self._failed(row, error) from error
 
@@ -196,22 +201,27 @@ class EncodedImages:
         """Name of each picture."""
         return [self._catalogue.name(int(row)) for row in self._rows]
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
-        """SHA-256 over the encoded bytes of the pictures, in order; nothing is decoded."""
-        digest = hashlib.sha256(b"sparsecbm images 1")
+        """SHA-256 over the `content_hashes`: read anew each time, since files change while a source lives."""
+        return self.fingerprint_of(self.content_hashes())
+
+    @staticmethod
+    def fingerprint_of(hashes: bytes) -> str:
+        """Fingerprint of pictures with these `content_hashes`."""
+        return hashlib.sha256(b"sparsecbm images 2" + hashes).hexdigest()
+
+    def content_hashes(self) -> bytes:
+        """SHA-256 of the encoded bytes of each picture as they are now, 32 bytes each, in order; nothing is decoded."""
+        hashes = bytearray()
         with ProgressBar("Fingerprinting pictures", len(self)) as bar:
-            done = 0
             try:
                 for data in self._catalogue.read_many(self._rows):
-                    # The length goes first, so that bytes cannot move from one picture to the next unseen.
-                    digest.update(b"none" if data is None else len(data).to_bytes(8, "little"))
-                    digest.update(data or b"")
+                    hashes += _hash(data)
                     bar.update()
-                    done += 1
             except UndecodableError as error:
-                raise self._failed(int(self._rows[done]), error) from error
-        return digest.hexdigest()
+                raise self._failed(int(self._rows[len(hashes) // 32]), error) from error
+        return bytes(hashes)
 
     def _failed(self, row: int, error: UndecodableError) -> InputError:
         return InputError(
@@ -258,6 +268,10 @@ class EncodedImages:
                 f"({len(wrong)} such pictures)"
             )
         return labels
+
+
+def _hash(data: bytes | None) -> bytes:
+    return bytes(32) if data is None else hashlib.sha256(data).digest()
 
 
 def name_list(names: Sequence[str], limit: int = 8) -> str:

@@ -8,11 +8,12 @@ import re
 import sys
 import textwrap
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image
 
 from sparsecbm._base.errors import InputError, StoredFileError, unknown
 from sparsecbm._base.untrusted import check_zip, open_parquet
@@ -93,18 +94,37 @@ def _read_parquet(by_split: Mapping[str, list[str]], spec: str) -> dict[str, Dat
     files = {key: [globbing.escape(file) for file in by_split[name]] for key, name in keys.items()}
     try:
         with _quiet():
-            loaded = datasets.load_dataset("parquet", data_files=files)
+            cache_dir = _cache_of(file for names in by_split.values() for file in names)
+            loaded = datasets.load_dataset("parquet", data_files=files, cache_dir=cache_dir)
     except (datasets.exceptions.DatasetsError, pa.ArrowException, ValueError, OSError) as error:
         raise StoredFileError(f"cannot read {spec!r} as parquet: {_one_line(_cause(error))}") from error
     return {name: loaded[key] for key, name in keys.items()}
 
 
+def _cache_of(files: Iterable[str | Path]) -> str:
+    """Cache of `datasets` for tables of this content alone: it would take a file for unchanged by its time stamp."""
+    import datasets
+    import xxhash
+
+    Image.init()
+    digest = xxhash.xxh3_128()
+    for file in sorted(map(Path, files)):
+        if file.is_file() and file.suffix.lower() not in Image.EXTENSION:  # pictures are read when they are asked for
+            digest.update(f"{file}|{file.stat().st_size}\n".encode())
+            with file.open("rb") as handle:
+                while block := handle.read(1 << 20):
+                    digest.update(block)
+    return str(Path(datasets.config.HF_DATASETS_CACHE) / f"content-{digest.hexdigest()}")
+
+
 def _load_dataset(repo: str, config: str | None, spec: str) -> dict[str, Dataset]:
     import datasets
 
+    # What lies on the hub has a revision; files here have a time stamp alone.
+    cache_dir = _cache_of(Path(repo).rglob("*")) if Path(repo).is_dir() else None
     try:
         with _quiet():
-            loaded = datasets.load_dataset(repo, config)
+            loaded = datasets.load_dataset(repo, config, cache_dir=cache_dir)
     except datasets.exceptions.DatasetNotFoundError as error:
         raise InputError(
             f"cannot load {spec!r}: {_one_line(error)} Check the name, or log in with `hf auth login`"

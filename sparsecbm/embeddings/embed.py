@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -23,6 +25,9 @@ from sparsecbm.encoders import Encoder
 Cache = Literal["disk", "disk-or-memory", "memory"]
 
 SHARD_SIZE = 512
+_ATTEMPTS = 3
+
+logger = logging.getLogger(__name__)
 
 
 def embed_images(
@@ -39,8 +44,10 @@ def embed_images(
     """Embed pictures, or reopen their embeddings from the cache.
 
     The cache entry is named by the encoder's fingerprint and precision, the content and order of the pictures, and the
-    dtype: a change of any of them is a miss. A run that was stopped resumes with the first unfinished shard. Under
-    ``accelerate launch`` every process must call this; the shards are divided among them and all get the whole array.
+    dtype: a change of any of them is a miss. Each picture is decoded from the very bytes that were hashed; where a file
+    changed in between, the pictures are hashed and embedded again. A run that was stopped resumes with the first
+    unfinished shard. Under ``accelerate launch`` every process must call this; the shards are divided among them and
+    all get the whole array.
 
     Parameters
     ----------
@@ -70,7 +77,8 @@ def embed_images(
     Raises
     ------
     InputError
-        If a picture cannot be decoded or its embedding is NaN, infinite or zero; finished shards stay.
+        If a picture cannot be decoded or its embedding is NaN, infinite or zero, or pictures keep changing while they
+        are embedded; finished shards stay.
     StoredFileError
         If the cache cannot be written (full disk, no permission); finished shards stay.
     """
@@ -78,33 +86,44 @@ def embed_images(
         images = list(images)
     if len(images) == 0:
         raise InputError("there are no images to embed: expected at least one")
-    content = getattr(images, "fingerprint", None) or _pixels_digest(images)
-    note = _encoder_note(encoder)
-    plan = _plan(encoder, note, len(images), {"images": content}, dtype, shard_size, batch_size)
+    # A source with a fingerprint that hashes no single pictures paints them, or is somebody's own: it answers for it.
+    answers = not hasattr(images, "open_hashed") and getattr(images, "fingerprint", None)
+    for _ in range(_ATTEMPTS):
+        pictures: Any = images if answers else _Checked(images)
+        note = _encoder_note(encoder)
+        plan = _plan(encoder, note, len(images), {"images": pictures.fingerprint}, dtype, shard_size, batch_size)
+        provenance = {
+            "encoder": note,
+            "images": {
+                "spec": getattr(images, "spec", None),
+                "split": getattr(images, "split", None),
+                "fingerprint": pictures.fingerprint,
+                "count": len(images),
+                "skipped": len(getattr(images, "skipped", ())),
+            },
+            "dtype": dtype,
+        }
+        encode = partial(_encode_images, encoder, pictures, plan)
+        try:
+            vectors, entry = _obtain(plan, encode, provenance, cache_dir, cache, "Embedding pictures", progress)
+        except _PictureChanged as error:
+            changed = str(error)
+            logger.warning("%s: embedding the pictures as they are now", changed)
+            continue
+        return Embeddings(
+            vectors,
+            getattr(images, "labels", None),
+            tuple(getattr(images, "class_names", ())),
+            tuple(getattr(images, "ids", ())),
+            provenance | entry,
+        )
+    raise InputError(f"{changed}, {_ATTEMPTS} times in a row: wait until nothing writes the pictures and run again")
 
-    def encode(shards: Sequence[Rows]) -> Iterator[np.ndarray]:
-        return encoder.iter_encode_images(images, plan.batches(shards))
 
-    provenance = {
-        "encoder": note,
-        "images": {
-            "spec": getattr(images, "spec", None),
-            "split": getattr(images, "split", None),
-            "fingerprint": content,
-            "count": len(images),
-            "skipped": len(getattr(images, "skipped", ())),
-        },
-        "dtype": dtype,
-    }
-    vectors, entry = _obtain(plan, encode, provenance, cache_dir, cache, "Embedding pictures", progress)
-    labels = getattr(images, "labels", None)
-    return Embeddings(
-        vectors,
-        labels,
-        tuple(getattr(images, "class_names", ())),
-        tuple(getattr(images, "ids", ())),
-        provenance | entry,
-    )
+def _encode_images(
+    encoder: Encoder, pictures: Sequence[Image.Image], plan: Plan, shards: Sequence[Rows]
+) -> Iterator[np.ndarray]:
+    return encoder.iter_encode_images(pictures, plan.batches(shards))
 
 
 def embed_texts(
@@ -242,21 +261,57 @@ def _obtain(
     return np.concatenate(rows).astype(plan.dtype, copy=False), {"cache": None}
 
 
-def _pixels_digest(images: Sequence[Image.Image]) -> str:
-    digest = hashlib.sha256(b"sparsecbm pixels 1")
-    for index in range(len(images)):
-        image = images[index]
-        if not isinstance(image, Image.Image):
-            raise InputError(f"image {index} is a {type(image).__name__}: expected a PIL.Image.Image")
-        try:
-            # Through RGB, as the encoder sees it: a palette's indices alone would not tell its colours.
-            pixels = image.convert("RGB")
-        except (OSError, SyntaxError, ValueError) as error:
-            name = getattr(image, "filename", "") or f"image {index}"
-            raise InputError(f"cannot decode {name!r}: {error}; repair or remove it") from error
-        digest.update(f"{pixels.size}".encode())
-        digest.update(pixels.tobytes())
-    return digest.hexdigest()
+class _PictureChanged(InputError):
+    """A picture is not what it was when it was hashed."""
+
+
+class _Checked:
+    """Pictures, each decoded from the very bytes whose hash is among those that name the cache entry.
+
+    Attributes
+    ----------
+    fingerprint : str
+        SHA-256 of `hashes`, 32 bytes a picture.
+    ids : list of str or None
+        Names of pictures.
+    several_threads : bool
+        Whether several may decode at a time.
+    """
+
+    def __init__(self, images: Any) -> None:
+        self.several_threads = hasattr(images, "open_hashed")
+        self.ids = getattr(images, "ids", None)
+        if self.several_threads:
+            self._open: Callable[[int], tuple[Image.Image, bytes]] = images.open_hashed
+            self._hashes: bytes = images.content_hashes()
+            self.fingerprint = images.fingerprint_of(self._hashes)
+        else:
+            self._open = partial(_open_pixels, images)
+            self._hashes = b"".join(self._open(index)[1] for index in range(len(images)))
+            self.fingerprint = hashlib.sha256(b"sparsecbm pixels 2" + self._hashes).hexdigest()
+
+    def __len__(self) -> int:
+        return len(self._hashes) // 32
+
+    def __getitem__(self, index: int) -> Image.Image:
+        picture, found = self._open(index)
+        if found != self._hashes[32 * index : 32 * index + 32]:
+            name = index if self.ids is None else self.ids[index]
+            raise _PictureChanged(f"picture {name!r} changed while it was embedded")
+        return picture
+
+
+def _open_pixels(images: Sequence[Image.Image], index: int) -> tuple[Image.Image, bytes]:
+    image = images[index]
+    if not isinstance(image, Image.Image):
+        raise InputError(f"image {index} is a {type(image).__name__}: expected a PIL.Image.Image")
+    try:
+        # Through RGB, as the encoder sees it: a palette's indices alone would not tell its colours.
+        pixels = image.convert("RGB")
+    except (OSError, SyntaxError, ValueError) as error:
+        name = getattr(image, "filename", "") or f"image {index}"
+        raise InputError(f"cannot decode {name!r}: {error}; repair or remove it") from error
+    return pixels, hashlib.sha256(f"{pixels.size}".encode() + pixels.tobytes()).digest()
 
 
 def _ensemble(rows: np.ndarray, texts: Sequence[str]) -> np.ndarray:

@@ -4,7 +4,7 @@ An entry is a folder named by the key, a SHA-256 of everything the numbers depen
 
     CACHE/embeddings/KEY.lock         held by whoever writes the entry
     CACHE/embeddings/KEY/
-        rows-0000000-0000512-b32.safetensors    finished shards, each with the checksum of its numbers
+        rows-0000000-0000512-b32.safetensors    finished shards, each with its rows and the checksum of its numbers
         vectors.npy                             all shards together
         manifest.json                           written last: the entry is complete
 
@@ -16,9 +16,8 @@ that ended. Readers take no lock: an array that they have mapped stays readable 
 goes before they have it is a miss. Each opening notes the time as the manifest's modification time, where the cache can
 be written, so that `sparsecbm.embeddings.cache.prune_cache` knows what was last used.
 
-Reopening compares the size of `vectors.npy`, and its SHA-256 if the file is at most 256 MiB (a fraction of a second);
-a larger file is hashed only where its modification time is not the one noted in the manifest. What does not match is
-encoded again.
+Reopening hashes `vectors.npy` (about a second for 2 GiB), whatever its time stamp says, and maps the very file that was
+hashed. What does not match is encoded again.
 """
 
 from __future__ import annotations
@@ -38,13 +37,12 @@ from typing import IO, Any
 import numpy as np
 
 from sparsecbm._base.errors import InputError, StoredFileError, unknown
-from sparsecbm._base.files import atomic_write, read_json, sha256_file, write_json
+from sparsecbm._base.files import atomic_write, read_json, sha256_stream, write_json
 from sparsecbm.embeddings.processes import Processes
 
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
-ALWAYS_HASHED = 256 * 2**20
 DTYPES = ("float32", "float16")
 _SHARD = re.compile(r"rows-\d+-\d+-b\d+\.safetensors")
 
@@ -130,18 +128,16 @@ class Entry:
         """Return the read-only memory-mapped array, or None if the entry is incomplete or damaged."""
         try:
             noted = read_json(self.manifest)
-            status = self.vectors.stat()
-            expected = (FORMAT, self.plan.key, status.st_size)
-            if (noted["format"], noted["key"], noted["bytes"]) != expected:
+            expected = (FORMAT, self.plan.key, list(self._shape), self.plan.dtype)
+            if tuple(noted[name] for name in ("format", "key", "shape", "dtype")) != expected:
                 return None
-            known = noted["modified_ns"] == status.st_mtime_ns and status.st_size > ALWAYS_HASHED
-            if not known and sha256_file(self.vectors) != noted["sha256"]:
-                logger.warning("cached embeddings %s are damaged (checksum): encoding again", self.vectors)
-                return None
-            array = np.load(self.vectors, mmap_mode="r", allow_pickle=False)
+            with self.vectors.open("rb") as handle:
+                if sha256_stream(handle) != noted["sha256"]:
+                    logger.warning("cached embeddings %s are damaged (checksum): encoding again", self.vectors)
+                    return None
+                numbers = self.plan.count * self.plan.dim * np.dtype(self.plan.dtype).itemsize
+                array = np.memmap(handle, self.plan.dtype, "r", offset=handle.tell() - numbers, shape=self._shape)
         except (StoredFileError, OSError, KeyError, TypeError, ValueError):
-            return None
-        if array.shape != self._shape or array.dtype != self.plan.dtype:
             return None
         with contextlib.suppress(OSError):  # a cache that only others may write
             os.utime(self.manifest)
@@ -193,14 +189,11 @@ class Entry:
                 digest.update(block)
 
         atomic_write(self.vectors, write)
-        status = self.vectors.stat()
         noted = {
             "format": FORMAT,
             "key": self.plan.key,
             "shape": list(self._shape),
             "dtype": self.plan.dtype,
-            "bytes": status.st_size,
-            "modified_ns": status.st_mtime_ns,
             "sha256": digest.hexdigest(),
             "provenance": provenance,
         }
@@ -233,8 +226,16 @@ class Entry:
     def _write(self, shard: Rows, rows: np.ndarray) -> None:
         from safetensors.numpy import save
 
-        note = {"sha256": hashlib.sha256(rows).hexdigest(), "key": self.plan.key}
-        atomic_write(self._shard(shard), lambda handle: handle.write(save({"vectors": rows}, metadata=note)))
+        atomic_write(self._shard(shard), lambda handle: handle.write(save({"vectors": rows}, self._note(shard, rows))))
+
+    def _note(self, shard: Rows, rows: np.ndarray) -> dict[str, str]:
+        """What a shard says of itself: a file that lies under another shard's name is not taken for it."""
+        return {
+            "key": self.plan.key,
+            "rows": f"{shard.start}:{shard.stop}",
+            "batch": str(self.plan.batch_size),
+            "sha256": hashlib.sha256(np.ascontiguousarray(rows)).hexdigest(),
+        }
 
     def _sound(self, shard: Rows) -> np.ndarray:
         rows = self._read(shard)
@@ -250,15 +251,14 @@ class Entry:
 
         try:
             with safe_open(self._shard(shard), framework="np") as file:
-                note = file.metadata() or {}
+                note = file.metadata()
                 rows = file.get_tensor("vectors")
         except (SafetensorError, OSError, ValueError):
             return None
         sound = (
             rows.shape == (len(shard), self.plan.dim)
             and rows.dtype == self.plan.dtype
-            and note.get("key") == self.plan.key
-            and note.get("sha256") == hashlib.sha256(np.ascontiguousarray(rows)).hexdigest()
+            and note == self._note(shard, rows)
         )
         return rows if sound else None
 

@@ -72,7 +72,7 @@ class Encoder(ABC):
         self.embed_dim = int(embed_dim)
         self.device = device
         self.precision = precision
-        self._weights: tuple[tuple[Any, ...], str] | None = None
+        self._weights: tuple[str, str] | None = None
         self._tokenizer_digest: str | None = None
 
     # What a variant provides.
@@ -194,7 +194,8 @@ class Encoder(ABC):
             Rows of unit length.
         """
         # A source that knows its own fingerprint is an ImageSource, whose pictures may be decoded by several threads.
-        by_worker = hasattr(images, "fingerprint")
+        # Not `hasattr(images, ...)`, which would compute it.
+        by_worker = getattr(images, "several_threads", "fingerprint" in dir(images))
         jobs = ((batch, None if by_worker else [_loaded(images[i], i) for i in batch]) for batch in batches)
 
         def prepare(job: tuple[Sequence[int], list[Image.Image] | None]) -> Inputs:
