@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from sparsecbm._base.parts import LOSSES
 
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -104,13 +106,10 @@ class ConceptsConfig(_Section):
         return self
 
 
-LOSSES = ("gumbel", "contrastive", "l1", "similarity", "none")
-
-
 class ModelConfig(_Section):
     """Parameters of `SparseCBMClassifier`, by its names and with its defaults; see there for what they mean."""
 
-    loss: Literal["gumbel", "contrastive", "l1", "similarity", "none"] = "gumbel"
+    loss: Annotated[str, AfterValidator(LOSSES.check)] = "gumbel"
     variant: Literal["default", "published"] = "default"
     max_active_concepts: Count | None = None
     """At most so many non-zero activations an image."""

@@ -24,6 +24,8 @@ from PIL import Image
 
 from sparsecbm._base.errors import InputError, unknown
 from sparsecbm.data import _bird_painter
+from sparsecbm.data.base import LoadOptions
+from sparsecbm.data.splits import canonical_split
 
 PAINTER_VERSION = 1
 
@@ -319,3 +321,20 @@ def contact_sheet(images: Sequence[Image.Image], columns: int = 5, zoom: int = 3
         enlarged = image.resize((image.width * zoom, image.height * zoom), Image.Resampling.NEAREST)
         sheet.paste(enlarged, (gap + (k % columns) * side, gap + (k // columns) * side))
     return sheet
+
+
+def load(rest: str, options: LoadOptions, spec: str) -> BirdImages:
+    """Open what stands behind ``birds`` and ``birds:HABITAT``; raises InputError for options that do not apply."""
+    for option in ("image_column", "label_column", "splits"):
+        if getattr(options, option) is not None:
+            raise InputError(f"{option}={getattr(options, option)!r} does not apply to {spec!r}")
+    habitat = rest or "species"
+    if habitat not in HABITATS:
+        raise unknown("habitat of the painted birds", habitat, HABITATS)
+    split = canonical_split(options.split)
+    n_images = SPLIT_SIZES.get(split)
+    if options.max_images is not None and n_images is not None:
+        n_images = min(n_images, options.max_images)
+    source = BirdImages(split, seed=options.seed, n_images=n_images, habitat=habitat)
+    source.spec = spec
+    return source

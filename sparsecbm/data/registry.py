@@ -2,56 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from sparsecbm._base.errors import InputError, unknown
+from sparsecbm._base.parts import IMAGES
+from sparsecbm._base.registry import load_plugins
 from sparsecbm.data.base import ImageSource, LoadOptions, OnError
-from sparsecbm.data.splits import canonical_split
 
-
-def _birds(rest: str, options: LoadOptions, spec: str) -> ImageSource:
-    from sparsecbm.data import birds
-
-    for option in ("image_column", "label_column", "splits"):
-        if getattr(options, option) is not None:
-            raise InputError(f"{option}={getattr(options, option)!r} does not apply to {spec!r}")
-    habitat = rest or "species"
-    if habitat not in birds.HABITATS:
-        raise unknown("habitat of the painted birds", habitat, birds.HABITATS)
-    split = canonical_split(options.split)
-    n_images = birds.SPLIT_SIZES.get(split)
-    if options.max_images is not None and n_images is not None:
-        n_images = min(n_images, options.max_images)
-    source = birds.BirdImages(split, seed=options.seed, n_images=n_images, habitat=habitat)
-    source.spec = spec
-    return source
-
-
-def _folder(rest: str, options: LoadOptions, spec: str) -> ImageSource:
-    from sparsecbm.data import folder
-
-    return folder.load(rest, options, spec)
-
-
-def _hub(rest: str, options: LoadOptions, spec: str) -> ImageSource:
-    from sparsecbm.data import tables
-
-    return tables.load_hub(rest, options, spec)
-
-
-def _parquet(rest: str, options: LoadOptions, spec: str) -> ImageSource:
-    from sparsecbm.data import tables
-
-    return tables.load_parquet(rest, options, spec)
-
-
-SOURCES: dict[str, Callable[[str, LoadOptions, str], ImageSource]] = {
-    "birds": _birds,
-    "folder": _folder,
-    "hub": _hub,
-    "parquet": _parquet,
-}
 _FORMS = {"birds": "birds[:HABITAT]", "folder": "folder:PATH", "hub": "hub:REPO[:CONFIG]", "parquet": "parquet:GLOB"}
 
 
@@ -121,11 +79,13 @@ def load_images(
     if not isinstance(spec, str):
         raise InputError(f"images {spec!r}: expected a text such as {', '.join(_FORMS.values())}")
     kind, colon, rest = spec.partition(":")
-    if kind not in SOURCES:
+    if kind not in IMAGES:
+        load_plugins()
+    if kind not in IMAGES:
         raise _unknown_source(spec, kind)
-    if not rest and (kind != "birds" or colon):
+    if not rest and (kind != "birds" or colon) and kind in _FORMS:
         raise InputError(f"images {spec!r}: expected {_FORMS[kind]!r}")
-    return SOURCES[kind](rest, options, spec)
+    return IMAGES.find(kind)(rest, options, spec)
 
 
 def _unknown_source(spec: str, kind: str) -> InputError:
@@ -134,4 +94,4 @@ def _unknown_source(spec: str, kind: str) -> InputError:
         return InputError(f"images {spec!r}: say what it is, for instance {form!r}")
     if spec.count("/") == 1 and not spec.startswith(("/", ".", "~")):
         return InputError(f"images {spec!r}: expected {', '.join(_FORMS.values())}; did you mean {'hub:' + spec!r}?")
-    return unknown("images", kind, SOURCES)
+    return unknown("images", kind, IMAGES)

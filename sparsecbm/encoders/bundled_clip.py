@@ -20,6 +20,9 @@ from PIL import Image
 from sparsecbm._base.files import sha256_file
 from sparsecbm.encoders.base import Encoder, Inputs
 
+BUNDLED_FOLDER = Path(__file__).parent / "bundled"
+"""The package's small CLIP, pretrained on painted birds, in open_clip's local-dir layout."""
+
 WEIGHTS = "open_clip_model.safetensors"
 SHA256 = {
     "open_clip_config.json": "5e3a1dcec8c7461ced21a2bda8e1f10df0d446f4fc3933102a9715ffa82b89a9",
@@ -190,3 +193,14 @@ class BundledEncoder(Encoder):
 
     def _tokenizer(self) -> Mapping[str, Any]:
         return self._whole._tokenizer()
+
+
+def load(spec: str, rest: str, device: torch.device, precision: str) -> Encoder:
+    """Load what stands behind ``bundled``; files that are not the released ones go through open_clip altogether."""
+
+    def whole() -> Encoder:
+        from sparsecbm.encoders.open_clip import load_local_dir
+
+        return load_local_dir(spec, BUNDLED_FOLDER, device, precision)
+
+    return BundledEncoder(spec, BUNDLED_FOLDER, device, precision, whole) if is_as_released(BUNDLED_FOLDER) else whole()

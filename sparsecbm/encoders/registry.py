@@ -2,48 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
 import torch
 
 from sparsecbm._base.errors import InputError, suggest
+from sparsecbm._base.parts import ENCODERS
+from sparsecbm._base.registry import load_plugins
 from sparsecbm.encoders.base import Encoder
 from sparsecbm.encoders.devices import resolve_device, resolve_precision
 
-# The small CLIP of the package, pretrained on painted birds, in open_clip's local-dir layout.
-BUNDLED_FOLDER = Path(__file__).parent / "bundled"
-
-
-def _bundled(spec: str, rest: str, device: torch.device, precision: str) -> Encoder:
-    from sparsecbm.encoders.bundled_clip import BundledEncoder, is_as_released
-
-    def whole() -> Encoder:
-        from sparsecbm.encoders.open_clip import load_local_dir
-
-        return load_local_dir(spec, BUNDLED_FOLDER, device, precision)
-
-    return BundledEncoder(spec, BUNDLED_FOLDER, device, precision, whole) if is_as_released(BUNDLED_FOLDER) else whole()
-
-
-def _open_clip(spec: str, rest: str, device: torch.device, precision: str) -> Encoder:
-    from sparsecbm.encoders.open_clip import load_open_clip
-
-    return load_open_clip(spec, rest, device, precision)
-
-
-def _transformers(spec: str, rest: str, device: torch.device, precision: str) -> Encoder:
-    from sparsecbm.encoders.transformers import load_transformers
-
-    return load_transformers(spec, rest, device, precision)
-
-
-ENCODERS: dict[str, Callable[[str, str, torch.device, str], Encoder]] = {
-    "bundled": _bundled,
-    "open_clip": _open_clip,
-    "transformers": _transformers,
-}
-
+_NEED_MORE = ("open_clip", "transformers")
 _FORMS = "bundled, open_clip:MODEL/PRETRAINED, open_clip:local-dir:PATH, transformers:REPO_OR_PATH"
 
 
@@ -84,7 +51,9 @@ def load_encoder(spec: str, *, device: str | torch.device = "auto", precision: s
     if not isinstance(spec, str):
         raise InputError(f"encoder spec {spec!r} is a {type(spec).__name__}: expected a string, one of {_FORMS}")
     kind, colon, rest = spec.strip().partition(":")
-    if kind not in ENCODERS or (kind == "bundled" and colon) or (kind != "bundled" and not rest):
+    if kind not in ENCODERS:
+        load_plugins()
+    if kind not in ENCODERS or (kind == "bundled" and colon) or (kind in _NEED_MORE and not rest):
         raise InputError(f"unknown encoder {spec!r}: expected one of {_FORMS}{suggest(kind, ENCODERS)}")
     where = resolve_device(device)
-    return ENCODERS[kind](spec.strip(), rest, where, resolve_precision(precision, where))
+    return ENCODERS.find(kind)(spec.strip(), rest, where, resolve_precision(precision, where))

@@ -255,8 +255,7 @@ class SparseHead(ClassifierMixin, BaseEstimator):
             raise InputError(f"concepts_per_class={k!r}: expected an integer >= 1, or None for a dense head")
         if self.counting not in ("average", "strict"):
             raise unknown("counting", self.counting, ("average", "strict"))
-        if self.method not in SELECTIONS:
-            raise unknown("method", self.method, SELECTIONS)
+        SELECTIONS.check(self.method)
         if self.scaling not in ("global", "column", None):
             raise unknown("scaling", self.scaling, ("global", "column", "None"))
         for value in self._grid():
@@ -386,7 +385,7 @@ class SparseHead(ClassifierMixin, BaseEstimator):
             return State(mask, result.coef, result.intercept, result.objective, support, fit)
         budget = Budget(int(self.concepts_per_class), self.counting, self.nonnegative)
         extra = {} if state is None else {"state": state, **_LATER.get(self.method, {})}
-        return SELECTIONS[self.method](problem, budget, penalty, **extra)
+        return SELECTIONS.find(self.method)(problem, budget, penalty, **extra)
 
     def _finish(
         self, problem: Problem, state: State, penalty: float, mean: np.ndarray, scale: np.ndarray

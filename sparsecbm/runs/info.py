@@ -8,8 +8,8 @@ from importlib import metadata
 from typing import Any
 
 from sparsecbm._base.files import plain
+from sparsecbm._base.parts import ENCODERS, IMAGES, LOSSES
 from sparsecbm.config.reading import KINDS, builtin_configs
-from sparsecbm.config.schema import LOSSES
 
 _PACKAGES = ("torch", "open_clip_torch", "transformers", "datasets", "accelerate", "scikit-learn", "numpy")
 
@@ -34,9 +34,7 @@ def info_run() -> InfoResult:
     """Gather versions, devices, the cache folder and its size, and the names to choose from."""
     from sparsecbm import __version__
     from sparsecbm.concepts import TEMPLATE_SETS
-    from sparsecbm.data.registry import SOURCES
     from sparsecbm.embeddings import cache_dir, cache_entries
-    from sparsecbm.encoders import ENCODERS
 
     folder = cache_dir()
     size = sum(entry.bytes for entry in cache_entries())
@@ -49,7 +47,7 @@ def info_run() -> InfoResult:
         configs=[name for kind in KINDS for name in builtin_configs(kind)],
         choices={
             "encoders": sorted(ENCODERS),
-            "images": sorted(SOURCES),
+            "images": sorted(IMAGES),
             "losses": list(LOSSES),
             "templates": list(TEMPLATE_SETS),
         },

@@ -1,0 +1,77 @@
+"""Every variant of every kind, a line each: the package's table of contents.
+
+A line names where the part lives; nothing is imported until it is used, so a configuration is checked without torch.
+Parts from outside the package call ``register`` on the same tables (see CONTRIBUTING.md, "How to add").
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sparsecbm._base.registry import Registry
+
+LOSSES: Registry[Any] = Registry(
+    "loss",
+    "bottleneck.losses",
+    {
+        "gumbel": "gumbel:GumbelLoss",
+        "contrastive": "contrastive:ContrastiveLoss",
+        "l1": "l1:L1Loss",
+        "similarity": "similarity:SimilarityLoss",
+        "none": "none:NoLoss",
+    },
+)
+
+PUBLISHED_LOSSES: Registry[Any] = Registry(
+    "loss with a published form",
+    "bottleneck.losses",
+    {
+        "gumbel": "gumbel:PublishedGumbelLoss",
+        "contrastive": "contrastive:PublishedContrastiveLoss",
+        "l1": "l1:PublishedL1Loss",
+        "similarity": "similarity:PublishedSimilarityLoss",
+        "none": "none:NoLoss",
+    },
+)
+
+GATES: Registry[Any] = Registry(
+    "gate",
+    "bottleneck.gates",
+    {
+        "dense": "dense:DenseGate",
+        "top_k": "top_k:TopKGate",
+        "gumbel_top_k": "top_k:GumbelTopKGate",
+        "soft_threshold": "soft_threshold:SoftThresholdGate",
+        "binary_concrete": "binary_concrete:BinaryConcreteGate",
+    },
+)
+
+SELECTIONS: Registry[Any] = Registry(
+    "method",
+    "heads.selection",
+    {
+        "path_cut": "path:select_cut",
+        "path": "path:select",
+        "prune": "pruning:select",
+        "iht": "iht:select",
+        "forward": "forward:select",
+        "splice": "splice:select",
+        "surgeon": "surgeon:select",
+    },
+)
+
+ENCODERS: Registry[Any] = Registry(
+    "encoder",
+    "encoders",
+    {
+        "bundled": "bundled_clip:load",
+        "open_clip": "open_clip:load_open_clip",
+        "transformers": "transformers:load_transformers",
+    },
+)
+
+IMAGES: Registry[Any] = Registry(
+    "images",
+    "data",
+    {"birds": "birds:load", "folder": "folder:load", "hub": "tables:load_hub", "parquet": "tables:load_parquet"},
+)
