@@ -46,7 +46,7 @@ def test_unknown_keys_suggest_the_nearest_with_its_path() -> None:
 
 
 def test_bad_values_name_key_value_and_expectation() -> None:
-    fails(r"model.loss: unknown loss 'gumbl': expected one of .*did you mean 'gumbel'\\?", {"model": {"loss": "gumbl"}})
+    fails(r"model.loss: unknown loss 'gumbl': expected one of .*did you mean 'gumbel'\?", {"model": {"loss": "gumbl"}})
     fails(r"model.max_active_concepts=0: .*greater than or equal to 1", {"model": {"max_active_concepts": 0}})
     fails(r"images.spec=\['a'\]: .*string", {"images": {"spec": ["a"]}})
     fails(r"model=3: expected a section", {"model": 3})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from sparsecbm.concepts.cleaning import normalise_name, same_name_key
+from sparsecbm._base.names import normalise_name, same_name_key
 
 _MARKER = re.compile(r"^\s*(?:[-*+•‣◦▪●·–—]+\s*|\(?(?:\d{1,3}|[A-Za-z])[.)]\s+|\(?\d{1,3}[.):]\s*)+")
 _STOP = re.compile(r"^\s*(?:q(?:uestion)?|human|user|example)\s*\d*\s*[:.]", re.IGNORECASE)

@@ -2,50 +2,10 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sparsecbm._base.errors import InputError
-
-# Invisible and meaningless in a name, left behind by editors and web pages; joiners that shape letters are kept.
-_INVISIBLE = str.maketrans("", "", "\u00ad\u200b\u2060\ufeff")
-
-
-def normalise_name(name: str) -> str:
-    """Return the name in Unicode NFC, without invisible characters, its runs of white space single blanks.
-
-    Examples
-    --------
-    >>> normalise_name("  long\\tbill ")
-    'long bill'
-    """
-    visible = unicodedata.normalize("NFC", name.translate(_INVISIBLE))
-    spaced = "".join(" " if unicodedata.category(c) == "Cc" else c for c in visible)
-    return " ".join(spaced.split())
-
-
-def same_name_key(name: str) -> str:
-    """Return what two names share that differ only in case, white space or Unicode form."""
-    # Case folding may decompose a character again.
-    return unicodedata.normalize("NFC", normalise_name(name).casefold())
-
-
-def check_name(name: object, where: str) -> str:
-    """Return `name` if it is text that can be stored.
-
-    Raises
-    ------
-    InputError
-        If it is no text, or holds half a surrogate pair, which no file can store.
-    """
-    if not isinstance(name, str):
-        raise InputError(f"{where} is {name!r} ({type(name).__name__}), expected text: put it in quotes")
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError:
-        raise InputError(f"{where} is {name!r}, which holds half a surrogate pair: write it as valid Unicode") from None
-    return name
+from sparsecbm._base.names import check_name, normalise_name, same_name_key
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparsecbm._base.errors import InputError, suggest, unknown
-from sparsecbm.concepts.cleaning import CleaningReport, check_name, clean_names, normalise_name, same_name_key
+from sparsecbm._base.names import check_name, normalise_name, same_name_key
+from sparsecbm.concepts.cleaning import CleaningReport, clean_names
 
 if TYPE_CHECKING:
     from sparsecbm.concepts.filters import FilterReport

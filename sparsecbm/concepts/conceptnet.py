@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from sparsecbm._base.errors import InputError, StoredFileError
+from sparsecbm._base.names import normalise_name, same_name_key
 from sparsecbm._base.progress import ProgressBar
 from sparsecbm.concepts.answers import strip_article
-from sparsecbm.concepts.cleaning import normalise_name, same_name_key
 from sparsecbm.concepts.concept_set import ConceptSet
 
 RELATIONS: dict[str, tuple[str, bool, bool]] = {

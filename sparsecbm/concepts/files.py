@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from sparsecbm._base import files as _files
 from sparsecbm._base import untrusted as _untrusted
 from sparsecbm._base.errors import InputError, unknown
-from sparsecbm.concepts.cleaning import check_name, same_name_key
+from sparsecbm._base.names import check_name, same_name_key
 from sparsecbm.concepts.concept_set import ConceptSet
 
 if TYPE_CHECKING:

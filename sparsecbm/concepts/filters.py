@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sparsecbm._base.errors import InputError
-from sparsecbm.concepts.cleaning import same_name_key
+from sparsecbm._base.names import same_name_key
 from sparsecbm.concepts.concept_set import ConceptSet
 
 _BLOCK = 1024

@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sparsecbm._base.names import same_name_key
 from sparsecbm.concepts.answers import strip_article
-from sparsecbm.concepts.cleaning import same_name_key
 from sparsecbm.concepts.concept_set import ConceptSet
 
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from sparsecbm._base.errors import InputError, StoredFileError
+from sparsecbm._base.names import same_name_key
 from sparsecbm._base.progress import ProgressBar
 from sparsecbm.concepts.answers import parse_answer
-from sparsecbm.concepts.cleaning import same_name_key
 from sparsecbm.concepts.concept_set import ConceptSet
 
 QUESTIONS: dict[str, str] = {

@@ -27,7 +27,9 @@ def test_a_part_from_outside_joins() -> None:
     assert table.register("mine", part) is part
     assert table.register("mine", part) is part  # a module that is imported twice
     assert list(table) == ["birds", "mine"]
-    assert "mine" in table and table["mine"] is part and len(table) == 2
+    assert "mine" in table
+    assert table["mine"] is part
+    assert len(table) == 2
     with pytest.raises(InputError, match="'mine' is registered already"):
         table.register("mine", object())
     with pytest.raises(InputError, match="'birds' is registered already"):
