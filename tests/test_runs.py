@@ -312,7 +312,7 @@ def test_own_embeddings_refusals(vectors, tmp_path: Path, rng: np.random.Generat
     names = np.array(["a", "b"])
     for path, match in (
         (concepts(embeddings=np.eye(2, 8), names=names), "images have 16 dimensions and concepts 8"),
-        (concepts(embeddings=np.zeros((2, 16)), names=names), "concept 'a' is zero or not finite"),
+        (concepts(embeddings=np.zeros((2, 16)), names=names), r"embeddings: row 0 \('a'\) is a zero vector"),
         (concepts(embeddings=np.eye(3, 16), names=names), r"shape \(3, 16\) and there are 2 names"),
         (concepts(embedings=np.eye(2, 16), names=names), "did you mean 'embedings'"),
         (str(tmp_path / "v.npy"), "cannot read concept embeddings"),

@@ -18,6 +18,7 @@ import numpy as np
 
 from sparsecbm._base.errors import InputError
 from sparsecbm._base.names import same_name_key
+from sparsecbm._base.rows import as_numpy, unit_rows
 from sparsecbm.concepts.concept_set import ConceptSet
 
 _BLOCK = 1024
@@ -141,9 +142,9 @@ def filter_concepts(
     dropped 'a bill that is very long and slightly hooked': 44 characters, more than 30
     """
     _check_thresholds(max_length, max_class_similarity, max_mutual_similarity, min_activation, top_images)
-    text = _unit_rows("concept_embeddings", concept_embeddings, rows=len(concepts))
-    classes = _unit_rows("class_embeddings", class_embeddings, like=text)
-    images = _unit_rows("image_embeddings", image_embeddings, like=text)
+    text = _directions("concept_embeddings", concept_embeddings, rows=len(concepts))
+    classes = _directions("class_embeddings", class_embeddings, like=text)
+    images = _directions("image_embeddings", image_embeddings, like=text)
     if classes is not None and class_names is not None and len(classes) != len(class_names):
         raise InputError(
             f"class_embeddings has {len(classes)} rows for {len(class_names)} class names: expected one each"
@@ -280,12 +281,12 @@ def _check_thresholds(
         raise InputError(f"top_images={top!r}: expected an integer of at least 1")
 
 
-def _unit_rows(
+def _directions(
     what: str, values: np.ndarray | None, *, rows: int | None = None, like: np.ndarray | None = None
 ) -> np.ndarray | None:
     if values is None:
         return None
-    matrix = np.asarray(values)
+    matrix = np.asarray(as_numpy(values))
     if matrix.ndim != 2 or matrix.dtype.kind not in "fiu" or 0 in matrix.shape:
         raise InputError(
             f"{what} has shape {matrix.shape} and type {matrix.dtype}: expected a filled matrix of numbers"
@@ -296,9 +297,4 @@ def _unit_rows(
         raise InputError(
             f"{what} has dimension {matrix.shape[1]} and concept_embeddings {like.shape[1]}: use one encoder for both"
         )
-    matrix = matrix.astype(np.float32)
-    norms = np.linalg.norm(matrix, axis=1, keepdims=True)
-    bad = np.flatnonzero(~np.isfinite(norms[:, 0]) | (norms[:, 0] == 0))
-    if len(bad):
-        raise InputError(f"row {bad[0]} of {what} is zero or not finite ({len(bad)} such rows): embed it again")
-    return matrix / norms
+    return unit_rows(matrix, what, dtype=np.float32)

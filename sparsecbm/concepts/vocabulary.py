@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sparsecbm._base.errors import InputError
+from sparsecbm._base.rows import as_numpy, unit_rows
 from sparsecbm.concepts.concept_set import ConceptSet
 
 _BLOCK = 1024
+_FLOOR = 1e-12  # a difference from the mean this short is rounding
 
 
 def relevance_to_classes(concept_embeddings: ArrayLike, class_embeddings: ArrayLike) -> NDArray[np.float64]:
@@ -22,7 +24,7 @@ def relevance_to_classes(concept_embeddings: ArrayLike, class_embeddings: ArrayL
     """
     concepts, classes = _unit(concept_embeddings, "concept_embeddings"), _unit(class_embeddings, "class_embeddings")
     mean = concepts.mean(axis=0)
-    return np.maximum(_scaled(classes - mean) @ _scaled(concepts - mean).T, 0.0)
+    return np.maximum(unit_rows(classes - mean, floor=_FLOOR) @ unit_rows(concepts - mean, floor=_FLOOR).T, 0.0)
 
 
 def relevance_to_images(
@@ -34,12 +36,12 @@ def relevance_to_images(
     to zero.
     """
     concepts, images = _unit(concept_embeddings, "concept_embeddings"), _unit(image_embeddings, "image_embeddings")
-    concepts = _scaled(concepts - concepts.mean(axis=0))
+    concepts = unit_rows(concepts - concepts.mean(axis=0), floor=_FLOOR)
     centre = images.mean(axis=0)
     count = min(top_images, len(images))
     best = np.full((count, len(concepts)), -np.inf)
     for start in range(0, len(images), _BLOCK):
-        cosine = _scaled(images[start : start + _BLOCK] - centre) @ concepts.T
+        cosine = unit_rows(images[start : start + _BLOCK] - centre, floor=_FLOOR) @ concepts.T
         best = np.partition(np.concatenate([best, cosine]), -count, axis=0)[-count:]
     return np.maximum(best.mean(axis=0), 0.0)
 
@@ -116,12 +118,8 @@ def vocabulary_concepts(
     )
 
 
-def _scaled(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
-
-
 def _unit(values: ArrayLike, what: str) -> NDArray[np.float64]:
-    rows = np.asarray(values, dtype=np.float64)
-    if rows.ndim != 2 or 0 in rows.shape or not np.isfinite(rows).all():
+    rows = np.asarray(as_numpy(values), dtype=np.float64)
+    if rows.ndim != 2 or 0 in rows.shape:
         raise InputError(f"{what} has shape {rows.shape}: expected a filled matrix of finite numbers")
-    return _scaled(rows)
+    return unit_rows(rows, what)

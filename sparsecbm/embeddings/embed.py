@@ -16,6 +16,7 @@ from PIL import Image
 
 from sparsecbm._base.errors import InputError, StoredFileError, unknown
 from sparsecbm._base.progress import ProgressBar
+from sparsecbm._base.rows import row_lengths, unit_rows
 from sparsecbm.concepts import PromptTemplates
 from sparsecbm.embeddings.store import FORMAT, EncodeRows, Plan, Rows, fetch
 from sparsecbm.embeddings.store import cache_dir as default_cache_dir
@@ -316,8 +317,7 @@ def _open_pixels(images: Sequence[Image.Image], index: int) -> tuple[Image.Image
 
 def _ensemble(rows: np.ndarray, texts: Sequence[str]) -> np.ndarray:
     mean = rows.mean(axis=1, dtype=np.float64) if rows.shape[1] > 1 else rows[:, 0]
-    lengths = np.linalg.norm(mean, axis=1, keepdims=True)
-    wrong = np.flatnonzero(lengths[:, 0] < 1e-6)
+    wrong = np.flatnonzero(row_lengths(mean) < 1e-6)
     if len(wrong):
         raise InputError(f"the prompts of {texts[wrong[0]]!r} cancel out: their mean is zero; use other templates")
-    return (mean / lengths).astype(np.float32)
+    return unit_rows(mean, dtype=np.float32)

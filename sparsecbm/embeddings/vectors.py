@@ -11,11 +11,14 @@ import numpy as np
 
 from sparsecbm._base.errors import InputError, StoredFileError, suggest, unknown
 from sparsecbm._base.files import atomic_path, atomic_write
+from sparsecbm._base.rows import check_scale, row_lengths, unit_rows
 from sparsecbm._base.untrusted import open_npz, open_parquet, regular_file
 from sparsecbm.embeddings.table import Embeddings, check_labels
 
 # Rows whose length is within this of one (float16 storage is off by up to about 1e-3) count as unit rows.
 UNIT_TOLERANCE = 5e-3
+# Sizes of numbers that float32 holds in full.
+_KEPT = (1e-30, 1e38)
 _IMAGES, _LABELS = "_images", "_labels"
 
 
@@ -207,19 +210,17 @@ def _checked_rows(vectors: Any, where: str, normalize: bool | None) -> np.ndarra
         raise InputError(f"{where}vectors have shape {given.shape}: expected (n, d) with at least one row and column")
     if given.dtype.kind not in "fiu":
         raise InputError(f"{where}vectors have dtype {given.dtype}: expected floating-point numbers")
-    rows = np.array(given, dtype=np.float32)
-    # In float64: a float32 square can overflow or vanish though the row itself is fine.
-    lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
-    wrong = np.flatnonzero(~np.isfinite(lengths) | (lengths == 0))
-    if len(wrong):
-        kind = "zero" if lengths[wrong[0]] == 0 else "not finite"
-        raise InputError(f"{where}vector {wrong[0]} is {kind} ({len(wrong)} such rows): expected finite, non-zero rows")
-    if normalize is False:
-        return rows
+    what = f"{where}vectors"
+    if normalize:
+        return unit_rows(given, what, dtype=np.float32)
+    lengths = row_lengths(given, what)
     off = np.flatnonzero(np.abs(lengths - 1) > UNIT_TOLERANCE)
     if normalize is None and len(off):
         raise InputError(
             f"{where}vector {off[0]} has length {lengths[off[0]]:.4g} ({len(off)} rows are not of unit length): "
             "pass normalize=True to rescale them or normalize=False to keep them"
         )
-    return (rows / lengths[:, None]).astype(np.float32)
+    if normalize is None:
+        return unit_rows(given, dtype=np.float32)
+    check_scale(given, what, *_KEPT)
+    return np.array(given, dtype=np.float32)

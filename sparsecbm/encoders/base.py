@@ -17,6 +17,7 @@ from PIL import Image
 
 from sparsecbm._base.errors import InputError, StoredFileError
 from sparsecbm._base.progress import ProgressBar
+from sparsecbm._base.rows import row_lengths, unit_rows
 from sparsecbm._base.threads import single_threaded_kernels
 from sparsecbm.encoders.devices import PRECISIONS
 from sparsecbm.encoders.fingerprint import SCHEME, digest_json, digest_tensors, weights_mark
@@ -281,7 +282,7 @@ class Encoder(ABC):
         """Prepare and encode jobs ``(indices, ...)`` in order, several at a time."""
 
         def encode(job: tuple[Sequence[int], Any], inputs: Inputs) -> np.ndarray:
-            return _unit_rows(self._forward(inputs, features), job[0], what, names, self.spec, self.embed_dim)
+            return _checked_rows(self._forward(inputs, features), job[0], what, names, self.spec, self.embed_dim)
 
         if self.device.type == "cpu":
             with single_threaded_kernels() as threads:
@@ -329,7 +330,7 @@ def _rgb(images: list[Any], indices: Sequence[int]) -> list[Image.Image]:
     return [image if image.mode == "RGB" else image.convert("RGB") for image in images]
 
 
-def _unit_rows(
+def _checked_rows(
     features: torch.Tensor, indices: Sequence[int], what: str, names: Sequence[str] | None, spec: str, embed_dim: int
 ) -> np.ndarray:
     rows = features.cpu().numpy()
@@ -337,17 +338,17 @@ def _unit_rows(
         raise StoredFileError(
             f"encoder {spec!r} embeds {what}s in {rows.shape[-1]} dimensions: its configuration says {embed_dim}"
         )
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    wrong = np.flatnonzero(~np.isfinite(norms[:, 0]) | (norms[:, 0] == 0))
+    lengths = row_lengths(rows)
+    wrong = np.flatnonzero(~(lengths > 0))
     if len(wrong):
         index = indices[int(wrong[0])]
         name = f" ({names[index]!r})" if names is not None else ""
-        kind = "zero" if norms[wrong[0], 0] == 0 else "not finite"
+        kind = "zero" if lengths[wrong[0]] == 0 else "not finite"
         raise InputError(
             f"the embedding of {what} {index}{name} by encoder {spec!r} is {kind}: expected finite, non-zero rows; "
             f"look at this {what}, try precision='float32', or check the encoder's weights"
         )
-    return np.asarray(rows / norms, dtype=np.float32)
+    return unit_rows(rows)
 
 
 def _in_order(jobs: Iterable[Any], work: Callable[[Any], T], workers: int) -> Iterator[T]:

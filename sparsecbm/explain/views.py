@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sparsecbm._base.errors import InputError, unknown
+from sparsecbm._base.rows import unit_rows
 from sparsecbm.explain.ledger import Ledgers
 
 if TYPE_CHECKING:
@@ -85,8 +86,7 @@ def _leaves(rows: FloatArray) -> NDArray[np.int64]:
     from scipy.cluster.hierarchy import leaves_list, linkage, optimal_leaf_ordering
     from scipy.spatial.distance import pdist
 
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    distances = pdist(np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0))
+    distances = pdist(unit_rows(rows))
     return leaves_list(optimal_leaf_ordering(linkage(distances, "average"), distances)).astype(np.int64)
 
 
@@ -206,8 +206,7 @@ def neighbours(concept: str, names: Sequence[str], vectors: ArrayLike, k: int = 
     rows = np.asarray(vectors, dtype=np.float64)
     if rows.ndim != 2 or len(rows) != len(held):
         raise InputError(f"vectors have shape {rows.shape}: expected ({len(held)}, d), a row a concept")
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    unit = np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0)
+    unit = unit_rows(rows)
     place = held.index(concept)
     cosine = unit @ unit[place]
     order = [j for j in np.argsort(-cosine, kind="stable") if j != place][:k]

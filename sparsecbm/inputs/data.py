@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsecbm._base.errors import InputError, unknown
+from sparsecbm._base.rows import unit_rows
 from sparsecbm._base.untrusted import open_npz
 from sparsecbm.config.schema import ConceptsConfig, EmbeddingsConfig, ImagesConfig, RunConfig
 from sparsecbm.inputs.models import StoredModel
@@ -140,18 +141,15 @@ def read_concepts(config: EmbeddingsConfig) -> ConceptBank:
         for key in (config.concept_vectors, config.concept_names):
             if key not in stored:
                 raise unknown(f"array in {str(path)!r}", key, stored.files)
-        vectors = np.asarray(stored[config.concept_vectors], dtype=np.float32)
+        vectors = np.asarray(stored[config.concept_vectors])
         names = tuple(map(str, stored[config.concept_names].tolist()))
     if vectors.ndim != 2 or len(vectors) != len(names):
         raise InputError(
             f"{str(path)!r}: {config.concept_vectors} has shape {vectors.shape} and there are {len(names)} names: "
             "expected (M, d) and M"
         )
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    wrong = np.flatnonzero(~np.isfinite(norms[:, 0]) | (norms[:, 0] == 0))
-    if len(wrong):
-        raise InputError(f"{str(path)!r}: the embedding of concept {names[wrong[0]]!r} is zero or not finite")
-    return ConceptBank(names, vectors / norms, {"source": str(path)})
+    rows = unit_rows(vectors, f"{str(path)!r}, {config.concept_vectors}", names=names, dtype=np.float32)
+    return ConceptBank(names, rows, {"source": str(path)})
 
 
 def open_concepts(config: ConceptsConfig) -> tuple[ConceptSet, list[str] | None]:

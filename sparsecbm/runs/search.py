@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sparsecbm._base.errors import InputError
 from sparsecbm._base.files import plain, write_json, write_text
 from sparsecbm._base.progress import ProgressBar
+from sparsecbm._base.rows import unit_rows
 from sparsecbm.config.reading import dump_config
 from sparsecbm.config.schema import SearchConfig
 from sparsecbm.explain import Ledger, Ledgers
@@ -205,7 +206,7 @@ def _run_decomposer(config: SearchConfig, task: Task, classes: Any) -> MethodRow
     model = SparseDecomposer(task.bank.vectors, list(task.bank.names), **options).fit(task.reference.vectors)
     found = model.decompose(np.asarray(task.pictures.vectors))
     rows = np.stack([np.atleast_2d(texts).mean(axis=0) for texts in classes])
-    scores = model.reconstruct(found.codes) @ (rows / np.linalg.norm(rows, axis=1, keepdims=True)).T
+    scores = model.reconstruct(found.codes) @ unit_rows(rows).T
     note = (
         f"{found.counts.mean():.1f} concepts a picture, then zero-shot; reconstruction cosine {found.cosine.mean():.2f}"
     )

@@ -129,8 +129,8 @@ def test_filters_that_lack_their_input_say_so() -> None:
     ("options", "message"),
     [
         ({"concept_embeddings": unit(0)}, "1 rows for 2 concepts"),
-        ({"concept_embeddings": np.array([[1.0, np.nan], [1, 1]])}, "row 0 of concept_embeddings"),
-        ({"concept_embeddings": np.array([[1.0, 1.0], [0, 0]])}, "row 1 of concept_embeddings"),
+        ({"concept_embeddings": np.array([[1.0, np.nan], [1, 1]])}, "concept_embeddings: row 0"),
+        ({"concept_embeddings": np.array([[1.0, 1.0], [0, 0]])}, "concept_embeddings: row 1"),
         ({"concept_embeddings": np.ones(2)}, r"shape \(2,\)"),
         ({"concept_embeddings": np.array([["a", "b"], ["c", "d"]])}, "matrix of numbers"),
         (

@@ -104,9 +104,9 @@ def test_lengths_other_than_one_are_a_choice(rows, tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda r, y: (np.where(np.arange(7)[:, None] == 3, np.nan, r), y), "vector 3 is not finite"),
-        (lambda r, y: (np.where(np.arange(7)[:, None] == 2, 0, r), y), "vector 2 is zero"),
-        (lambda r, y: (np.where(np.arange(7)[:, None] == 2, np.inf, r), y), "vector 2 is not finite"),
+        (lambda r, y: (np.where(np.arange(7)[:, None] == 3, np.nan, r), y), "vectors: row 3 holds NaN or infinity"),
+        (lambda r, y: (np.where(np.arange(7)[:, None] == 2, 0, r), y), "vectors: row 2 is a zero vector"),
+        (lambda r, y: (np.where(np.arange(7)[:, None] == 2, np.inf, r), y), "vectors: row 2 holds NaN or infinity"),
         (lambda r, y: (r, y[:-1]), r"labels have shape \(6,\): expected \(7,\)"),
         (lambda r, y: (r, np.where(y == 2, 3, y)), "label 3 of row 1 is out of range: expected 0..2"),
         (lambda r, y: (r, -y), "label -2 of row 1 is out of range"),
@@ -188,7 +188,7 @@ def test_damaged_files_raise_one_clear_line_or_load(name, cut, flip, tmp_path_fa
 def test_normalised_rows_have_unit_length_or_are_refused(rows, tmp_path_factory):
     path = _npz(tmp_path_factory.mktemp("n") / "a.npz", rows, labels=None, names=None)
     if (rows == 0).all(axis=1).any():
-        with pytest.raises(InputError, match="is zero"):
+        with pytest.raises(InputError, match="is a zero vector"):
             load_embeddings(path, "train", normalize=True)
         return
     table = load_embeddings(path, "train", normalize=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sparsecbm._base.rows import unit_rows
 from sparsecbm.bottleneck.losses.base import Batch, ConceptLoss
 
 
@@ -31,7 +33,7 @@ class ContrastiveLoss(ConceptLoss):
     needs_relevance = True
 
     def __init__(self, relevance: Tensor, temperature: float = 0.1) -> None:
-        self.relevance = F.normalize(relevance, dim=1)
+        self.relevance = torch.from_numpy(unit_rows(relevance, dtype=np.float32))
         self.temperature = temperature
 
     def __call__(self, batch: Batch) -> Tensor:
