@@ -6,9 +6,6 @@ whatever else the machine does meets them alike; and the whole is repeated in fr
 heap lasts as long as its process. A row's ratio is the peer's median time over ours, all repeats together; its range is
 that of the repeats. Exits with 1 where a ratio falls short of its goal.
 
-Rows named "compiled" are with SPARSECBM_NATIVE_SAMPLERS=1 (see sparsecbm/samplers/native.py); they are left out where
-there is no C compiler.
-
 Example: python scripts/benchmark_samplers.py --threads 2 --repeats 7
 
 With more than one thread, every operation waits for its slowest thread: on a busy machine that measures the other
@@ -21,7 +18,6 @@ import argparse
 import itertools
 import json
 import multiprocessing
-import os
 import statistics
 import sys
 import time
@@ -37,11 +33,10 @@ from rich.table import Table
 from sklearn.neural_network import BernoulliRBM
 from torch.distributions import RelaxedBernoulli, RelaxedOneHotCategorical
 
-from sparsecbm.samplers import BinaryConcrete, Concrete, GibbsSampler, RestrictedBoltzmannMachine, native
+from sparsecbm.samplers import BinaryConcrete, Concrete, GibbsSampler, RestrictedBoltzmannMachine
 
 SHAPE = (1000, 1600)
 UNITS, CHAINS = 200, 1000
-COMPILED = ", compiled"
 FLOOR = "its two matrix products alone"
 
 
@@ -121,9 +116,8 @@ def gibbs(what: str, generator: torch.Generator) -> Callable[[], object]:
 
 def serve(connection: Connection, name: str, gradient: bool, threads: int, clock: str) -> None:
     """For every True, run a contestant twice and answer with the seconds of the second; end at False."""
-    os.environ[native.SWITCH] = "1" if name.endswith(COMPILED) else "0"
     torch.set_num_threads(threads)
-    run, now = contestant(name.removesuffix(COMPILED), gradient), CLOCKS[clock]
+    run, now = contestant(name, gradient), CLOCKS[clock]
     connection.send(None)
     while connection.recv():
         time.sleep(0.02)  # until the other contestant's threads have stopped spinning
@@ -169,7 +163,7 @@ def row(what: str, peer: str, ours: list[list[float]], theirs: list[list[float]]
     return Row(what, peer, ours_ms, peer_ms, peer_ms / ours_ms, min(ratios), max(ratios), asked)
 
 
-def concrete_rows(options: argparse.Namespace, gradient: bool, compiled: bool) -> list[Row]:
+def concrete_rows(options: argparse.Namespace, gradient: bool) -> list[Row]:
     """Binary and categorical samples at SHAPE, in logit / log space and in the unit interval / on the simplex."""
     note = " (logits need a gradient)" if gradient else ""
     rows = []
@@ -181,32 +175,23 @@ def concrete_rows(options: argparse.Namespace, gradient: bool, compiled: bool) -
     ]:
         if options.only not in what + note:
             continue
-        ours = [name.format("ours"), *([name.format("ours") + COMPILED] if compiled else [])]
-        *times, theirs = compare([*ours, name.format("torch")], options, gradient)
-        for contestant_name, own in zip(ours, times, strict=True):
-            how = COMPILED if contestant_name.endswith(COMPILED) else ""
-            rows.append(row(what + how + note, peer, own, theirs, 3.0))
-            print(f"{rows[-1].what}: {rows[-1].ratio:.2f}", file=sys.stderr)
+        ours, theirs = compare([name.format("ours"), name.format("torch")], options, gradient)
+        rows.append(row(what + note, peer, ours, theirs, 3.0))
+        print(f"{rows[-1].what}: {rows[-1].ratio:.2f}", file=sys.stderr)
     return rows
 
 
-def gibbs_rows(options: argparse.Namespace, compiled: bool) -> list[Row]:
+def gibbs_rows(options: argparse.Namespace) -> list[Row]:
     """One full sweep (both halves) of CHAINS chains over a UNITS x UNITS machine."""
     if options.only not in "block Gibbs sweep":
         return []
-    ours = ["gibbs ours", *(["gibbs ours" + COMPILED] if compiled else [])]
-    *times, plain, sklearn, floor = compare(
-        [*ours, "gibbs straightforward", "gibbs scikit-learn", "gibbs floor"], options
-    )
-    rows = []
-    for name, own in zip(ours, times, strict=True):
-        what = "block Gibbs sweep" + (COMPILED if name.endswith(COMPILED) else "")
-        rows += [
-            row(what, "torch.bernoulli(torch.sigmoid(...))", own, plain, 2.0),
-            row(what, "sklearn BernoulliRBM.gibbs", own, sklearn, 1.0),
-            row(what, FLOOR, own, floor, None),
-        ]
-    return rows
+    names = ["gibbs ours", "gibbs straightforward", "gibbs scikit-learn", "gibbs floor"]
+    ours, plain, sklearn, floor = compare(names, options)
+    return [
+        row("block Gibbs sweep", "torch.bernoulli(torch.sigmoid(...))", ours, plain, 2.0),
+        row("block Gibbs sweep", "sklearn BernoulliRBM.gibbs", ours, sklearn, 1.0),
+        row("block Gibbs sweep", FLOOR, ours, floor, None),
+    ]
 
 
 def main() -> int:
@@ -229,14 +214,7 @@ def main() -> int:
     for name in ("threads", "rounds", "repeats"):
         if getattr(options, name) < 1:
             parser.error(f"--{name} must be at least 1, got {getattr(options, name)}")
-    try:
-        native.compile_library()
-        compiled = True
-    except OSError as error:
-        compiled = False
-        print(f"without the compiled rows: {error}")
-    rows = [*concrete_rows(options, True, compiled), *concrete_rows(options, False, compiled)]
-    rows += gibbs_rows(options, compiled)
+    rows = [*concrete_rows(options, True), *concrete_rows(options, False), *gibbs_rows(options)]
     table = Table(
         title=f"{SHAPE} samples; Gibbs {UNITS} x {UNITS} x {CHAINS}; {options.threads} threads, {options.clock} time"
     )

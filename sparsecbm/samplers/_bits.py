@@ -13,8 +13,6 @@ import functools
 
 import torch
 
-from sparsecbm.samplers import native
-
 # SplitMix64 (Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators"), as signed 64-bit integers.
 _GOLDEN_GAMMA = 0x9E3779B97F4A7C15 - (1 << 64)
 _MIX_1 = 0xBF58476D1CE4E5B9 - (1 << 64)
@@ -83,8 +81,6 @@ class WordStream:
         Both are overwritten by the next call.
         """
         words, scratch = self._words[:count], self._scratch[:count]
-        if native.available(self.device, words.dtype):
-            return native.write("words", *self.skip(count), words), scratch
         if self._position:
             torch.add(self._steps[:count], _wrap(_GOLDEN_GAMMA * self._position), out=words)
             words.bitwise_xor_(self._key)
@@ -98,9 +94,3 @@ class WordStream:
         words.bitwise_xor_(scratch)
         self._position += count
         return words, scratch
-
-    def skip(self, count: int) -> tuple[int, int]:
-        """Pass over the next `count` words; return the key and the first one's position, for whoever computes them."""
-        position = self._position
-        self._position += count
-        return int(self._key), position

@@ -18,10 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch.distributions import Bernoulli, Distribution, OneHotCategorical, constraints, register_kl
 
-from sparsecbm.samplers import native
-from sparsecbm.samplers._bits import BLOCK, draw_key
+from sparsecbm.samplers._bits import BLOCK
 from sparsecbm.samplers._straight_through import straight_through
-from sparsecbm.samplers.noise import UniformPairs, compute_dtype, fill, logistic, narrow, stretch_of
+from sparsecbm.samplers.noise import UniformPairs, compute_dtype, fill, logistic, narrow
 from sparsecbm.samplers.top_k import hard_top_k, relaxed_top_k
 
 __all__ = ["BinaryConcrete", "Concrete", "ConcreteDraw", "hard_top_k", "relaxed_top_k", "straight_through"]
@@ -131,11 +130,6 @@ class _LogSimplexSample(torch.autograd.Function):
         n = shape[-1]
         rows = logits.reshape(-1, n)
         temperatures = temperature.expand(*logits.shape[:-1], 1).reshape(-1, 1)
-        if native.available(logits.device, logits.dtype):
-            key = int(draw_key(generator))
-            y = native.log_simplex(key, shape, stretch_of(n), rows, temperatures)
-            ctx.save_for_backward(y, logits, temperature)
-            return y
         buffer = logits.new_empty(min(shape.numel(), max(BLOCK, n)))
 
         def block(pairs: UniformPairs, out: torch.Tensor, start: int) -> None:

@@ -20,7 +20,6 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from sparsecbm.samplers import native
 from sparsecbm.samplers._bits import BLOCK, WordStream
 
 __all__ = ["bernoulli", "exponential", "gumbel", "logistic", "normal", "uniform"]
@@ -81,20 +80,11 @@ class UniformPairs:
 
     def logistic(self, out: torch.Tensor) -> torch.Tensor:
         """Write log(b / a) into `out` (shape (n,))."""
-        if native.available(self.device, self.dtype):
-            return native.write("logistic", *self._stream.skip(-(-out.numel() // self._per_word)), out)
         return self.odds(out).log_()
 
     def gumbel(self, out: torch.Tensor) -> torch.Tensor:
         """Write -log log(1 + b / a) into `out` (shape (n,))."""
-        if native.available(self.device, self.dtype):
-            return native.write("gumbel", *self._stream.skip(-(-out.numel() // self._per_word)), out)
         return self.odds(out).log1p_().log_().neg_()
-
-
-def stretch_of(row: int) -> int:
-    """Return how many entries :func:`fill` draws at a time when its rows have `row` entries."""
-    return max(BLOCK // row, 1) * row if row else 0
 
 
 def fill(
@@ -114,7 +104,7 @@ def fill(
     compute = compute_dtype(dtype)
     size = _shape(shape)
     count = size.numel()
-    length = stretch_of(row)
+    length = max(BLOCK // row, 1) * row if row else 0
     pairs = UniformPairs(generator, compute, device, min(count, length))
     result = torch.empty(count, dtype=compute, device=pairs.device)
     for start in range(0, count, max(length, 1)):
