@@ -244,8 +244,8 @@ def tricks(settings: Settings) -> Iterator[Finding]:
     ]
     for index, (name, options) in enumerate(cases):
         trick = make_trick(name, **options)
-        for count in (100, 1000):
-            repeats = settings.draws(2e6 if count == 100 else 5e6) // count
+        for count in (10, 100, 1000):
+            repeats = settings.draws(5e6 if count == 1000 else 2e6) // count
             values = perturbed_maxima(log_potentials, repeats * count, generator=settings.generator(count + index))
             squared = (trick.log_partition(values.view(repeats, count)) - log_z) ** 2
             predicted, seen = trick.mse(count, log_z), squared.mean().item()

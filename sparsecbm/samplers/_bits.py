@@ -13,6 +13,8 @@ import functools
 
 import torch
 
+from sparsecbm.samplers._checks import check_generator
+
 # SplitMix64 (Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators"), as signed 64-bit integers.
 _GOLDEN_GAMMA = 0x9E3779B97F4A7C15 - (1 << 64)
 _MIX_1 = 0xBF58476D1CE4E5B9 - (1 << 64)
@@ -42,8 +44,19 @@ def _steps(capacity: int, device: torch.device) -> torch.Tensor:
 
 def draw_key(generator: torch.Generator | None) -> torch.Tensor:
     """Draw a 64-bit key (int64, shape (), on the generator's device)."""
+    check_generator(generator)
     source = generator.device if generator is not None else torch.device("cpu")
-    return torch.empty((), dtype=torch.int64, device=source).random_(-(1 << 63), None, generator=generator)
+    low, high = -(1 << 63), (1 << 63) - 1
+    # Flipping the sign makes it the number that `random_` draws over all of int64, which vmap cannot batch.
+    return torch.randint(low, high, (), dtype=torch.int64, device=source, generator=generator) ^ low
+
+
+def words(key: torch.Tensor, count: int) -> torch.Tensor:
+    """Return the first `count` words of the :class:`WordStream` of a key, out of place."""
+    mixed = torch.arange(count, dtype=torch.int64, device=key.device) * _GOLDEN_GAMMA ^ key
+    for shift, factor in ((30, _MIX_1), (27, _MIX_2)):
+        mixed = (mixed ^ (mixed >> shift & (1 << (64 - shift)) - 1)) * factor
+    return mixed ^ mixed >> 31
 
 
 class WordStream:

@@ -1,11 +1,112 @@
-"""Checks of arguments that several modules of this room share; each raises a one-line ValueError."""
+"""Checks of arguments that several modules of this room share; each raises a one-line ValueError.
+
+Values are looked at only where they can be: not while a graph is traced (torch.compile, torch.export), nor inside
+``torch.func.vmap``. There samplers carry NaN on to their result instead.
+"""
 
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
+from typing import Any
 
 import torch
+
+Shape = int | Sequence[int]
+
+
+def transformed() -> bool:
+    """Whether operations are traced, or a function transform or forward-mode differentiation is under way.
+
+    Samplers then compose plain operations, out of place: PyTorch knows how to trace, batch and differentiate those.
+    """
+    return (
+        torch.compiler.is_compiling()
+        or torch.jit.is_tracing()
+        or torch._C._are_functorch_transforms_active()
+        or torch.autograd.forward_ad._current_level >= 0
+    )
+
+
+def _readable(values: torch.Tensor) -> bool:
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return False
+    while torch._C._functorch.is_functorch_wrapped_tensor(values):
+        if torch._C._functorch.is_batchedtensor(values):
+            return False
+        values = torch._C._functorch.get_unwrapped(values)
+    return True
+
+
+def first_bad(values: torch.Tensor, ok: torch.Tensor) -> float | None:
+    """The first value that is not ok, None where all are or none can be looked at."""
+    if not _readable(ok) or bool(ok.all()):
+        return None
+    return values.detach()[~ok].reshape(-1)[0].item()
+
+
+def check_floating(name: str, values: Any) -> torch.Tensor:
+    """Return `values` after checking that they are a floating-point tensor."""
+    if not isinstance(values, torch.Tensor):
+        raise ValueError(f"{name} must be a torch.Tensor, got {type(values).__name__}")
+    if not values.is_floating_point():
+        raise ValueError(f"{name} must be floating-point, got a tensor of {values.dtype}")
+    return values
+
+
+def check_finite(name: str, values: torch.Tensor, advice: str = "") -> torch.Tensor:
+    """Return `values` after checking that they are floating-point and finite."""
+    bad = first_bad(check_floating(name, values), values.isfinite())
+    if bad is not None:
+        raise ValueError(f"{name} must be finite, got {bad}{advice}")
+    return values
+
+
+def check_logits(logits: torch.Tensor) -> torch.Tensor:
+    """Return `logits` after checking that they are floating-point and finite."""
+    return check_finite("logits", logits, "; a large negative logit (such as -1e4) excludes an entry")
+
+
+def check_probs(probs: torch.Tensor, below_one: bool) -> torch.Tensor:
+    """Return `probs` after checking that they are finite, above 0 and, where asked, below 1."""
+    check_floating("probs", probs)
+    if below_one:
+        bad = first_bad(probs, (probs > 0) & (probs < 1))
+        rule = "lie strictly between 0 and 1, got {}; pass logits (such as 1e4) for near-certainty"
+    else:
+        bad = first_bad(probs, (probs > 0) & probs.isfinite())
+        rule = "be finite and above 0, got {}; pass logits (such as -1e4) for near-impossibility"
+    if bad is not None:
+        raise ValueError("probs must " + rule.format(bad))
+    return probs
+
+
+def check_temperature(temperature: torch.Tensor | float, dtype: torch.dtype) -> None:
+    """Check that a temperature, or each of many, is positive, and neither it nor its inverse overflows `dtype`."""
+    if isinstance(temperature, torch.Tensor):
+        values = temperature.to(torch.promote_types(temperature.dtype, torch.float32))
+    else:
+        values = torch.tensor(check_number("temperature", temperature), dtype=torch.float64)
+    largest = torch.finfo(dtype).max
+    bad = first_bad(values, (values > 0) & (values <= largest))
+    if bad is not None:
+        raise ValueError(f"temperature must be finite and above 0, got {bad}")
+    bad = first_bad(values, values >= 1 / largest)
+    if bad is not None:
+        raise ValueError(f"temperature must be at least {1 / largest:.1e}, or its inverse overflows {dtype}, got {bad}")
+
+
+def check_number(name: str, value: Any) -> float:
+    """Return a real number, or a tensor of one element without gradient, as a float."""
+    if isinstance(value, torch.Tensor) and value.requires_grad:
+        raise ValueError(f"{name} must be a number: no gradient reaches it here, got a tensor that requires one")
+    try:
+        if isinstance(value, (bool, str)):
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"{name} must be a number, got {value!r}") from None
 
 
 def check_betas(betas: torch.Tensor | Sequence[float]) -> torch.Tensor:
@@ -25,15 +126,45 @@ def check_betas(betas: torch.Tensor | Sequence[float]) -> torch.Tensor:
     return values
 
 
-def check_count(name: str, value: int, least: int = 1) -> int:
-    """Return `value` after checking that it is an integer of at least `least`."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+def integer(value: Any) -> int | None:
+    """`value` as an integer (Python's, NumPy's, a tensor's), None if it is none; true and false are none."""
+    if isinstance(value, bool) or getattr(value, "dtype", None) == torch.bool:
+        return None
+    if isinstance(value, (int, torch.SymInt)):
+        return value
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
+
+
+def check_count(name: str, value: Any, least: int = 1) -> int:
+    """Return `value` as an int after checking that it is an integer of at least `least`."""
+    count = integer(value)
+    if count is None or count < least:
         raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
-    return value
+    return count
 
 
-def check_positive(name: str, value: float) -> float:
+def check_shape(shape: Any) -> torch.Size:
+    """Return a shape after checking that it is one non-negative integer, or a sequence of them."""
+    one = integer(shape)
+    sizes = (shape,) if one is not None or not isinstance(shape, Sequence) else tuple(shape)
+    whole = [integer(size) for size in sizes]
+    if any(size is None or size < 0 for size in whole):
+        raise ValueError(f"shape must be non-negative integers, got {sizes!r}")
+    return torch.Size(whole)
+
+
+def check_generator(generator: Any) -> None:
+    """Check that `generator` is a torch.Generator or None."""
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise ValueError(f"generator must be a torch.Generator or None, got {generator!r}")
+
+
+def check_positive(name: str, value: Any) -> float:
     """Return `value` as a float after checking that it is finite and above 0."""
-    if not (math.isfinite(value) and value > 0):
+    number = check_number(name, value)
+    if not (math.isfinite(number) and number > 0):
         raise ValueError(f"{name} must be finite and above 0, got {value}")
-    return float(value)
+    return number

@@ -19,46 +19,53 @@ import torch.nn.functional as F
 from torch.distributions import Bernoulli, Distribution, OneHotCategorical, constraints, register_kl
 
 from sparsecbm.samplers._bits import BLOCK
+from sparsecbm.samplers._checks import (
+    check_floating,
+    check_logits,
+    check_probs,
+    check_shape,
+    check_temperature,
+)
 from sparsecbm.samplers._straight_through import straight_through
-from sparsecbm.samplers.noise import UniformPairs, compute_dtype, fill, logistic, narrow
+from sparsecbm.samplers.noise import UniformPairs, compute_dtype, fill, gumbel, in_blocks, logistic, narrow
 from sparsecbm.samplers.top_k import hard_top_k, relaxed_top_k
 
 __all__ = ["BinaryConcrete", "Concrete", "ConcreteDraw", "hard_top_k", "relaxed_top_k", "straight_through"]
 
 _EULER = 0.57721566490153286
+_LARGEST_NOISE = 50.0
 
 
 def _as_tensor(name: str, value: Any, like: torch.Tensor | None = None) -> torch.Tensor:
     if isinstance(value, torch.Tensor):
-        if not value.is_floating_point():
-            raise ValueError(f"{name} must be floating-point, got a tensor of {value.dtype}")
-        return value
-    dtype = like.dtype if like is not None else torch.get_default_dtype()
+        return check_floating(name, value)
+    dtype = torch.get_default_dtype() if like is None else compute_dtype(like.dtype)
     return torch.as_tensor(value, dtype=dtype, device=like.device if like is not None else None)
 
 
-def _first_bad(values: torch.Tensor, ok: torch.Tensor) -> float:
-    return values.detach()[~ok].reshape(-1)[0].item()
-
-
-def _check_parameters(temperature: torch.Tensor, name: str, values: torch.Tensor) -> None:
-    ok = (temperature > 0) & temperature.isfinite()
-    if not ok.all():
-        raise ValueError(f"temperature must be finite and above 0, got {_first_bad(temperature, ok)}")
+def _parameters(
+    temperature: Any, probs: Any, logits: Any, check: bool, *, binary: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return checked temperature and logits; what both distributions are made from."""
+    name, value = _one_of(probs, logits)
+    value = _as_tensor(name, value)
+    wide = compute_dtype(value.dtype)
+    if check:
+        check_temperature(temperature, wide)
+        check_probs(value, binary) if name == "probs" else check_logits(value)
+    temperature = _as_tensor("temperature", temperature, value)
     if name == "probs":
-        ok = (values > 0) & (values < 1)
-        if not ok.all():
-            raise ValueError(
-                f"probs must lie strictly between 0 and 1, got {_first_bad(values, ok)};"
-                " pass logits (such as 1e4) for near-certainty"
-            )
-    else:
-        ok = values.isfinite()
-        if not ok.all():
-            raise ValueError(
-                f"logits must be finite, got {_first_bad(values, ok)};"
-                " a large negative logit (such as -1e4) excludes an entry"
-            )
+        value = (value.to(wide).logit() if binary else value.to(wide).log()).to(value.dtype)
+    return temperature, value
+
+
+def _in_blocks(logits: torch.Tensor, temperature: torch.Tensor, generator: torch.Generator | None) -> bool:
+    """Whether the fused samples serve: on a CPU, nothing traced, no score beyond the largest number."""
+    if not in_blocks(logits.device, generator) or not logits.numel():
+        return False
+    one_each = temperature[tuple(slice(1) if step == 0 else slice(None) for step in temperature.stride())]
+    largest = torch.linalg.vector_norm(logits.detach(), math.inf) + _LARGEST_NOISE
+    return bool(largest / one_each.detach().min() < torch.finfo(logits.dtype).max / 2)
 
 
 def _one_of(probs: Any, logits: Any) -> tuple[str, Any]:
@@ -91,7 +98,7 @@ class ConcreteDraw:
 
 
 class _LogitSample(torch.autograd.Function):
-    """``(logits + logistic noise) / temperature`` in one buffer; differentiable, twice too."""
+    """``(logits + logistic noise) / temperature`` in one buffer, and where it is above 0; differentiable, twice too."""
 
     @staticmethod
     def forward(
@@ -100,24 +107,31 @@ class _LogitSample(torch.autograd.Function):
         temperature: torch.Tensor,
         shape: torch.Size,
         generator: torch.Generator | None,
-    ) -> torch.Tensor:
-        y = logistic(shape, generator=generator, dtype=logits.dtype, device=logits.device)
-        y.add_(logits).div_(temperature)
+        with_hard: bool,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        y = logistic(shape, generator=generator, dtype=logits.dtype, device=logits.device).add_(logits)
+        hard = (y > 0).to(y.dtype) if with_hard else None
+        y.div_(temperature)
         ctx.save_for_backward(y, temperature)
         ctx.logits_shape = logits.shape
-        return y
+        if hard is not None:
+            ctx.mark_non_differentiable(hard)
+        return y, hard
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    def backward(ctx: Any, grad: torch.Tensor, _: Any) -> tuple[torch.Tensor | None, ...]:
         y, temperature = ctx.saved_tensors
         grad_scores = grad / temperature
         grad_logits = grad_scores.sum_to_size(ctx.logits_shape) if ctx.needs_input_grad[0] else None
         grad_temperature = (-grad_scores * y).sum_to_size(temperature.shape) if ctx.needs_input_grad[1] else None
-        return grad_logits, grad_temperature, None, None
+        return grad_logits, grad_temperature, None, None, None
 
 
 class _LogSimplexSample(torch.autograd.Function):
-    """``log_softmax((logits + Gumbel noise) / temperature)``, a cache-sized block of rows at a time; differentiable."""
+    """``log_softmax((logits + Gumbel noise) / temperature)`` and the place of the largest score, a block at a time.
+
+    Blocks are cache-sized stretches of rows. Differentiable, twice too.
+    """
 
     @staticmethod
     def forward(
@@ -126,11 +140,13 @@ class _LogSimplexSample(torch.autograd.Function):
         temperature: torch.Tensor,
         shape: torch.Size,
         generator: torch.Generator | None,
-    ) -> torch.Tensor:
+        with_hard: bool,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         n = shape[-1]
         rows = logits.reshape(-1, n)
         temperatures = temperature.expand(*logits.shape[:-1], 1).reshape(-1, 1)
-        buffer = logits.new_empty(min(shape.numel(), max(BLOCK, n)))
+        buffer = logits.new_empty(min(shape.numel(), max(BLOCK, 2 * n)))
+        chosen = torch.empty((*shape[:-1], 1), dtype=torch.int64) if with_hard else None
 
         def block(pairs: UniformPairs, out: torch.Tensor, start: int) -> None:
             scores = pairs.odds(buffer[: len(out)]).log1p_().log_().view(-1, n)
@@ -139,25 +155,88 @@ class _LogSimplexSample(torch.autograd.Function):
             if first + len(scores) > len(rows):  # the block runs over the end of one repetition of the batch
                 span = torch.arange(first, first + len(scores), device=rows.device) % len(rows)
             torch.sub(rows[span], scores, out=scores)
+            if chosen is not None:  # before the scores are scaled, which at large temperatures rounds them together
+                torch.argmax(scores, -1, out=chosen.view(-1)[start // n :][: len(scores)])
             scores.div_(temperatures[span])
             torch.log_softmax(scores, -1, out=out.view(-1, n))
 
         y = fill(shape, block, generator=generator, dtype=logits.dtype, device=logits.device, row=n)
         ctx.save_for_backward(y, logits, temperature)
-        return y
+        hard = None
+        if chosen is not None:
+            hard = torch.zeros_like(y).scatter_(-1, chosen, 1.0)
+            ctx.mark_non_differentiable(hard)
+        return y, hard
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    def backward(ctx: Any, grad: torch.Tensor, _: Any) -> tuple[torch.Tensor | None, ...]:
         y, logits, temperature = ctx.saved_tensors
         # y = s - logsumexp(s): dy/ds = I - softmax(s), softmax(s) = exp(y).
         grad_scores = (grad - y.exp() * grad.sum(-1, keepdim=True)) / temperature
         grad_logits = grad_scores.sum_to_size(logits.shape) if ctx.needs_input_grad[0] else None
         # Scores are y up to a constant per row, to which grad_scores is orthogonal.
         grad_temperature = (-grad_scores * y).sum_to_size(temperature.shape) if ctx.needs_input_grad[1] else None
-        return grad_logits, grad_temperature, None, None
+        return grad_logits, grad_temperature, None, None, None
 
 
-class BinaryConcrete(Distribution):
+class _ConcreteDistribution(Distribution):
+    """What the two distributions share: types, draws, and how they are expanded."""
+
+    has_rsample = True
+    temperature: torch.Tensor
+    logits: torch.Tensor
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the samples: that of `logits`."""
+        return self.logits.dtype
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
+        """Return the distribution with its batch shape expanded, without copying."""
+        new = self._get_checked_instance(type(self), _instance)
+        shape = torch.Size(batch_shape)
+        new.temperature = self.temperature.expand(shape)
+        new.logits = self.logits.expand(shape + self.event_shape)
+        Distribution.__init__(new, shape, self.event_shape, validate_args=False)
+        new._validate_args = self._validate_args
+        return new
+
+    def _wide(self) -> tuple[torch.Tensor, torch.Tensor]:
+        wide = torch.promote_types(compute_dtype(self.logits.dtype), compute_dtype(self.temperature.dtype))
+        return self.temperature.to(wide), self.logits.to(wide)
+
+    def _sample_wide(
+        self, sample_shape: Any, generator: torch.Generator | None, with_hard: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        raise NotImplementedError
+
+    def rsample(self, sample_shape: Any = (), *, generator: torch.Generator | None = None) -> torch.Tensor:
+        """Draw reparameterised samples in logit or log space, shape sample_shape + batch_shape + event_shape.
+
+        Parameters
+        ----------
+        sample_shape : int or sequence of int, default=()
+            Leading shape.
+        generator : torch.Generator, optional
+            Source of randomness; None means PyTorch's default generator.
+        """
+        return narrow(self._sample_wide(sample_shape, generator)[0], self.dtype)
+
+    @torch.no_grad()
+    def sample(self, sample_shape: Any = (), *, generator: torch.Generator | None = None) -> torch.Tensor:
+        """As :meth:`rsample`, without a gradient."""
+        return self.rsample(sample_shape, generator=generator)
+
+    def draw(self, sample_shape: Any = (), *, generator: torch.Generator | None = None) -> ConcreteDraw:
+        """Draw once and return the sample, its relaxed state and its hard state (:class:`ConcreteDraw`)."""
+        y, hard = self._sample_wide(sample_shape, generator, with_hard=True)
+        return ConcreteDraw(y, self._soft(y), hard)
+
+    def _soft(self, y: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
+
+
+class BinaryConcrete(_ConcreteDistribution):
     """Binary Concrete distribution in logit space: ``y = (logits + L) / temperature``, L standard logistic.
 
     Parameters
@@ -194,7 +273,6 @@ class BinaryConcrete(Distribution):
 
     arg_constraints = {"temperature": constraints.positive, "logits": constraints.real}
     support = constraints.real
-    has_rsample = True
 
     def __init__(
         self,
@@ -203,21 +281,11 @@ class BinaryConcrete(Distribution):
         logits: torch.Tensor | None = None,
         validate_args: bool | None = None,
     ) -> None:
-        name, value = _one_of(probs, logits)
-        value = _as_tensor(name, value)
-        temperature = _as_tensor("temperature", temperature, value)
         check = Distribution._validate_args if validate_args is None else validate_args
-        if check:
-            _check_parameters(temperature, name, value)
-        value = torch.logit(value.to(compute_dtype(value.dtype))).to(value.dtype) if name == "probs" else value
+        temperature, value = _parameters(temperature, probs, logits, check, binary=True)
         self.temperature, self.logits = torch.broadcast_tensors(temperature, value)
         super().__init__(self.logits.shape, validate_args=False)
         self._validate_args = check
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Type of the samples: that of `logits`."""
-        return self.logits.dtype
 
     @property
     def probs(self) -> torch.Tensor:
@@ -239,45 +307,19 @@ class BinaryConcrete(Distribution):
         """Variance of y (logit space)."""
         return (math.pi / self.temperature) ** 2 / 3
 
-    def expand(self, batch_shape: Any, _instance: BinaryConcrete | None = None) -> BinaryConcrete:
-        """Return the distribution with its batch shape expanded, without copying."""
-        new = self._get_checked_instance(BinaryConcrete, _instance)
-        shape = torch.Size(batch_shape)
-        new.temperature, new.logits = self.temperature.expand(shape), self.logits.expand(shape)
-        super(BinaryConcrete, new).__init__(shape, validate_args=False)
-        new._validate_args = self._validate_args
-        return new
-
-    def _wide(self) -> tuple[torch.Tensor, torch.Tensor]:
-        wide = torch.promote_types(compute_dtype(self.logits.dtype), compute_dtype(self.temperature.dtype))
-        return self.temperature.to(wide), self.logits.to(wide)
-
-    def _sample_wide(self, sample_shape: Any, generator: torch.Generator | None) -> torch.Tensor:
+    def _sample_wide(
+        self, sample_shape: Any, generator: torch.Generator | None, with_hard: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         temperature, logits = self._wide()
-        shape = self._extended_shape(torch.Size(sample_shape))
-        return _LogitSample.apply(logits, temperature, shape, generator)
+        shape = self._extended_shape(check_shape(sample_shape))
+        if _in_blocks(logits, temperature, generator):
+            return _LogitSample.apply(logits, temperature, shape, generator, with_hard)
+        scores = logits + logistic(shape, generator=generator, dtype=logits.dtype, device=logits.device)
+        limits = torch.finfo(scores.dtype)
+        return (scores / temperature).clamp(limits.min, limits.max), self.hard(scores) if with_hard else None
 
-    def rsample(self, sample_shape: Any = (), *, generator: torch.Generator | None = None) -> torch.Tensor:
-        """Draw reparameterised samples in logit space, shape sample_shape + batch_shape.
-
-        Parameters
-        ----------
-        sample_shape : sequence of int, default=()
-            Leading shape.
-        generator : torch.Generator, optional
-            Source of randomness; None means PyTorch's default generator.
-        """
-        return narrow(self._sample_wide(sample_shape, generator), self.dtype)
-
-    @torch.no_grad()
-    def sample(self, sample_shape: Any = (), *, generator: torch.Generator | None = None) -> torch.Tensor:
-        """As :meth:`rsample`, without a gradient."""
-        return self.rsample(sample_shape, generator=generator)
-
-    def draw(self, sample_shape: Any = (), *, generator: torch.Generator | None = None) -> ConcreteDraw:
-        """Draw once and return the sample as logit, relaxed and hard state (:class:`ConcreteDraw`)."""
-        y = self._sample_wide(sample_shape, generator)
-        return ConcreteDraw(y, y.sigmoid(), self.hard(y))
+    def _soft(self, y: torch.Tensor) -> torch.Tensor:
+        return y.sigmoid()
 
     @staticmethod
     def hard(y: torch.Tensor) -> torch.Tensor:
@@ -308,7 +350,7 @@ class BinaryConcrete(Distribution):
         return 2.0 - temperature.log()
 
 
-class Concrete(Distribution):
+class Concrete(_ConcreteDistribution):
     """Categorical Concrete distribution in log space (ExpConcrete): ``y = log_softmax((logits + G) / temperature)``.
 
     Parameters
@@ -345,7 +387,6 @@ class Concrete(Distribution):
 
     arg_constraints = {"temperature": constraints.positive, "logits": constraints.real_vector}
     support = constraints.real_vector
-    has_rsample = True
 
     def __init__(
         self,
@@ -354,28 +395,15 @@ class Concrete(Distribution):
         logits: torch.Tensor | None = None,
         validate_args: bool | None = None,
     ) -> None:
-        name, value = _one_of(probs, logits)
-        value = _as_tensor(name, value)
-        if value.dim() < 1 or value.shape[-1] < 1:
-            raise ValueError(f"{name} must have a last dimension of at least one class, got shape {tuple(value.shape)}")
-        temperature = _as_tensor("temperature", temperature, value)
         check = Distribution._validate_args if validate_args is None else validate_args
-        if check:
-            if name == "probs" and not (value > 0).all():
-                bad = _first_bad(value, value > 0)
-                raise ValueError(f"probs must be above 0, got {bad}; pass logits (such as -1e4) for near-impossibility")
-            _check_parameters(temperature, "logits", value)
-        value = value.log() if name == "probs" else value
+        temperature, value = _parameters(temperature, probs, logits, check, binary=False)
+        if value.dim() < 1 or value.shape[-1] < 1:
+            raise ValueError(f"logits must have a last dimension of at least one class, got shape {tuple(value.shape)}")
         batch_shape = torch.broadcast_shapes(temperature.shape, value.shape[:-1])
         self.temperature = temperature.expand(batch_shape)
         self.logits = value.expand(*batch_shape, value.shape[-1])
         super().__init__(batch_shape, value.shape[-1:], validate_args=False)
         self._validate_args = check
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Type of the samples: that of `logits`."""
-        return self.logits.dtype
 
     @property
     def probs(self) -> torch.Tensor:
@@ -387,51 +415,31 @@ class Concrete(Distribution):
         """The distribution of the hard samples."""
         return OneHotCategorical(logits=self.logits, validate_args=False)
 
-    def expand(self, batch_shape: Any, _instance: Concrete | None = None) -> Concrete:
-        """Return the distribution with its batch shape expanded, without copying."""
-        new = self._get_checked_instance(Concrete, _instance)
-        shape = torch.Size(batch_shape)
-        new.temperature = self.temperature.expand(shape)
-        new.logits = self.logits.expand(shape + self.event_shape)
-        super(Concrete, new).__init__(shape, self.event_shape, validate_args=False)
-        new._validate_args = self._validate_args
-        return new
-
-    def _wide(self) -> tuple[torch.Tensor, torch.Tensor]:
-        wide = torch.promote_types(compute_dtype(self.logits.dtype), compute_dtype(self.temperature.dtype))
-        return self.temperature.to(wide), self.logits.to(wide)
-
-    def _sample_wide(self, sample_shape: Any, generator: torch.Generator | None) -> torch.Tensor:
+    def _sample_wide(
+        self, sample_shape: Any, generator: torch.Generator | None, with_hard: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         temperature, logits = self._wide()
-        shape = self._extended_shape(torch.Size(sample_shape))
-        return _LogSimplexSample.apply(logits, temperature.unsqueeze(-1), shape, generator)
+        temperature = temperature.unsqueeze(-1)
+        shape = self._extended_shape(check_shape(sample_shape))
+        if _in_blocks(logits, temperature, generator):
+            return _LogSimplexSample.apply(logits, temperature, shape, generator, with_hard)
+        scores = logits + gumbel(shape, generator=generator, dtype=logits.dtype, device=logits.device)
+        # The largest score becomes 0 before scaling: what overflows then is the log of a probability that is 0.
+        lead = (scores - scores.amax(-1, keepdim=True)) / temperature
+        y = lead.clamp(min=torch.finfo(scores.dtype).min / 2).log_softmax(-1)
+        return y, self.hard(scores) if with_hard else None
 
-    def rsample(self, sample_shape: Any = (), *, generator: torch.Generator | None = None) -> torch.Tensor:
-        """Draw reparameterised samples in log space, shape sample_shape + batch_shape + (n,); logsumexp over n is 0.
-
-        Parameters
-        ----------
-        sample_shape : sequence of int, default=()
-            Leading shape.
-        generator : torch.Generator, optional
-            Source of randomness; None means PyTorch's default generator.
-        """
-        return narrow(self._sample_wide(sample_shape, generator), self.dtype)
-
-    @torch.no_grad()
-    def sample(self, sample_shape: Any = (), *, generator: torch.Generator | None = None) -> torch.Tensor:
-        """As :meth:`rsample`, without a gradient."""
-        return self.rsample(sample_shape, generator=generator)
-
-    def draw(self, sample_shape: Any = (), *, generator: torch.Generator | None = None) -> ConcreteDraw:
-        """Draw once and return the sample in log space, relaxed and hard (:class:`ConcreteDraw`)."""
-        y = self._sample_wide(sample_shape, generator)
-        return ConcreteDraw(y, y.exp(), self.hard(y))
+    def _soft(self, y: torch.Tensor) -> torch.Tensor:
+        return y.exp()
 
     @staticmethod
     def hard(y: torch.Tensor) -> torch.Tensor:
-        """Return the discrete state of log-space samples: a one at the largest entry."""
-        return torch.zeros_like(y).scatter_(-1, y.detach().argmax(-1, keepdim=True), 1.0)
+        """Return the discrete state of log-space samples: a one at the largest entry.
+
+        At temperatures of thousands samples lie so close together that float32 rounds some to one value, and the first
+        of those gets the one. :meth:`draw` decides before the scaling and is exact at every temperature.
+        """
+        return torch.zeros_like(y).scatter(-1, y.detach().argmax(-1, keepdim=True), 1.0)
 
     def log_prob(self, value: torch.Tensor) -> torch.Tensor:
         """Return the log-density of log-space samples, with respect to the log-ratios; shape of the batch."""

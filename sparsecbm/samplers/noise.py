@@ -16,22 +16,15 @@ exponential 44.4.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import Any
 
 import torch
 
-from sparsecbm.samplers._bits import BLOCK, WordStream
+from sparsecbm.samplers._bits import BLOCK, WordStream, draw_key, words
+from sparsecbm.samplers._checks import Shape, check_floating, check_generator, check_shape, first_bad, transformed
 
 __all__ = ["bernoulli", "exponential", "gumbel", "logistic", "normal", "uniform"]
-
-Shape = int | Sequence[int]
-
-
-def _shape(shape: Shape) -> torch.Size:
-    sizes = (shape,) if isinstance(shape, int) else tuple(shape)
-    if any(not isinstance(s, int) or isinstance(s, bool) or s < 0 for s in sizes):
-        raise ValueError(f"shape must be non-negative integers, got {sizes!r}")
-    return torch.Size(sizes)
 
 
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -56,6 +49,9 @@ class UniformPairs:
         self._per_word = 1 if dtype == torch.float64 else 2
         self._mask = (1 << 63) - 1 if dtype == torch.float64 else (1 << 31) - 1 | ((1 << 31) - 1) << 32
         self._integer = torch.int64 if dtype == torch.float64 else torch.int32
+        self._open(generator, device, capacity)
+
+    def _open(self, generator: torch.Generator | None, device: torch.device | str | None, capacity: int) -> None:
         self._stream = WordStream(generator, device, -(-capacity // self._per_word))
         self.device = self._stream.device
 
@@ -78,33 +74,59 @@ class UniformPairs:
         words.bitwise_xor_(self._mask)
         return out.copy_(integers).add_(0.5).div_(denominator)
 
-    def logistic(self, out: torch.Tensor) -> torch.Tensor:
-        """Write log(b / a) into `out` (shape (n,))."""
-        return self.odds(out).log_()
 
-    def gumbel(self, out: torch.Tensor) -> torch.Tensor:
-        """Write -log log(1 + b / a) into `out` (shape (n,))."""
-        return self.odds(out).log1p_().log_().neg_()
+class _WholePairs(UniformPairs):
+    """The same pairs from the same key, all at once and out of place: what tracing and batching need."""
+
+    def _open(self, generator: torch.Generator | None, device: torch.device | str | None, capacity: int) -> None:
+        key = draw_key(generator)
+        self.device = torch.device(device) if device is not None else key.device
+        self._count = capacity
+        self._words = words(key.to(self.device), -(-capacity // self._per_word)) & self._mask
+
+    def whole(self, flip: int = 0) -> torch.Tensor:
+        """Return the integers k, or with the mask for `flip` their complements."""
+        return (self._words ^ flip).view(self._integer)[: self._count]
+
+    def first(self, out: torch.Tensor | None = None) -> torch.Tensor:
+        """Return a."""
+        return self.whole().to(self.dtype) + 0.5
+
+    def odds(self, out: torch.Tensor | None = None) -> torch.Tensor:
+        """Return b / a, the odds against."""
+        return (self.whole(self._mask).to(self.dtype) + 0.5) / self.first()
+
+
+def in_blocks(device: torch.device | str | None, generator: torch.Generator | None) -> bool:
+    """Whether to work in cache-sized stretches: on a CPU, where nothing is traced or batched."""
+    check_generator(generator)
+    where = torch.device(device) if device is not None else generator.device if generator is not None else None
+    return (where is None or where.type == "cpu") and not transformed()
 
 
 def fill(
     shape: Shape,
-    block: Callable[[UniformPairs, torch.Tensor, int], object],
+    block: Callable[[Any, Any, int], torch.Tensor],
     *,
     generator: torch.Generator | None,
     dtype: torch.dtype,
     device: torch.device | str | None,
     row: int = 1,
 ) -> torch.Tensor:
-    """Allocate `shape` and let `block(pairs, stretch, start)` fill it, a cache-sized stretch of whole rows at a time.
+    """Allocate `shape` and let ``block(pairs, stretch, start)`` fill it, a cache-sized stretch of whole rows at a time.
 
     Cutting the work up saves more than half of the time: temporaries stay in the cache, and none of the size of the
-    result is ever allocated.
+    result is ever allocated. Where that does not serve (:func:`in_blocks`), the one stretch is everything and `block`
+    returns it. Two float32 numbers share a word, so stretches have an even number of entries: the noise is the same
+    either way.
     """
     compute = compute_dtype(dtype)
-    size = _shape(shape)
+    size = check_shape(shape)
     count = size.numel()
-    length = max(BLOCK // row, 1) * row if row else 0
+    if not in_blocks(device, generator):
+        return block(_WholePairs(generator, compute, device, count), None, 0).reshape(size)
+    rows = max(BLOCK // row, 1 + row % 2) if row else 0
+    length = (rows - rows * row % 2) * row
     pairs = UniformPairs(generator, compute, device, min(count, length))
     result = torch.empty(count, dtype=compute, device=pairs.device)
     for start in range(0, count, max(length, 1)):
@@ -114,8 +136,8 @@ def fill(
 
 def narrow(values: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """Round to `dtype`, to its largest finite value rather than to infinity."""
-    if dtype == torch.float16:
-        values = values.clamp(-65504.0, 65504.0)
+    if torch.finfo(dtype).max < torch.finfo(values.dtype).max:
+        values = values.clamp(torch.finfo(dtype).min, torch.finfo(dtype).max)
     return values.to(dtype)
 
 
@@ -155,7 +177,7 @@ def logistic(
     >>> logistic(3, generator=torch.Generator().manual_seed(0)).shape
     torch.Size([3])
     """
-    drawn = fill(shape, lambda pairs, out, _: pairs.logistic(out), generator=generator, dtype=dtype, device=device)
+    drawn = fill(shape, lambda pairs, out, _: pairs.odds(out).log_(), generator=generator, dtype=dtype, device=device)
     return drawn.to(dtype)
 
 
@@ -207,7 +229,13 @@ def gumbel(
     >>> bool((a == b).all())
     True
     """
-    drawn = fill(shape, lambda pairs, out, _: pairs.gumbel(out), generator=generator, dtype=dtype, device=device)
+    drawn = fill(
+        shape,
+        lambda pairs, out, _: pairs.odds(out).log1p_().log_().neg_(),
+        generator=generator,
+        dtype=dtype,
+        device=device,
+    )
     return drawn.to(dtype)
 
 
@@ -234,8 +262,8 @@ def uniform(
     """
     below_one = 1.0 - torch.finfo(dtype).eps / 2 if compute_dtype(dtype) else 1.0
 
-    def block(pairs: UniformPairs, out: torch.Tensor, _: int) -> None:
-        pairs.first(out).mul_(2.0**-pairs.bits).clamp_(max=below_one)
+    def block(pairs: UniformPairs, out: torch.Tensor, _: int) -> torch.Tensor:
+        return pairs.first(out).mul_(2.0**-pairs.bits).clamp_(max=below_one)
 
     drawn = fill(shape, block, generator=generator, dtype=dtype, device=device)
     if dtype == torch.float16:
@@ -252,7 +280,7 @@ def bernoulli(
     Parameters
     ----------
     logits : torch.Tensor
-        Floating-point, any shape; half-precision logits are compared in float32.
+        Floating-point, any shape, infinite where a value is certain; half-precision logits are compared in float32.
     generator : torch.Generator or None
         Source of randomness; None means PyTorch's default generator.
     out : torch.Tensor or None
@@ -263,6 +291,11 @@ def bernoulli(
     -------
     torch.Tensor
         Zeros and ones, shape of `logits`.
+
+    Raises
+    ------
+    ValueError
+        If a logit is NaN, or `out` does not fit.
 
     Notes
     -----
@@ -275,23 +308,41 @@ def bernoulli(
     >>> bernoulli(torch.tensor([-1e4, 1e4]), generator=torch.Generator().manual_seed(0))
     tensor([0., 1.])
     """
-    compute = compute_dtype(logits.dtype)
+    compute = compute_dtype(check_floating("logits", logits).dtype)
+    if out is not None and (out.shape != logits.shape or out.device != logits.device or not out.is_contiguous()):
+        raise ValueError(
+            f"out must be contiguous, of shape {tuple(logits.shape)} on {logits.device}, "
+            f"got shape {tuple(out.shape)} on {out.device}"
+        )
+    count = logits.numel()
+    if not in_blocks(logits.device, generator):
+        _refuse_nan(logits)
+        pairs = _WholePairs(generator, compute, logits.device, count)
+        rarer = (-logits.to(compute).abs()).sigmoid() * 2.0**pairs.bits > pairs.whole().reshape(logits.shape)
+        # Where it cannot be refused, NaN gives NaN.
+        drawn = torch.where(logits.isnan(), logits, ((logits > 0) ^ rarer).to(logits.dtype))
+        return drawn if out is None else out.copy_(drawn)
     result = torch.empty_like(logits, memory_format=torch.contiguous_format) if out is None else out
-    if result.shape != logits.shape or not result.is_contiguous():
-        raise ValueError(f"out must be contiguous, of shape {tuple(logits.shape)}, got shape {tuple(result.shape)}")
     source, target = logits.reshape(-1), result.view(-1)
-    count = source.numel()
     pairs = UniformPairs(generator, compute, logits.device, min(count, BLOCK))
     positions, buffer = torch.empty(2, min(count, BLOCK), dtype=compute, device=logits.device)
     for start in range(0, count, BLOCK):
         stretch = source[start : start + BLOCK]
         position = positions[: stretch.numel()].copy_(pairs.integers(stretch.numel())[0])
         rarer = torch.abs(stretch.to(compute), out=buffer[: stretch.numel()])
-        rarer.neg_().sigmoid_().mul_(2.0**pairs.bits).gt_(position)
+        rarer.neg_().sigmoid_().mul_(2.0**pairs.bits)
+        if rarer.sum().isnan():  # a sum costs less than a look at every number
+            _refuse_nan(stretch)
+        rarer.gt_(position)
         # value = rarer xor (logit > 0), in floats: comparisons into bool tensors cost several times as much.
         ones = torch.gt(stretch, 0, out=target[start : start + BLOCK])
         ones.ne_(rarer.to(ones.dtype))
     return result
+
+
+def _refuse_nan(logits: torch.Tensor) -> None:
+    if first_bad(logits, ~logits.isnan()) is not None:
+        raise ValueError("logits must be numbers or infinite, got nan")
 
 
 @torch.no_grad()
@@ -315,6 +366,7 @@ def normal(
     torch.Size([2, 3])
     """
     compute = compute_dtype(dtype)
+    check_generator(generator)
     source = generator.device if generator is not None else torch.device("cpu")
-    drawn = torch.randn(_shape(shape), generator=generator, dtype=compute, device=source)
+    drawn = torch.randn(check_shape(shape), generator=generator, dtype=compute, device=source)
     return drawn.to(device=source if device is None else device, dtype=dtype)

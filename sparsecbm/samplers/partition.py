@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from sparsecbm.samplers._checks import check_betas, check_count
-from sparsecbm.samplers.noise import bernoulli
+from sparsecbm.samplers._checks import check_betas, check_count, check_finite
+from sparsecbm.samplers.noise import bernoulli, compute_dtype
 from sparsecbm.samplers.rbm import RestrictedBoltzmannMachine
 
 __all__ = [
@@ -71,13 +71,16 @@ class _Path:
     """The annealing path between a base-rate distribution and the model: log-masses, sweeps, exact base samples."""
 
     def __init__(self, rbm: RestrictedBoltzmannMachine, base_bias: torch.Tensor | None) -> None:
-        self.weight, self.hidden_bias = rbm.weight.detach(), rbm.hidden_bias.detach()
-        self.visible_bias = rbm.visible_bias.detach()
+        wide = compute_dtype(rbm.weight.dtype)
+        held = (rbm.weight, rbm.visible_bias, rbm.hidden_bias)
+        self.weight, self.visible_bias, self.hidden_bias = (parameter.detach().to(wide) for parameter in held)
         self.base_bias = torch.zeros_like(self.visible_bias) if base_bias is None else base_bias.to(self.visible_bias)
-        if self.base_bias.shape != self.visible_bias.shape or not self.base_bias.isfinite().all():
+        if self.base_bias.shape != self.visible_bias.shape:
             raise ValueError(
                 f"base_bias must be {rbm.n_visible} finite values, got shape {tuple(self.base_bias.shape)}"
             )
+        for name, values in (("base_bias", self.base_bias), ("weight", self.weight)):
+            check_finite(name, values)
         self.log_base = (-F.logsigmoid(-self.base_bias.double())).sum().item() + rbm.n_hidden * math.log(2.0)
 
     def base_sample(self, count: int, generator: torch.Generator | None) -> torch.Tensor:
@@ -148,7 +151,8 @@ def annealed_importance_sampling(
     """
     ladder = check_betas(betas).tolist()
     path = _Path(rbm, base_bias)
-    visible = path.base_sample(check_count("n_chains", n_chains), generator)
+    n_chains = check_count("n_chains", n_chains)
+    visible = path.base_sample(n_chains, generator)
     pre = path.input(visible)
     log_weights = torch.zeros(n_chains, dtype=torch.float64, device=visible.device)
     for t, following in itertools.pairwise(ladder):
@@ -192,7 +196,7 @@ def reverse_annealed_importance_sampling(
     path = _Path(rbm, base_bias)
     if visible.dim() != 2 or visible.shape[1] != rbm.n_visible or not len(visible):
         raise ValueError(f"visible must have shape (n_chains, {rbm.n_visible}), got {tuple(visible.shape)}")
-    visible = visible.detach().to(rbm.weight)
+    visible = visible.detach().to(path.weight)
     pre = path.input(visible)
     log_weights = torch.zeros(len(visible), dtype=torch.float64, device=visible.device)
     for t, previous in zip(ladder[:0:-1], ladder[-2::-1], strict=True):
@@ -285,7 +289,8 @@ def adaptive_betas(
     if not 0 < target < 1:
         raise ValueError(f"target must lie strictly between 0 and 1, got {target}")
     path = _Path(rbm, base_bias)
-    visible = path.base_sample(check_count("n_chains", n_chains, 2), generator)
+    n_chains = check_count("n_chains", n_chains, 2)
+    visible = path.base_sample(n_chains, generator)
     pre = path.input(visible)
     ladder = [0.0]
 

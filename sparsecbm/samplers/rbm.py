@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from sparsecbm.samplers._checks import check_count
-from sparsecbm.samplers.noise import bernoulli, uniform
+from sparsecbm.samplers._checks import check_count, check_finite
+from sparsecbm.samplers.noise import bernoulli, compute_dtype, normal, uniform
 
 __all__ = ["MAX_ENUMERATED", "RestrictedBoltzmannMachine", "binary_states"]
 
@@ -25,6 +25,16 @@ def binary_states(start: int, stop: int, n: int, *, dtype: torch.dtype, device: 
     """Return states `start` to `stop` - 1 of n binary units, shape (stop - start, n); unit i is bit i of the number."""
     numbers = torch.arange(start, stop, device=device)
     return (numbers.unsqueeze(-1) >> torch.arange(n, device=device) & 1).to(dtype)
+
+
+def product(state: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Return ``state @ weight`` in float32 or wider, under autocast too.
+
+    An energy is a sum over all units, and a chain follows differences of energies: half precision has not the digits.
+    """
+    wide = compute_dtype(weight.dtype)
+    with torch.autocast(weight.device.type, enabled=False):
+        return state.to(wide) @ weight.to(wide)
 
 
 class RestrictedBoltzmannMachine(nn.Module):
@@ -67,10 +77,9 @@ class RestrictedBoltzmannMachine(nn.Module):
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__()
-        check_count("n_visible", n_visible)
-        check_count("n_hidden", n_hidden)
-        weight = torch.empty(n_visible, n_hidden, dtype=dtype).normal_(0.0, 1.0, generator=generator).mul_(scale)
-        self.weight = nn.Parameter(weight.to(device))
+        n_visible, n_hidden = check_count("n_visible", n_visible), check_count("n_hidden", n_hidden)
+        weight = normal((n_visible, n_hidden), generator=generator, dtype=dtype, device=device)
+        self.weight = nn.Parameter(weight.mul_(scale))
         self.visible_bias = nn.Parameter(torch.zeros(n_visible, dtype=dtype, device=device))
         self.hidden_bias = nn.Parameter(torch.zeros(n_hidden, dtype=dtype, device=device))
 
@@ -85,8 +94,7 @@ class RestrictedBoltzmannMachine(nn.Module):
                 f"{tuple(weight.shape)}, {tuple(visible_bias.shape)} and {tuple(hidden_bias.shape)}"
             )
         for name, values in (("weight", weight), ("visible_bias", visible_bias), ("hidden_bias", hidden_bias)):
-            if not values.isfinite().all():
-                raise ValueError(f"{name} must be finite, got {values[~values.isfinite()][0].item()}")
+            check_finite(name, values)
         rbm = cls(*weight.shape, scale=0.0, dtype=weight.dtype, device=weight.device)
         with torch.no_grad():
             rbm.weight.copy_(weight)
@@ -119,18 +127,18 @@ class RestrictedBoltzmannMachine(nn.Module):
         """
         self._check("visible", visible, self.n_visible)
         self._check("hidden", hidden, self.n_hidden)
-        interaction = ((visible @ self.weight) * hidden).sum(-1)
-        return -(visible @ self.visible_bias + hidden @ self.hidden_bias + interaction)
+        interaction = (product(visible, self.weight) * hidden).sum(-1)
+        return -(product(visible, self.visible_bias) + product(hidden, self.hidden_bias) + interaction)
 
     def hidden_logits(self, visible: torch.Tensor) -> torch.Tensor:
         """Return log-odds of the hidden units given the visible ones, (..., n_visible) -> (..., n_hidden)."""
         self._check("visible", visible, self.n_visible)
-        return visible @ self.weight + self.hidden_bias
+        return product(visible, self.weight) + self.hidden_bias
 
     def visible_logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return log-odds of the visible units given the hidden ones, (..., n_hidden) -> (..., n_visible)."""
         self._check("hidden", hidden, self.n_hidden)
-        return hidden @ self.weight.T + self.visible_bias
+        return product(hidden, self.weight.T) + self.visible_bias
 
     def hidden_mean(self, visible: torch.Tensor) -> torch.Tensor:
         """Return E[h | v]."""
@@ -142,11 +150,11 @@ class RestrictedBoltzmannMachine(nn.Module):
 
     def free_energy_visible(self, visible: torch.Tensor) -> torch.Tensor:
         """Return F(v) = -log sum_h exp(-E(v, h)), shape (..., n_visible) -> (...)."""
-        return -(visible @ self.visible_bias) + F.logsigmoid(-self.hidden_logits(visible)).sum(-1)
+        return -product(visible, self.visible_bias) + F.logsigmoid(-self.hidden_logits(visible)).sum(-1)
 
     def free_energy_hidden(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return F(h) = -log sum_v exp(-E(v, h)), shape (..., n_hidden) -> (...)."""
-        return -(hidden @ self.hidden_bias) + F.logsigmoid(-self.visible_logits(hidden)).sum(-1)
+        return -product(hidden, self.hidden_bias) + F.logsigmoid(-self.visible_logits(hidden)).sum(-1)
 
     def _smaller_side(self, max_enumerated: int) -> tuple[bool, int]:
         visible_is_smaller = self.n_visible <= self.n_hidden

@@ -4,58 +4,67 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
+from sparsecbm.samplers._checks import check_logits, check_number, check_temperature, integer, transformed
 from sparsecbm.samplers._straight_through import straight_through
 from sparsecbm.samplers.noise import compute_dtype, gumbel
 
 __all__ = ["hard_top_k", "relaxed_top_k"]
 
 
-def _check_top_k(logits: torch.Tensor, k: int, temperature: float) -> None:
-    if not logits.is_floating_point() or logits.dim() < 1:
-        raise ValueError(
-            f"logits must be a floating-point tensor of shape (..., n), got {logits.dtype}, {logits.dim()}-d"
-        )
-    if not isinstance(k, int) or not 1 <= k <= logits.shape[-1]:
-        raise ValueError(f"k must be an integer from 1 to the {logits.shape[-1]} entries of a row, got {k!r}")
-    if not (math.isfinite(temperature) and temperature > 0):
-        raise ValueError(f"temperature must be finite and above 0, got {temperature}")
-    if not logits.isfinite().all():
-        raise ValueError(f"logits must be finite, got {logits.detach()[~logits.isfinite()][0].item()}")
-
-
-def _perturbed(logits: torch.Tensor, generator: torch.Generator | None, noise: bool) -> torch.Tensor:
-    wide = logits.to(compute_dtype(logits.dtype))
-    return wide + gumbel(wide.shape, generator=generator, dtype=wide.dtype, device=wide.device) if noise else wide
+def _keys(
+    logits: torch.Tensor, k: Any, temperature: Any, generator: torch.Generator | None, noise: bool
+) -> tuple[torch.Tensor, int, float]:
+    """Return perturbed keys in the type computed in, and the checked k and temperature."""
+    n = logits.shape[-1] if check_logits(logits).dim() else 0
+    count = integer(k)
+    if count is None or not 1 <= count <= n:
+        raise ValueError(f"k must be an integer from 1 to the {n} entries of a row, got {k!r}")
+    compute = compute_dtype(logits.dtype)
+    number = check_number("temperature", temperature)
+    check_temperature(number, compute)
+    wide = logits.to(compute)
+    if noise:
+        wide = wide + gumbel(wide.shape, generator=generator, dtype=wide.dtype, device=wide.device)
+    return wide, count, number
 
 
 def _relax_capped(keys: torch.Tensor, k: int, temperature: float) -> torch.Tensor:
-    """Sigmoid((keys - threshold) / temperature), the threshold such that they sum to k."""
+    """Sigmoid(scores - threshold), scores = keys / temperature, the threshold such that they sum to k.
+
+    All of it in float64 and relative to the k-th largest key, which keeps ties exact however low the temperature.
+    """
     n = keys.shape[-1]
     if k == n:
         return torch.ones_like(keys) + 0 * keys
-    wide = keys.detach().double()
-    top = wide.topk(k + 1, dim=-1).values
-    # At `low` the k + 1 largest alone sum to at least k; at `high` the k-th and all below it sum to at most 1.
-    low = top[..., k:] - temperature * math.log(k)
-    high = top[..., k - 1 : k] + temperature * math.log(n - k)
-    for _ in range(50):
+    top = keys.detach().topk(k + 1, dim=-1).values.double()
+    scores = (keys.double() - top[..., k - 1 : k]) / temperature
+    fixed = scores.detach()
+    # At `low` the k + 1 largest alone sum to at least k; at `high` the k-th and all below it sum to at most 1. Beyond
+    # 800 a sigmoid is 0 or 1 to the last bit, so the threshold need not lie farther out.
+    low = ((top[..., k:] - top[..., k - 1 : k]) / temperature).clamp(min=-800.0) - math.log(k)
+    high = torch.full_like(low, math.log(n - k))
+    for _ in range(60):
         middle = (low + high) / 2
-        above = torch.sigmoid((wide - middle) / temperature).sum(-1, keepdim=True) > k
+        above = torch.sigmoid(fixed - middle).sum(-1, keepdim=True) > k
         low, high = torch.where(above, middle, low), torch.where(above, high, middle)
     threshold = (low + high) / 2
-    state = torch.sigmoid((wide - threshold) / temperature)
-    slope = state * (1 - state)
-    weight = slope / slope.sum(-1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
-    # The threshold's own gradient, by the implicit function theorem: the weights sum to 1.
-    moved = threshold + (weight * (keys - keys.detach())).sum(-1, keepdim=True)
-    return torch.sigmoid((keys - moved) / temperature).to(keys.dtype)
+    # Two of Newton's steps on a root that is already exact: they leave its value and bring its derivatives, the first
+    # step the first, the second those up to the third.
+    for _ in range(2):
+        state = torch.sigmoid(scores - threshold)
+        slope = (state * (1 - state)).sum(-1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
+        total = state.sum(-1, keepdim=True)
+        threshold = threshold + (total - total.detach()) / slope
+    return torch.sigmoid(scores - threshold).to(keys.dtype)
 
 
 def _relax_successive(keys: torch.Tensor, k: int, temperature: float) -> torch.Tensor:
-    """k softmaxes in turn, each lowering the keys of what it chose by log(1 - p)."""
+    """k softmaxes in turn, each lowering the keys of what it chose by log(1 - p); in float64."""
+    dtype, keys = keys.dtype, keys.double()
     total = torch.zeros_like(keys)
     for step in range(k):
         scores = keys / temperature
@@ -64,11 +73,11 @@ def _relax_successive(keys: torch.Tensor, k: int, temperature: float) -> torch.T
         if step == k - 1:
             break
         # log(1 - p): for the largest entry from the others directly, since 1 - p would round to 0.
-        top = torch.zeros_like(scores, dtype=torch.bool).scatter_(-1, log_p.argmax(-1, keepdim=True), True)
+        top = torch.zeros_like(scores, dtype=torch.bool).scatter(-1, log_p.argmax(-1, keepdim=True), True)
         rest = scores.masked_fill(top, -torch.inf).logsumexp(-1, keepdim=True) - scores.logsumexp(-1, keepdim=True)
         others = torch.log1p(-log_p.masked_fill(top, -torch.inf).exp())
         keys = keys + torch.where(top, rest, others)
-    return total
+    return total.to(dtype)
 
 
 _RELAXATIONS = {"capped": _relax_capped, "successive": _relax_successive}
@@ -109,7 +118,7 @@ def relaxed_top_k(
     Returns
     -------
     torch.Tensor
-        Shape of `logits`, summing to k along the last dimension, differentiable (once).
+        Shape of `logits`, summing to k along the last dimension, differentiable.
 
     Raises
     ------
@@ -133,8 +142,8 @@ def relaxed_top_k(
     >>> relaxed_top_k(torch.tensor([5.0, 3.0, 1.0]), 2, 0.01, noise=False).round()
     tensor([1., 1., 0.])
     """
-    _check_top_k(logits, k, temperature)
-    return _relaxation(method)(_perturbed(logits, generator, noise), k, temperature).to(logits.dtype)
+    relax = _relaxation(method)
+    return relax(*_keys(logits, k, temperature, generator, noise)).to(logits.dtype)
 
 
 def hard_top_k(
@@ -160,10 +169,9 @@ def hard_top_k(
     >>> hard_top_k(torch.tensor([5.0, 3.0, 1.0]), 2, noise=False)
     tensor([1., 1., 0.])
     """
-    _check_top_k(logits, k, temperature)
     relax = _relaxation(method)
-    keys = _perturbed(logits, generator, noise)
-    hard = torch.zeros_like(keys).scatter_(-1, keys.detach().topk(k, dim=-1).indices, 1.0)
-    if not keys.requires_grad:
+    keys, k, temperature = _keys(logits, k, temperature, generator, noise)
+    hard = torch.zeros_like(keys).scatter(-1, keys.detach().topk(k, dim=-1).indices, 1.0)
+    if not (keys.requires_grad or transformed()):
         return hard.to(logits.dtype)
     return straight_through(hard, relax(keys, k, temperature)).to(logits.dtype)

@@ -52,6 +52,34 @@ def test_hard_and_soft_come_from_one_noise():
     assert torch.equal(concrete.hard.argmax(-1), concrete.soft.argmax(-1))
 
 
+@pytest.mark.parametrize("temperature", [1e-38, 1e6, 1e38])
+def test_hard_samples_are_decided_before_the_scaling(temperature):
+    """At huge temperatures relaxed states are equal to the last bit; an argmax of them took the first entry."""
+    logits = torch.tensor([-1.0, 0.0, 0.5])
+    draw = Concrete(temperature, logits=logits).draw((50_000,), generator=generator(20))
+    expected = 50_000 * logits.double().softmax(-1)
+    assert stats.chisquare(draw.hard.double().sum(0).numpy(), expected.numpy()).pvalue > ALPHA
+    ones = BinaryConcrete(temperature, logits=logits[2:]).draw((50_000,), generator=generator(20)).hard.sum()
+    assert stats.binomtest(int(ones), 50_000, logits[2].double().sigmoid().item()).pvalue > ALPHA
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+def test_scores_beyond_the_largest_number(dtype):
+    """What overflows is a probability of 0 or 1, in samples, densities and gradients; never NaN."""
+    tiny, largest = 1.1 / torch.finfo(torch.promote_types(dtype, torch.float32)).max, torch.finfo(dtype).max
+    logits = torch.tensor([[3.0, 0.0, -largest], [0.0, 1.0, 2.0]], dtype=dtype)
+    for temperature in (tiny, 0.5):
+        for build in (BinaryConcrete, Concrete):
+            parameters = logits.clone().requires_grad_()
+            q = build(temperature, logits=parameters)
+            draw = q.draw((200,), generator=generator())
+            assert all(held.isfinite().all() for held in (draw.value, draw.soft, q.rsample(generator=generator())))
+            assert not q.log_prob(q.sample((200,), generator=generator(1))).isnan().any()
+            assert torch.equal(draw.hard, build.hard(draw.value))
+            (gradient,) = torch.autograd.grad((draw.soft * draw.hard).sum(), parameters)
+            assert not gradient.isnan().any()
+
+
 def test_same_noise_at_every_temperature_gives_the_same_hard_sample():
     logits = torch.randn(40, 5, generator=generator())
     draws = [Concrete(t, logits=logits).draw(generator=generator(4)).hard for t in TEMPERATURES]
@@ -307,11 +335,20 @@ BAD = [
     (lambda: BinaryConcrete(1.0, logits=torch.tensor([0.0, math.nan])), "logits must be finite, got nan"),
     (lambda: Concrete(1.0, logits=torch.tensor([0.0, -math.inf])), "logits must be finite, got -inf"),
     (lambda: BinaryConcrete(1.0, probs=torch.tensor([0.0, 0.5])), "probs must lie strictly between 0 and 1, got 0.0"),
-    (lambda: Concrete(1.0, probs=torch.tensor([0.0, 0.5])), "probs must be above 0, got 0.0"),
+    (lambda: Concrete(1.0, probs=torch.tensor([0.0, 0.5])), "probs must be finite and above 0, got 0.0"),
     (lambda: BinaryConcrete(1.0), "exactly one of probs and logits, got neither"),
     (lambda: BinaryConcrete(1.0, torch.ones(1), torch.ones(1)), "exactly one of probs and logits, got both"),
     (lambda: Concrete(1.0, logits=torch.tensor(0.0)), "at least one class"),
     (lambda: BinaryConcrete(1.0, logits=torch.zeros(2, dtype=torch.int64)), "logits must be floating-point"),
+    (lambda: BinaryConcrete(1e-40, logits=torch.zeros(2)), "temperature must be at least 2.9e-39"),
+    (lambda: Concrete(torch.tensor([0.5, 1e-40]), logits=torch.zeros(2)), "temperature must be at least 2.9e-39"),
+    (lambda: Concrete("warm", logits=torch.zeros(2)), "temperature must be a number, got 'warm'"),
+    (lambda: Concrete(1.0, logits=torch.zeros(2)).rsample(2.5), "shape must be non-negative integers, got (2.5,)"),
+    (lambda: Concrete(1.0, logits=torch.zeros(2)).rsample(generator=3), "generator must be a torch.Generator or None"),
+    (lambda: relaxed_top_k(torch.zeros(3), True, 1.0), "k must be an integer from 1 to the 3 entries"),
+    (lambda: relaxed_top_k(torch.zeros(3), 1, 1e-40), "temperature must be at least 2.9e-39"),
+    (lambda: relaxed_top_k(torch.zeros(3), 1, torch.ones((), requires_grad=True)), "no gradient reaches it here"),
+    (lambda: relaxed_top_k([0.0, 1.0], 1, 1.0), "logits must be a torch.Tensor, got list"),
     (lambda: relaxed_top_k(torch.zeros(3), 4, 1.0), "k must be an integer from 1 to the 3 entries of a row, got 4"),
     (lambda: relaxed_top_k(torch.zeros(3), 0, 1.0), "k must be an integer from 1 to the 3 entries"),
     (lambda: relaxed_top_k(torch.zeros(3), 1, 0.0), "temperature must be finite and above 0, got 0.0"),
@@ -384,6 +421,31 @@ def test_relaxed_top_k_gradients(method):
     (straight,) = torch.autograd.grad((hard * weights).sum(), logits)
     (relaxed,) = torch.autograd.grad((function(logits) * weights).sum(), logits)
     assert torch.allclose(straight, relaxed)
+
+
+@pytest.mark.parametrize("method", ["capped", "successive"])
+@pytest.mark.parametrize("temperature", [1e-38, 1e-20, 1e-7, 1e-3, 1e38])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_relaxed_top_k_sums_to_k(temperature, dtype, method):
+    """Also with ties at the k-th place, and however coarse the type."""
+    logits = (10 * torch.randn(50, 15, generator=generator())).round().to(dtype)
+    keys = logits.requires_grad_()
+    for noise_ in (False, True):
+        soft = relaxed_top_k(keys, 7, temperature, generator(), noise=noise_, method=method)
+        assert torch.allclose(
+            soft.float().sum(-1), torch.full((50,), 7.0), atol=0 if dtype == torch.float32 else 0.1, rtol=1e-6
+        )
+        assert soft.min() >= 0
+        if temperature >= 1e-7:
+            (gradient,) = torch.autograd.grad(soft.float().square().sum(), keys)
+            assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("method", ["capped", "successive"])
+def test_second_derivatives_of_relaxed_top_k(method):
+    logits = torch.randn(3, 5, dtype=torch.float64, generator=generator()).requires_grad_()
+    function = lambda x: relaxed_top_k(x, 2, 0.7, generator(17), method=method)  # noqa: E731
+    assert torch.autograd.gradgradcheck(function, (logits,))
 
 
 @pytest.mark.parametrize("method", ["capped", "successive"])

@@ -124,6 +124,34 @@ def test_bernoulli_extremes_types_and_out(dtype):
         noise.bernoulli(many, generator=generator(), out=torch.empty(3, dtype=dtype))
 
 
+def test_bernoulli_refuses_what_has_no_probability():
+    for count in (3, 300_000):
+        with pytest.raises(ValueError, match="got nan"):
+            noise.bernoulli(torch.tensor([0.0] * count + [math.nan]), generator=generator())
+    for logits, message in ((torch.tensor([0, 1]), "logits must be floating-point"), ([0.0], "must be a torch.Tensor")):
+        with pytest.raises(ValueError, match=message):
+            noise.bernoulli(logits, generator=generator())
+    certain = torch.tensor([math.inf, -math.inf])
+    assert noise.bernoulli(certain, generator=generator()).tolist() == [1.0, 0.0]
+
+
+@pytest.mark.parametrize("shape", [(), (0, 3), (4, 0)])
+def test_bernoulli_of_any_shape(shape):
+    for logits in (torch.zeros(shape), torch.zeros(1).expand(shape or (1,))):
+        assert noise.bernoulli(logits, generator=generator()).shape == logits.shape
+    strided = torch.zeros(6, 4)[::2, ::2].requires_grad_()
+    draw = noise.bernoulli(strided, generator=generator())
+    assert draw.shape == (3, 2)
+    assert not draw.requires_grad
+
+
+def test_integers_of_other_libraries():
+    expected = noise.gumbel((3, 2), generator=generator())
+    for shape in ((np.int64(3), np.int32(2)), (torch.tensor(3), np.uint8(2)), [3, 2]):
+        assert torch.equal(noise.gumbel(shape, generator=generator()), expected)
+    assert noise.gumbel(np.int64(3), generator=generator()).shape == (3,)
+
+
 def test_bernoulli_keeps_the_order_of_a_transposed_input():
     logits = torch.tensor([[-1e4, 1e4, 1e4], [1e4, -1e4, -1e4]])
     assert torch.equal(noise.bernoulli(logits.T, generator=generator()), (logits.T > 0).float())
@@ -215,11 +243,13 @@ def test_any_shape_and_type(shape, dtype, name, seed):
     [
         ({"shape": (-1,)}, "shape must be non-negative integers, got (-1,)"),
         ({"shape": (2.5,)}, "shape must be non-negative integers"),
+        ({"shape": True}, "shape must be non-negative integers, got (True,)"),
         ({"shape": 3, "dtype": torch.int64}, "dtype must be a floating-point torch.dtype, got torch.int64"),
+        ({"shape": 3, "generator": 0}, "generator must be a torch.Generator or None, got 0"),
     ],
 )
 def test_bad_input(arguments, message):
     with pytest.raises(ValueError) as error:
-        noise.gumbel(**arguments, generator=generator())
+        noise.gumbel(**{"generator": generator(), **arguments})
     assert message in str(error.value)
     assert "\n" not in str(error.value)

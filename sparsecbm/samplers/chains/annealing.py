@@ -86,8 +86,7 @@ def population_annealing(
     Hukushima & Iba 2003; Machta 2010, "Population annealing with weighted averages".
     """
     ladder = check_betas(betas).tolist()
-    check_count("population", population)
-    check_count("sweeps", sweeps)
+    population, sweeps = check_count("population", population), check_count("sweeps", sweeps)
     like = rbm.weight
     visible = bernoulli(
         torch.zeros(population, rbm.n_visible, dtype=like.dtype, device=like.device), generator=generator

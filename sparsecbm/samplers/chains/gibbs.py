@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from sparsecbm.samplers._bits import BLOCK
-from sparsecbm.samplers._checks import check_count
-from sparsecbm.samplers.noise import bernoulli, logistic
+from sparsecbm.samplers._checks import check_count, check_finite
+from sparsecbm.samplers.noise import bernoulli, compute_dtype, logistic
 from sparsecbm.samplers.rbm import RestrictedBoltzmannMachine
 
 __all__ = ["GibbsSampler", "PersistentChains", "gibbs_sweep"]
@@ -64,35 +64,45 @@ class GibbsSampler:
             raise ValueError(f"visible must have shape (chains, {rbm.n_visible}), got {tuple(visible.shape)}")
         rbm._check("visible", visible, rbm.n_visible)
         self.rbm = rbm
-        self.visible = visible.detach().to(rbm.weight.dtype).clone(memory_format=torch.contiguous_format)
+        wide = compute_dtype(rbm.weight.dtype)
+        self.visible = visible.detach().to(wide).clone(memory_format=torch.contiguous_format)
         self.hidden = self.visible.new_empty(visible.shape[0], rbm.n_hidden)
 
     @torch.no_grad()
     def advance(self, sweeps: int = 1, *, generator: torch.Generator | None) -> None:
         """Run `sweeps` sweeps; each draws h given v, then v given h."""
-        rbm, left = self.rbm, check_count("sweeps", sweeps, 0)
+        left = check_count("sweeps", sweeps, 0)
+        weight, visible_bias, hidden_bias = self._parameters()
+        for name, values in (("weight", weight), ("visible_bias", visible_bias), ("hidden_bias", hidden_bias)):
+            check_finite(name, values)  # noise drawn ahead would make 0 of a unit whose log-odds are NaN
         together = BLOCK // (self.visible.numel() + self.hidden.numel())
         while together > 1 and left > 1:
             now = min(left, together)
             self._advance_together(now, generator)
             left -= now
         for _ in range(left):
-            torch.addmm(rbm.hidden_bias, self.visible, rbm.weight, out=self.hidden)
+            torch.addmm(hidden_bias, self.visible, weight, out=self.hidden)
             bernoulli(self.hidden, generator=generator, out=self.hidden)
-            torch.addmm(rbm.visible_bias, self.hidden, rbm.weight.T, out=self.visible)
+            torch.addmm(visible_bias, self.hidden, weight.T, out=self.visible)
             bernoulli(self.visible, generator=generator, out=self.visible)
+
+    def _parameters(self) -> list[torch.Tensor]:
+        """Weight, visible and hidden biases as they are now, in the type of the states."""
+        rbm = self.rbm
+        return [held.to(self.visible.dtype) for held in (rbm.weight, rbm.visible_bias, rbm.hidden_bias)]
 
     def _advance_together(self, sweeps: int, generator: torch.Generator | None) -> None:
         """Run `sweeps` sweeps whose noise is drawn at once: where there is little of it, calls cost more than numbers.
 
         A unit is 1 where its log-odds plus logistic noise are above 0, which has probability sigmoid(log-odds).
         """
-        rbm, options = self.rbm, {"generator": generator, "dtype": self.visible.dtype, "device": self.visible.device}
-        hidden = logistic((sweeps, *self.hidden.shape), **options).add_(rbm.hidden_bias)
-        visible = logistic((sweeps, *self.visible.shape), **options).add_(rbm.visible_bias)
-        back = rbm.weight.T
+        weight, visible_bias, hidden_bias = self._parameters()
+        options = {"generator": generator, "dtype": self.visible.dtype, "device": self.visible.device}
+        hidden = logistic((sweeps, *self.hidden.shape), **options).add_(hidden_bias)
+        visible = logistic((sweeps, *self.visible.shape), **options).add_(visible_bias)
+        back = weight.T
         for noise_hidden, noise_visible in zip(hidden.unbind(), visible.unbind()):
-            torch.addmm(noise_hidden, self.visible, rbm.weight, out=self.hidden).gt_(0)
+            torch.addmm(noise_hidden, self.visible, weight, out=self.hidden).gt_(0)
             torch.addmm(noise_visible, self.hidden, back, out=self.visible).gt_(0)
 
 

@@ -61,9 +61,9 @@ def perturbed_values(
     torch.Tensor
         V, shape (count,).
     """
-    scale = 1.0 / model.n_variables if average else 1.0
+    scale, count = 1.0 / model.n_variables if average else 1.0, check_count("count", count)
     values = []
-    for start in range(0, check_count("count", count), chunk):
+    for start in range(0, count, chunk):
         shape = (min(chunk, count - start), *model.unary.shape)
         noise = gumbel(shape, generator=generator, dtype=model.unary.dtype, device=model.unary.device)
         values.append(model.max_value(model.unary + scale * (noise - EULER_GAMMA)))

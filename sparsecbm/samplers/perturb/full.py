@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from sparsecbm.samplers._checks import check_count
-from sparsecbm.samplers.noise import gumbel
+from sparsecbm.samplers._checks import check_count, check_finite
+from sparsecbm.samplers.noise import compute_dtype, gumbel
 
 __all__ = ["EULER_GAMMA", "gumbel_max_sample", "perturbed_maxima"]
 
@@ -16,20 +16,19 @@ _AT_ONCE = 1 << 22
 def _check(log_potentials: torch.Tensor) -> torch.Tensor:
     if log_potentials.dim() != 1 or not log_potentials.numel() or not log_potentials.is_floating_point():
         raise ValueError(f"log_potentials must be a floating-point vector, got shape {tuple(log_potentials.shape)}")
-    if not log_potentials.isfinite().all():
-        bad = log_potentials[~log_potentials.isfinite()][0].item()
-        raise ValueError(f"log_potentials must be finite, got {bad}; leave impossible configurations out")
-    return log_potentials
+    check_finite("log_potentials", log_potentials, "; leave impossible configurations out")
+    return log_potentials.to(compute_dtype(log_potentials.dtype))
 
 
 @torch.no_grad()
 def _maxima(
     log_potentials: torch.Tensor, count: int, generator: torch.Generator | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    size = len(_check(log_potentials))
+    log_potentials, count = _check(log_potentials), check_count("count", count)
+    size = len(log_potentials)
     rows = max(1, _AT_ONCE // size)
     values, indices = [], []
-    for start in range(0, check_count("count", count), rows):
+    for start in range(0, count, rows):
         shape = (min(rows, count - start), size)
         noise = gumbel(shape, generator=generator, dtype=log_potentials.dtype, device=log_potentials.device)
         best = noise.add_(log_potentials).max(-1)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from sparsecbm.samplers._checks import check_count
+from sparsecbm.samplers._checks import check_count, check_finite
+from sparsecbm.samplers.noise import compute_dtype, uniform
 
 __all__ = ["MAX_TABLE", "PairwiseModel", "grid_model"]
 
@@ -48,17 +49,18 @@ class PairwiseModel:
                 "unary, edges and pairwise must have shapes (n, K), (E, 2) and (E, K, K), got "
                 f"{tuple(unary.shape)}, {tuple(edges.shape)} and {tuple(pairwise.shape)}"
             )
-        if not (unary.isfinite().all() and pairwise.isfinite().all()):
-            raise ValueError("unary and pairwise must be finite, got NaN or infinity")
+        check_finite("unary", unary)
+        check_finite("pairwise", pairwise)
         pairs = [tuple(sorted(edge)) for edge in edges.tolist()]
         for i, j in pairs:
             if i == j or not 0 <= i < len(unary) or not 0 <= j < len(unary):
                 raise ValueError(f"edges must join two different variables of 0 to {len(unary) - 1}, got ({i}, {j})")
         if len(set(pairs)) != len(pairs):
             raise ValueError("edges must be distinct pairs; add up the potentials of a repeated one")
-        self.unary, self.edges, self.pairwise = unary, edges, pairwise
+        wide = compute_dtype(unary.dtype)
+        self.unary, self.edges, self.pairwise = unary.to(wide), edges, pairwise.to(wide)
         self._tables = []
-        for (i, j), edge, table in zip(pairs, edges.tolist(), pairwise, strict=True):
+        for (i, j), edge, table in zip(pairs, edges.tolist(), self.pairwise, strict=True):
             self._tables.append((i, j, table if edge[0] == i else table.T))
         self._order = self._plan()
 
@@ -183,10 +185,7 @@ def grid_model(
     dtype : torch.dtype, default=torch.float64
         Type of the potentials.
     """
-    from sparsecbm.samplers.noise import uniform
-
-    check_count("rows", rows)
-    check_count("columns", columns)
+    rows, columns = check_count("rows", rows), check_count("columns", columns)
     index = torch.arange(rows * columns).view(rows, columns)
     across = torch.stack([index[:, :-1].reshape(-1), index[:, 1:].reshape(-1)], -1)
     down = torch.stack([index[:-1].reshape(-1), index[1:].reshape(-1)], -1)

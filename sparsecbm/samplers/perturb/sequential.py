@@ -31,10 +31,10 @@ class SequentialSamples:
     states : torch.Tensor
         int64, shape (count, n).
     attempts : int
-        Walks begun; count / attempts estimates Z / e^U.
+        Walks begun with the margin that these samples have; count / attempts estimates Z / e^U.
     violations : int
-        Prefixes met so far at which the bounds of the children exceeded that of the parent. The samples are exact where
-        this is 0; otherwise raise `margin` or `n_perturbations`.
+        Prefixes met so far whose continuations' bounds exceeded their own. Each time the sampler's margin rose by what
+        was missing, and everything drawn with the smaller one was thrown away: none of these samples met one.
     """
 
     states: torch.Tensor
@@ -56,11 +56,16 @@ class SequentialSampler:
     margin : float, default=0.05
         Nats added to the bound for each variable that is still free, so that the noise of the estimates does not
         break the inequality between a prefix and its continuations. It costs a factor exp(-n * margin) of acceptance.
+        Where it is too small, the sampler raises it.
     generator : torch.Generator or None
         Source of the perturbations and of the walks; None means PyTorch's default generator.
 
     Attributes
     ----------
+    margin : float
+        The margin as it is now.
+    violations : int
+        How often it was raised.
     log_bound : float
         U, margin included.
 
@@ -68,7 +73,8 @@ class SequentialSampler:
     -----
     The bounds are estimates, but each prefix keeps its own once drawn, and the last variable's is exact; what the
     proof needs is only that no prefix has less than its continuations together, which is checked at every prefix
-    that is met.
+    that is met. So samples are exact given that prefixes that were never met keep that order as well: the more samples
+    are drawn in one call, the less such prefixes can weigh.
     """
 
     def __init__(
@@ -80,22 +86,27 @@ class SequentialSampler:
         alpha: float = 0.0,
         margin: float = 0.05,
     ) -> None:
-        if not margin >= 0:
-            raise ValueError(f"margin must be at least 0, got {margin}")
-        check_count("n_perturbations", n_perturbations, 2)
+        if not 0 <= margin < math.inf:
+            raise ValueError(f"margin must be finite and at least 0, got {margin}")
+        n_perturbations = check_count("n_perturbations", n_perturbations, 2)
         self.model, self.alpha, self.margin, self.generator = model, alpha, margin, generator
         shape = (n_perturbations, *model.unary.shape)
         self._noise = gumbel(shape, generator=generator, dtype=torch.float64, device=model.unary.device) - EULER_GAMMA
         self._bounds: dict[tuple[int, ...], float] = {}
         self._steps: dict[tuple[int, ...], list[float]] = {}
         self.violations = 0
-        self.log_bound = self._bound(())
+
+    @property
+    def log_bound(self) -> float:
+        """U, margin included."""
+        return self._bound(())
 
     @torch.no_grad()
     def _bound(self, prefix: tuple[int, ...]) -> float:
-        if prefix in self._bounds:
-            return self._bounds[prefix]
         fixed, n = len(prefix), self.model.n_variables
+        margin = self.margin * (n - fixed)
+        if prefix in self._bounds:
+            return self._bounds[prefix] + margin
         unary = self.model.unary.double()
         if fixed == n:
             value = self.model.log_potential(torch.tensor(prefix, device=unary.device)).item()
@@ -110,21 +121,43 @@ class SequentialSampler:
                 perturbed = pinned.expand_as(self._noise).clone()
                 perturbed[:, fixed:] += self._noise[:, fixed:]
                 value = upper_bound(self.model.max_value(perturbed), n - fixed, self.alpha).value
-            value += self.margin * (n - fixed)
         self._bounds[prefix] = value
-        return value
+        return value + margin
 
-    def _probabilities(self, prefix: tuple[int, ...]) -> list[float]:
-        """Probability of each next state; what they leave of 1 is the probability of starting again."""
+    def _probabilities(self, prefix: tuple[int, ...]) -> list[float] | None:
+        """Probability of each next state; what they leave of 1 is the probability of starting again.
+
+        None where they exceed 1: then the margin has been raised, and no step taken with the old one counts.
+        """
         if prefix not in self._steps:
             parent = self._bound(prefix)
             step = [math.exp(self._bound((*prefix, state)) - parent) for state in range(self.model.n_states)]
-            total = sum(step)
-            if total > 1 + 1e-12:
+            excess = math.log(sum(step))
+            if excess > 1e-12:
                 self.violations += 1
-                step = [p / total for p in step]
+                # Every nat of margin is a nat more between a prefix and its continuations; the half is room.
+                self.margin += 1.5 * excess
+                self._steps.clear()
+                return None
             self._steps[prefix] = step
         return self._steps[prefix]
+
+    def _walk(self) -> tuple[int, ...] | None:
+        """Walk until a variable finds its probabilities used up; None where the margin was raised on the way."""
+        prefix: tuple[int, ...] = ()
+        for draw in uniform(self.model.n_variables, generator=self.generator, dtype=torch.float64).tolist():
+            probabilities = self._probabilities(prefix)
+            if probabilities is None:
+                return None
+            left = draw
+            for state, probability in enumerate(probabilities):
+                if left < probability:
+                    prefix = (*prefix, state)
+                    break
+                left -= probability
+            else:
+                break
+        return prefix
 
     def sample(self, count: int, *, max_attempts: int | None = None) -> SequentialSamples:
         """Draw `count` samples.
@@ -134,28 +167,20 @@ class SequentialSampler:
         ValueError
             If more than `max_attempts` walks (1000 * count by default) do not give `count` samples.
         """
-        check_count("count", count)
+        count = check_count("count", count)
         limit = 1000 * count if max_attempts is None else check_count("max_attempts", max_attempts)
-        n = self.model.n_variables
         accepted: list[tuple[int, ...]] = []
         attempts = 0
-        while len(accepted) < count:
-            if attempts >= limit:
-                raise ValueError(
-                    f"{limit} walks gave {len(accepted)} of {count} samples;"
-                    f" raise max_attempts, or lower margin ({self.margin})"
-                )
+        for _ in range(limit):
             attempts += 1
-            prefix: tuple[int, ...] = ()
-            for draw in uniform(n, generator=self.generator, dtype=torch.float64).tolist():
-                left = draw
-                for state, probability in enumerate(self._probabilities(prefix)):
-                    if left < probability:
-                        prefix = (*prefix, state)
-                        break
-                    left -= probability
-                else:
-                    break
-            if len(prefix) == n:
-                accepted.append(prefix)
-        return SequentialSamples(torch.tensor(accepted), attempts, self.violations)
+            walk = self._walk()
+            if walk is None:
+                accepted, attempts = [], 0
+            elif len(walk) == self.model.n_variables:
+                accepted.append(walk)
+                if len(accepted) == count:
+                    return SequentialSamples(torch.tensor(accepted), attempts, self.violations)
+        raise ValueError(
+            f"{limit} walks gave {len(accepted)} of {count} samples;"
+            f" raise max_attempts, or lower margin ({self.margin:g}) or raise n_perturbations"
+        )
