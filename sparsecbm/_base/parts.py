@@ -52,11 +52,8 @@ SELECTIONS: Registry[Any] = Registry(
     {
         "path_cut": "path:select_cut",
         "path": "path:select",
-        "prune": "pruning:select",
-        "iht": "iht:select",
         "forward": "forward:select",
         "splice": "splice:select",
-        "surgeon": "surgeon:select",
     },
 )
 

@@ -24,7 +24,8 @@ from sparsecbm.heads.nec import anec, counting_rules
 from sparsecbm.heads.selection import SELECTIONS, Budget, State
 from sparsecbm.heads.selection.base import gains, refit, saliency
 from sparsecbm.heads.solver.elastic_net import make_problem, multinomial_logistic
-from sparsecbm.heads.solver.softmax import Problem, Support, few_threads, newton
+from sparsecbm.heads.solver.newton import newton
+from sparsecbm.heads.solver.softmax import Problem, Support, few_threads
 from sparsecbm.heads.solver.softmax_sparse import SparseProblem, class_scores, sparse_problem, stays_sparse
 
 #: Ridge penalties that ``l2="auto"`` chooses from.
@@ -463,7 +464,7 @@ def _solve(problem: Problem, state: State, nonnegative: bool, penalty: float, to
         # Every stage costs products with all samples; most often the first is enough.
         for precision in (1e-8, 1e-9, 1e-10, 1e-11, 1e-12):
             state.fit.made = None  # room for those of the next fit
-            fit = support.newton(w, b, l2=penalty, lower=lower, tol=precision, max_steps=30)
+            fit = newton(support, w, b, l2=penalty, lower=lower, tol=precision, max_steps=30)
             w, b = fit.w, fit.b
             state = State(state.mask, support.dense(w), b, fit.objective, support, fit)
             if _gap(state, nonnegative, penalty)[0] <= tol * abs(fit.objective):

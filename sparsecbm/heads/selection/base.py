@@ -15,6 +15,7 @@ from functools import cached_property
 import numpy as np
 
 from sparsecbm.heads.nec import largest
+from sparsecbm.heads.solver.newton import newton
 from sparsecbm.heads.solver.softmax import Bends, Fit, Problem, Support
 from sparsecbm.heads.solver.softmax_sparse import SparseFit, SparseSupport
 
@@ -94,9 +95,10 @@ def refit(
     lower = None
     if budget.nonnegative:
         w, lower = np.maximum(w, 0.0), np.ones(support.size)
-    fit = support.newton(
-        w, intercept, l2=l2, lower=lower, max_steps=steps, tol=tol, max_products=15, forcing=0.2, check=False,
-        bends=None if before is None else before.bends, logits=None if before is None else before.fit.logits,
+    warm = before is not None and before.fit.logits is not None
+    fit = newton(
+        support, w, intercept, l2=l2, lower=lower, max_steps=steps, tol=tol, max_products=15, forcing=0.2, check=False,
+        bends=before.bends if warm else None, logits=before.fit.logits if warm else None,
     )  # fmt: skip
     return State(mask, support.dense(fit.w), fit.b, fit.objective, support, fit)
 
@@ -177,11 +179,3 @@ def fill(problem: Problem, state: State, budget: Budget, l2: float) -> State:
             break
         state = refit(problem, mask, state.coef, state.intercept, budget, l2, before=state)
     return state
-
-
-def dense_ridge(problem: Problem, l2: float) -> tuple[np.ndarray, np.ndarray]:
-    """Weights (K, M) and intercepts of the ridge solution over all concepts, to a gap of 1e-2: a start for pruning."""
-    from sparsecbm.heads.solver.elastic_net import multinomial_logistic
-
-    result = multinomial_logistic(problem, l1=0.0, l2=l2, tol=1e-2)
-    return result.coef, result.intercept

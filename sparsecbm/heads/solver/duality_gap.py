@@ -15,12 +15,10 @@ def certify(
     loss: float,
     l1: float,
     l2: float,
-    group: bool,
 ) -> tuple[float, float, float]:
     """Objective, duality gap and KKT violation; `gradient` (K, M) is that of the loss alone."""
-    sizes = np.linalg.norm(coef, axis=0) if group else np.abs(coef)
-    objective = loss + l1 * float(sizes.sum()) + 0.5 * l2 * float((coef * coef).sum())
-    slopes = np.linalg.norm(gradient, axis=0) if group else np.abs(gradient)
+    objective = loss + l1 * float(np.abs(coef).sum()) + 0.5 * l2 * float((coef * coef).sum())
+    slopes = np.abs(gradient)
     largest = float(slopes.max(initial=0.0))
     least = min(1.0, l1 / largest) if largest > 0 else 1.0
     best = -np.inf
@@ -30,13 +28,7 @@ def certify(
         entropy = float(problem.weights @ _entropies(mixed))
         best = max(best, entropy - _conjugate(slopes, scale, l1, l2))
     total = gradient + l2 * coef
-    if group:
-        directions = coef / np.maximum(sizes, 1e-300)
-        violations = np.where(
-            sizes > 0, np.linalg.norm(total + l1 * directions, axis=0), np.maximum(slopes - l1, 0.0)
-        )  # fmt: skip
-    else:
-        violations = np.where(coef != 0, np.abs(total + l1 * np.sign(coef)), np.maximum(slopes - l1, 0.0))
+    violations = np.where(coef != 0, np.abs(total + l1 * np.sign(coef)), np.maximum(slopes - l1, 0.0))
     return objective, max(objective - best, 0.0), float(violations.max(initial=0.0))
 
 

@@ -2,7 +2,7 @@
 
     minimise   sum_i s_i CE(y_i, W a_i + b)  +  l1 * Omega(W)  +  (l2 / 2) * ||W||^2
 
-Omega is the sum of absolute weights, or, with ``group=True``, the sum over concepts of the norm of their K weights.
+Omega is the sum of absolute weights.
 The intercepts b are not penalised. glm_saga's (lam, alpha) is l1 = lam * alpha, l2 = lam * (1 - alpha).
 
 The solver keeps a working set of weights, minimises over it by Newton steps inside the current orthant
@@ -22,7 +22,8 @@ from numpy.typing import ArrayLike
 from sparsecbm._base.errors import InputError
 from sparsecbm.heads.solver.duality_gap import certify
 from sparsecbm.heads.solver.elastic_net_large import LARGE, approximate
-from sparsecbm.heads.solver.softmax import Problem, Support, few_threads, newton
+from sparsecbm.heads.solver.newton import newton
+from sparsecbm.heads.solver.softmax import Problem, Support, few_threads
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class MultinomialResult:
     kkt : float
         Largest violation of the optimality conditions (a derivative).
     iterations : int
-        Rounds of the working set (group: of proximal gradients).
+        Rounds of the working set.
     """
 
     coef: np.ndarray
@@ -163,20 +164,18 @@ def low_rank_factors(
     return np.ascontiguousarray(basis), coordinates
 
 
-def l1_max(A: ArrayLike | Problem, y: ArrayLike | None = None, *, group: bool = False) -> float:
+def l1_max(A: ArrayLike | Problem, y: ArrayLike | None = None) -> float:
     """Smallest l1 at which all weights are zero.
 
     Parameters
     ----------
     A, y
         Data as in `multinomial_logistic`, or a `Problem` alone.
-    group : bool
-        For the grouped penalty.
     """
     problem = A if isinstance(A, Problem) else make_problem(A, y, low_rank=False)
     prior = problem.targets @ problem.weights
     gradient = problem.gradient((prior[:, None] - problem.targets) * problem.weights)
-    return float(np.linalg.norm(gradient, axis=0).max() if group else np.abs(gradient).max())
+    return float(np.abs(gradient).max())
 
 
 def multinomial_logistic(
@@ -185,7 +184,6 @@ def multinomial_logistic(
     *,
     l1: float,
     l2: float = 0.0,
-    group: bool = False,
     sample_weight: ArrayLike | None = None,
     start: MultinomialResult | None = None,
     tol: float = 1e-5,
@@ -201,8 +199,6 @@ def multinomial_logistic(
         Class numbers, or class probabilities.
     l1, l2 : float
         Penalties >= 0. With ``l1=0``, `l2` must be positive.
-    group : bool
-        Penalise the norm of each concept's K weights, so that a concept is kept or dropped for all classes at once.
     sample_weight : array-like of shape (n,), optional
         Non-negative weights.
     start : MultinomialResult, optional
@@ -243,8 +239,6 @@ def multinomial_logistic(
     with few_threads(problem.product):
         if l1 == 0:
             return _ridge(problem, coef, intercept, l2, tol)
-        if group:
-            return _group(problem, coef, intercept, l1, l2, tol, max_iter)
         return _lasso(problem, coef, intercept, l1, l2, tol, max_iter)
 
 
@@ -256,7 +250,6 @@ def multinomial_path(
     n_points: int = 30,
     smallest: float = 1e-3,
     l2: float = 0.0,
-    group: bool = False,
     sample_weight: ArrayLike | None = None,
     max_nec: float | None = None,
     tol: float = 1e-5,
@@ -265,7 +258,7 @@ def multinomial_path(
 
     Parameters
     ----------
-    A, y, l2, group, sample_weight, tol
+    A, y, l2, sample_weight, tol
         As in `multinomial_logistic`.
     l1s : sequence of float, optional
         Penalties, sorted here from large to small. By default `n_points` values, geometric from `l1_max` to
@@ -279,25 +272,25 @@ def multinomial_path(
     """
     problem = A if isinstance(A, Problem) else make_problem(A, y, sample_weight)
     if l1s is None:
-        top = l1_max(problem, group=group)
+        top = l1_max(problem)
         l1s = np.geomspace(max(top, 1e-12), max(top, 1e-12) * smallest, n_points)
     path: list[MultinomialResult] = []
     for l1 in sorted(map(float, l1s), reverse=True):
         start = path[-1] if path else None
-        path.append(multinomial_logistic(problem, l1=l1, l2=l2, group=group, start=start, tol=tol))
+        path.append(multinomial_logistic(problem, l1=l1, l2=l2, start=start, tol=tol))
         if max_nec is not None and np.count_nonzero(path[-1].coef) >= max_nec * problem.n_classes:
             break
     return path
 
 
 def _result(
-    problem: Problem, coef: np.ndarray, intercept: np.ndarray, l1: float, l2: float, group: bool, iterations: int
+    problem: Problem, coef: np.ndarray, intercept: np.ndarray, l1: float, l2: float, iterations: int
 ) -> MultinomialResult:
     # The dual point must be orthogonal to the intercepts: minimise over them to machine precision first.
     offset = problem.logits(coef)
     intercept, loss, probabilities = _intercepts(problem, offset, intercept)
     gradient = problem.gradient(problem.residual(probabilities))
-    objective, gap, kkt = certify(problem, coef, probabilities, gradient, loss, l1, l2, group)
+    objective, gap, kkt = certify(problem, coef, probabilities, gradient, loss, l1, l2)
     relative = gap / max(abs(objective), 1e-12)
     return MultinomialResult(coef, intercept, l1, l2, objective, gap, relative, kkt, iterations)
 
@@ -371,7 +364,7 @@ def _ridge(problem: Problem, coef: np.ndarray, intercept: np.ndarray, l2: float,
         point, iterations = found.x, iterations + found.nit
         w = point[: -shape[0]].reshape(shape) * scale
         result = _result(
-            problem, w @ basis.T, point[-shape[0] :], 0.0, l2, False, iterations
+            problem, w @ basis.T, point[-shape[0] :], 0.0, l2, iterations
         )  # fmt: skip
         if result.relative_gap <= tol:
             break
@@ -383,7 +376,7 @@ def _lasso(
 ) -> MultinomialResult:
     if problem.product >= LARGE:
         coef, intercept, rounds = approximate(problem, coef, intercept, l1, l2, 0.7 * tol)
-        result = _result(problem, coef, intercept, l1, l2, False, rounds)
+        result = _result(problem, coef, intercept, l1, l2, rounds)
         if result.relative_gap <= tol:
             return result
     coef, intercept = coef.copy(), intercept.copy()
@@ -398,9 +391,9 @@ def _lasso(
             loss, probabilities = problem.loss(logits + intercept[:, None])
         residual = problem.residual(probabilities)
         gradient = problem.gradient(residual)
-        objective, gap, _ = certify(problem, coef, probabilities, gradient, loss, l1, l2, False)
+        objective, gap, _ = certify(problem, coef, probabilities, gradient, loss, l1, l2)
         if gap <= tol * abs(objective):
-            result = _result(problem, coef, intercept, l1, l2, False, iteration)
+            result = _result(problem, coef, intercept, l1, l2, iteration)
             if result.relative_gap <= tol:
                 return result
         support = coef != 0
@@ -427,41 +420,12 @@ def _lasso(
             stuck += 1
             columns = np.unique(working.cols)
             block, intercept, _ = _accelerated(
-                problem.columns[columns], problem, coef[:, columns], intercept, l1, l2, False,
+                problem.columns[columns], problem, coef[:, columns], intercept, l1, l2,
                 0.1 * gap, 50 * 2 ** min(stuck, 7),
             )  # fmt: skip
             coef = np.zeros_like(coef)
             coef[:, columns] = block
-    return _result(problem, coef, intercept, l1, l2, False, max_iter) if result is None else result
-
-
-def _group(
-    problem: Problem, coef: np.ndarray, intercept: np.ndarray, l1: float, l2: float, tol: float, max_iter: int
-) -> MultinomialResult:
-    """Accelerated proximal gradients with restarts on the concepts that may enter, checked against all of them."""
-    coef, intercept = coef.copy(), intercept.copy()
-    used = np.flatnonzero(coef.any(0))
-    total = 0
-    for _ in range(max_iter):
-        offset = coef[:, used] @ problem.columns[used] if used.size else np.zeros(problem.targets.shape)
-        intercept, loss, probabilities = _intercepts(problem, offset, intercept)
-        gradient = problem.gradient(problem.residual(probabilities))
-        objective, gap, _ = certify(problem, coef, probabilities, gradient, loss, l1, l2, True)
-        if gap <= tol * abs(objective):
-            break
-        excess = np.linalg.norm(gradient, axis=0) - l1
-        excess[used] = 0.0
-        worst = np.argsort(-excess, kind="stable")[: max(10, used.size)]
-        working = np.union1d(used, worst[excess[worst] > 0]).astype(int)
-        block, b, steps = _accelerated(
-            problem.columns[working], problem, coef[:, working], intercept, l1, l2, True, 0.2 * gap
-        )  # fmt: skip
-        total += steps
-        coef = np.zeros_like(coef)
-        coef[:, working] = block
-        intercept = b
-        used = working[block.any(0)]
-    return _result(problem, coef, intercept, l1, l2, True, total)
+    return _result(problem, coef, intercept, l1, l2, max_iter) if result is None else result
 
 
 def _accelerated(
@@ -471,7 +435,6 @@ def _accelerated(
     b: np.ndarray,
     l1: float,
     l2: float,
-    group: bool,
     target: float,
     max_steps: int = 3000,
 ) -> tuple[np.ndarray, np.ndarray, int]:
@@ -487,8 +450,7 @@ def _accelerated(
         gradient = problem.residual(probabilities) @ design.T
         gradient[:, :-1] += l2 * ahead[:, :-1]
         new = ahead - step * gradient
-        norms = np.linalg.norm(new[:, :-1], axis=0) if group else np.abs(new[:, :-1])
-        new[:, :-1] *= np.maximum(1 - step * l1 / np.maximum(norms, 1e-300), 0.0)
+        new[:, :-1] *= np.maximum(1 - step * l1 / np.maximum(np.abs(new[:, :-1]), 1e-300), 0.0)
         if ((ahead - new) * (new - point)).sum() > 0:
             momentum = 1.0  # O'Donoghue & Candes 2015: restart when momentum points uphill
         following = 0.5 * (1 + np.sqrt(1 + 4 * momentum * momentum))
@@ -497,7 +459,7 @@ def _accelerated(
         if count % 20 == 0:
             loss, probabilities = problem.loss(point @ design)
             slope = problem.residual(probabilities) @ columns.T
-            _, gap, _ = certify(problem, point[:, :-1], probabilities, slope, loss, l1, l2, group)
+            _, gap, _ = certify(problem, point[:, :-1], probabilities, slope, loss, l1, l2)
             if gap <= target:
                 break
     return point[:, :-1], point[:, -1], count

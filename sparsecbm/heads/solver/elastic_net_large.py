@@ -85,7 +85,7 @@ def approximate(
         if cold and count == 0:  # fitted to a few samples, hardly close enough: not worth a certificate
             objective, gap = point.loss + _penalty(point.coef, l1, l2), np.inf
         else:
-            objective, gap, _ = certify(whole, point.coef, point.probabilities, gradient, point.loss, l1, l2, False)
+            objective, gap, _ = certify(whole, point.coef, point.probabilities, gradient, point.loss, l1, l2)
         if gap <= tol * abs(objective):
             break
         # Float32 has no more to give.

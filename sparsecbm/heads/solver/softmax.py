@@ -1,16 +1,16 @@
-"""Softmax regression restricted to a fixed set of weights: the inner problem of every head.
+"""Softmax regression restricted to a fixed set of weights, on dense activations.
 
-Minimises, over the weights on a given support and over unpenalised intercepts,
+The objective, over the weights on a given support and over unpenalised intercepts, is
 
-    sum_i s_i * CE(y_i, W a_i + b)  +  (l2 / 2) * ||W||^2  +  sum(tilt * W)
+    sum_i s_i * CE(y_i, W a_i + b)  +  (l2 / 2) * ||W||^2  +  sum(tilt * W).
 
-by Newton's method. The linear `tilt` carries an l1 penalty with known signs. Each Newton system is solved by
-conjugate gradients, preconditioned with the exact Hessian block of every class, so that a handful of products suffices.
+Here are its data (`Problem`), its places (`Layout`) and its products (`Support`); `newton.py` minimises it.
 """
 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Any
@@ -262,6 +262,9 @@ class Layout:
         out[self.rows, self.cols] = w
         return out
 
+    def spare(self, fit: Any) -> None:
+        """Free what the next point does not need of this one; nothing where all of it is small."""
+
     def invert(self, blocks: np.ndarray, totals: np.ndarray, l2: float) -> np.ndarray:
         """Inverses (K, S, S) of per-class Hessian blocks without penalty, padded by unit rows (`slots`).
 
@@ -273,6 +276,34 @@ class Layout:
         diagonal[:, :-1] += np.where(self.slots[:, :-1] < self.size, l2, 1.0)
         diagonal += 1e-10 * diagonal.mean(1, keepdims=True)
         return np.linalg.inv(blocks)
+
+
+@dataclass
+class Fit:
+    """State of a fit on a support.
+
+    Attributes
+    ----------
+    w : ndarray of shape (size,)
+        Free weights, sorted by class and concept.
+    b : ndarray of shape (K,)
+        Intercepts.
+    objective : float
+        Loss plus penalties.
+    kkt : float
+        Largest absolute derivative over the free weights and intercepts.
+    probabilities : ndarray of shape (K, n)
+        Class probabilities.
+    logits : ndarray of shape (K, n)
+        Logits.
+    """
+
+    w: np.ndarray
+    b: np.ndarray
+    objective: float
+    kkt: float
+    probabilities: np.ndarray
+    logits: np.ndarray
 
 
 class Support(Layout):
@@ -317,9 +348,41 @@ class Support(Layout):
             np.matmul(self.gathered[start:stop], residual[k], out=out[start:stop])
         return out
 
-    def newton(self, w: np.ndarray, b: np.ndarray, **options: Any) -> Fit:
-        """Minimise on this support (`newton`)."""
-        return newton(self, w, b, **options)
+    @property
+    def dtype(self) -> np.dtype:
+        """Precision of the fit: the data's."""
+        return self.problem.columns.dtype
+
+    def point(self, w: np.ndarray, b: np.ndarray, logits: np.ndarray | None = None) -> Fit:
+        """Loss and probabilities at weights (size,) and intercepts (K,); `logits` (K, n), if they are known."""
+        if logits is None:
+            logits = self.shift(w, b)
+        loss, probabilities = self.problem.loss(logits)
+        return Fit(w, b, loss, np.inf, probabilities, logits)
+
+    def shift(self, w: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """Logits (K, n) of weights and intercepts, or their change along a direction of both."""
+        logits = self.forward(w)
+        logits += b[:, None]
+        return logits
+
+    def slopes(self, fit: Fit) -> tuple[np.ndarray, np.ndarray]:
+        """Derivatives (size,) and (K,) of the loss with respect to weights and intercepts."""
+        residual = self.problem.residual(fit.probabilities)
+        return self.adjoint(residual), residual.sum(1)
+
+    def hessian(self, fit: Fit) -> Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+        """Product of the loss's Hessian with a direction: s_i (p_k u_k - p_k sum_l p_l u_l), back to the weights."""
+        p = fit.probabilities
+        curvature = self.problem.weights * p
+
+        def product(u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            change = self.shift(u, v)
+            change -= np.einsum("kn,kn->n", p, change)
+            change *= curvature
+            return self.adjoint(change), change.sum(1)
+
+        return product
 
     def bends(self, fit: Fit) -> Bends:
         """Curvature of the classes at a fit."""
@@ -328,9 +391,8 @@ class Support(Layout):
     def dual_parts(self, fit: Fit) -> tuple[np.ndarray, np.ndarray, float]:
         """Derivatives of the loss (weights, intercepts), and the weighted mean entropy of the probabilities."""
         p = fit.probabilities
-        residual = self.problem.residual(p)
         entropy = np.where(p > 0, p * np.log(np.maximum(p, 1e-300)), 0.0).sum(0)
-        return self.adjoint(residual), residual.sum(1), -float(self.problem.weights @ entropy)
+        return (*self.slopes(fit), -float(self.problem.weights @ entropy))
 
     def inverses(self, bends: Bends, l2: float) -> np.ndarray:
         """Inverses (K, S, S) of the per-class Hessian blocks, padded by unit rows (`slots`)."""
@@ -344,196 +406,3 @@ class Support(Layout):
             out[k, :size, :size] = weighted @ columns.T
             out[k, :size, -1] = out[k, -1, :size] = weighted.sum(1)
         return self.invert(out, bends.totals, l2).astype(self.problem.columns.dtype, copy=False)
-
-
-@dataclass
-class Fit:
-    """State of a fit on a support.
-
-    Attributes
-    ----------
-    w : ndarray of shape (size,)
-        Free weights, sorted by class and concept.
-    b : ndarray of shape (K,)
-        Intercepts.
-    objective : float
-        Loss plus penalties.
-    kkt : float
-        Largest absolute derivative over the free weights and intercepts.
-    probabilities : ndarray of shape (K, n)
-        Class probabilities.
-    logits : ndarray of shape (K, n)
-        Logits.
-    """
-
-    w: np.ndarray
-    b: np.ndarray
-    objective: float
-    kkt: float
-    probabilities: np.ndarray
-    logits: np.ndarray
-
-
-def newton(
-    support: Support,
-    w: np.ndarray,
-    b: np.ndarray,
-    *,
-    l2: float,
-    tilt: np.ndarray | float = 0.0,
-    lower: np.ndarray | None = None,
-    tol: float = 1e-9,
-    max_steps: int = 50,
-    max_products: int = 60,
-    forcing: float = 0.1,
-    bends: Bends | None = None,
-    logits: np.ndarray | None = None,
-    check: bool = True,
-) -> Fit:
-    """Minimise on a fixed support, from (`w`, `b`).
-
-    Parameters
-    ----------
-    support : Support
-        Free weights.
-    w, b : ndarray of shapes (size,) and (K,)
-        Start.
-    l2 : float
-        Ridge penalty, >= 0.
-    tilt : ndarray of shape (size,) or float
-        Linear penalty (l1 times the signs).
-    lower : ndarray of int8, shape (size,), optional
-        Signs that weights must keep (+1, -1; 0 for free). A weight that would cross zero stops there.
-    tol : float
-        Stop when the largest derivative is below it.
-    max_steps, max_products : int
-        Newton steps, and conjugate-gradient products in each.
-    forcing : float
-        Relative residual at which conjugate gradients stop.
-    bends : Bends, optional
-        Curvature at the start, if known.
-    logits : ndarray of shape (K, n), optional
-        Logits of the start, if known.
-    check : bool
-        Compute the derivative after the last step (`Fit.kkt`, else that before it).
-    """
-    problem = support.problem
-    dtype = problem.columns.dtype
-    w, b = w.astype(dtype), b.astype(dtype)  # copies
-    noise = 10 * float(np.finfo(dtype).eps)
-    if logits is None:
-        logits = support.forward(w)
-        logits += b[:, None]
-    loss, probabilities = problem.loss(logits)
-    objective = loss + 0.5 * l2 * float(w @ w) + float(np.sum(tilt * w))
-    kkt = np.inf
-    for step in range(max_steps + 1):
-        if step == max_steps and not check:
-            break
-        residual = problem.residual(probabilities)
-        grad_w = support.adjoint(residual) + l2 * w + tilt
-        grad_b = residual.sum(1)
-        active = None
-        if lower is not None:
-            # Weights at zero that would have to cross stay there.
-            active = ~((w == 0) & (grad_w * lower > 0))
-            grad_w = np.where(active, grad_w, 0.0)
-        kkt = max(float(np.abs(grad_w).max(initial=0.0)), float(np.abs(grad_b).max(initial=0.0)))
-        if kkt <= tol or step == max_steps:
-            break
-        curvature = problem.weights * probabilities
-        if step % 4 == 0:  # an old preconditioner is nearly as good as a new one
-            known = bends if step == 0 and bends is not None else Bends.of(problem, probabilities)
-            inverses = support.inverses(known, l2)
-        direction_w, direction_b, change = _conjugate_gradients(
-            support, curvature, probabilities, inverses, grad_w, grad_b, l2, active, max_products,
-            min(forcing, 10 * np.sqrt(kkt)),
-        )  # fmt: skip
-        slope = float(grad_w @ direction_w + grad_b @ direction_b)
-        if slope >= 0:
-            break
-        length = 1.0
-        for _ in range(30):
-            new_w = w + length * direction_w
-            if lower is not None:
-                new_w = np.where(new_w * lower < 0, 0.0, new_w)
-                new_logits = support.forward(new_w) + (b + length * direction_b)[:, None]
-            else:
-                new_logits = logits + length * change
-            new_loss, new_probabilities = problem.loss(new_logits)
-            new_objective = new_loss + 0.5 * l2 * float(new_w @ new_w) + float(np.sum(tilt * new_w))
-            if new_objective <= objective + 1e-4 * length * slope + noise * abs(objective):
-                break
-            length *= 0.5
-        else:
-            break
-        stalled = objective - new_objective <= 0.1 * noise * abs(objective)
-        w, b, logits = new_w, b + length * direction_b, new_logits
-        objective, probabilities = new_objective, new_probabilities
-        if stalled and step > 2:
-            max_steps = step + 1  # one last look at the derivative
-            residual = problem.residual(probabilities)
-            kkt = max(
-                float(np.abs(support.adjoint(residual) + l2 * w + tilt).max(initial=0.0)) if lower is None else kkt,
-                float(np.abs(residual.sum(1)).max(initial=0.0)),
-            )
-            break
-    return Fit(w, b, objective, kkt, probabilities, logits)
-
-
-def _conjugate_gradients(
-    support: Support,
-    curvature: np.ndarray,
-    probabilities: np.ndarray,
-    inverses: np.ndarray,
-    grad_w: np.ndarray,
-    grad_b: np.ndarray,
-    l2: float,
-    active: np.ndarray | None,
-    max_products: int,
-    forcing: float,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Newton direction of the weights and intercepts, and its logits (K, n)."""
-    size, slots = support.size, support.slots
-
-    def precondition(rw: np.ndarray, rb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        flat = np.concatenate([rw, rb, np.zeros(1, rw.dtype)])
-        flat[slots] = np.matmul(inverses, flat[slots][..., None])[..., 0]
-        zw, zb = flat[:size], flat[size:-1]
-        return (zw if active is None else np.where(active, zw, 0.0)), zb
-
-    xw, xb = np.zeros_like(grad_w), np.zeros_like(grad_b)
-    change = np.zeros_like(probabilities)
-    rw, rb = -grad_w, -grad_b
-    zw, zb = precondition(rw, rb)
-    pw, pb = zw, zb
-    energy = start_energy = float(rw @ zw + rb @ zb)
-    for _ in range(max_products):
-        # Hessian product: s_i (p_k u_k - p_k sum_l p_l u_l), then back to the weights. The direction in which all
-        # intercepts move together has no curvature; it is damped, and the gradient has no component along it.
-        u = support.forward(pw)
-        u += pb[:, None]
-        v = u - np.einsum("kn,kn->n", probabilities, u)
-        v *= curvature
-        hw = support.adjoint(v) + l2 * pw
-        if active is not None:
-            hw = np.where(active, hw, 0.0)
-        hb = v.sum(1) + 1e-10 * pb
-        bend = float(pw @ hw + pb @ hb)
-        if bend <= 0:
-            break
-        step = energy / bend
-        xw, xb = xw + step * pw, xb + step * pb
-        u *= u.dtype.type(step)
-        change += u
-        rw, rb = rw - step * hw, rb - step * hb
-        zw, zb = precondition(rw, rb)
-        new_energy = float(rw @ zw + rb @ zb)
-        if new_energy <= forcing**2 * start_energy:
-            break
-        pw, pb = zw + (new_energy / energy) * pw, zb + (new_energy / energy) * pb
-        energy = new_energy
-    if not xw.any() and not xb.any():
-        xw, xb = precondition(-grad_w, -grad_b)
-        change = support.forward(xw) + xb[:, None]
-    return xw, xb, change

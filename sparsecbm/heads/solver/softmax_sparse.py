@@ -15,9 +15,9 @@ Activations are not centred, which would fill them; the intercepts, which are no
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -357,6 +357,25 @@ class SparseSupport(Layout):
         """What the curvature at a fit is computed from: the fit."""
         return fit
 
+    dtype = np.dtype(np.float64)
+
+    def point(self, w: np.ndarray, b: np.ndarray, logits: None = None) -> SparseFit:
+        """Loss and probabilities at weights (size,) and intercepts (K,)."""
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            loss, blocks = self.evaluate(w, b)
+        return SparseFit(self, w, b, loss, np.inf, blocks)
+
+    def shift(self, w: np.ndarray, b: np.ndarray) -> None:
+        """No logits are kept: every point is evaluated from its weights."""
+
+    def spare(self, fit: SparseFit) -> None:
+        """Make room for the probabilities of the next point; these are made again if no step is taken."""
+        fit.made = None
+
+    def hessian(self, fit: SparseFit) -> Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+        """Product of the loss's Hessian with a direction."""
+        return partial(self.product, fit)
+
     def evaluate(self, w: np.ndarray, b: np.ndarray) -> tuple[float, list[_Probabilities]]:
         """Loss and probabilities."""
         loss, blocks = 0.0, []
@@ -553,111 +572,3 @@ class SparseSupport(Layout):
             # c = exp(max b) / Z with Z the partition sum, so ln Z = max b - ln c.
             entropy += float(pairs.weights @ (highest - np.log(at.c) - mean))
         return (*self.slopes(fit), entropy)
-
-    def newton(
-        self,
-        w: np.ndarray,
-        b: np.ndarray,
-        *,
-        l2: float,
-        lower: np.ndarray | None = None,
-        tol: float = 1e-9,
-        max_steps: int = 50,
-        max_products: int = 60,
-        forcing: float = 0.1,
-        bends: object = None,
-        logits: object = None,
-        check: bool = True,
-    ) -> SparseFit:
-        """Minimise from (`w`, `b`), as `softmax.newton` does; `bends` and `logits` are not used."""
-        loss, blocks = self.evaluate(w, b)
-        objective = loss + 0.5 * l2 * float(w @ w)
-        fit = SparseFit(self, w.astype(np.float64), b.astype(np.float64), objective, np.inf, blocks)
-        noise = 10 * float(np.finfo(np.float64).eps)
-        inverses = None
-        for step in range(max_steps + 1):
-            if step == max_steps and not check:
-                break
-            grad_w, grad_b = self.slopes(fit)
-            grad_w += l2 * fit.w
-            active = None
-            if lower is not None:
-                active = ~((fit.w == 0) & (grad_w * lower > 0))
-                grad_w = np.where(active, grad_w, 0.0)
-            fit.kkt = max(float(np.abs(grad_w).max(initial=0.0)), float(np.abs(grad_b).max(initial=0.0)))
-            if fit.kkt <= tol or step == max_steps:
-                break
-            if step % 4 == 0:
-                inverses = self.inverses(fit, l2)
-            direction_w, direction_b = self._direction(
-                fit, inverses, grad_w, grad_b, l2, active, max_products, min(forcing, 10 * np.sqrt(fit.kkt))
-            )
-            slope = float(grad_w @ direction_w + grad_b @ direction_b)
-            if slope >= 0:
-                break
-            length = 1.0
-            fit.made = None  # room for the probabilities of the next point; made again if no step is taken
-            for _ in range(30):
-                new_w, new_b = fit.w + length * direction_w, fit.b + length * direction_b
-                if lower is not None:
-                    new_w = np.where(new_w * lower < 0, 0.0, new_w)
-                with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-                    loss, blocks = self.evaluate(new_w, new_b)
-                objective = loss + 0.5 * l2 * float(new_w @ new_w)
-                if objective <= fit.objective + 1e-4 * length * slope + noise * abs(fit.objective):
-                    break
-                length *= 0.5
-            else:
-                break
-            stalled = fit.objective - objective <= 0.1 * noise * abs(fit.objective)
-            fit = SparseFit(self, new_w, new_b, objective, fit.kkt, blocks)
-            if stalled and step > 2:
-                break
-        return fit
-
-    def _direction(
-        self,
-        fit: SparseFit,
-        inverses: np.ndarray,
-        grad_w: np.ndarray,
-        grad_b: np.ndarray,
-        l2: float,
-        active: np.ndarray | None,
-        max_products: int,
-        forcing: float,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Newton direction of weights and intercepts by conjugate gradients."""
-        size, slots = self.size, self.slots
-
-        def precondition(residual: np.ndarray) -> np.ndarray:
-            flat = np.append(residual, 0.0)
-            flat[slots] = np.matmul(inverses, flat[slots][..., None])[..., 0]
-            if active is not None:
-                flat[:size][~active] = 0.0
-            return flat[:-1]
-
-        x = np.zeros(size + len(grad_b))
-        residual = -np.concatenate([grad_w, grad_b])
-        z = precondition(residual)
-        p, energy = z, float(residual @ z)
-        first = energy
-        for _ in range(max_products):
-            product_w, product_b = self.product(fit, p[:size], p[size:])
-            product_w += l2 * p[:size]
-            if active is not None:
-                product_w[~active] = 0.0
-            product = np.concatenate([product_w, product_b + 1e-10 * p[size:]])
-            bend = float(p @ product)
-            if bend <= 0:
-                break
-            step = energy / bend
-            x = x + step * p
-            residual = residual - step * product
-            z = precondition(residual)
-            new = float(residual @ z)
-            if new <= forcing**2 * first:
-                break
-            p, energy = z + (new / energy) * p, new
-        if not x.any():
-            x = precondition(-np.concatenate([grad_w, grad_b]))
-        return x[:size], x[size:]
