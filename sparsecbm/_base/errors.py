@@ -15,6 +15,10 @@ class StoredFileError(InputError):
     """A file or folder that sparsecbm wrote or was given is missing, foreign, damaged or cannot be written."""
 
 
+class DataWarning(UserWarning):
+    """What people should know about their data, in one line; the run goes on."""
+
+
 def suggest(value: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the nearest known name, or an empty string."""
     near = difflib.get_close_matches(str(value), list(known), n=1, cutoff=0.5)

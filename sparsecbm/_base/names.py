@@ -127,6 +127,11 @@ def clean_name_array(names: Any, where: str) -> tuple[str, ...]:
     return tuple(clean_name(name, f"{where}: number {i}") for i, name in enumerate(texts.tolist()))
 
 
+def name_list(names: Sequence[str], limit: int = 8) -> str:
+    """Names for a message, cut after `limit`."""
+    return ", ".join(map(repr, names[:limit])) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+
+
 @dataclass(frozen=True)
 class NameMatch:
     """Which known name each wanted name is.
@@ -162,10 +167,8 @@ class NameMatch:
         """
         if not self.missing:
             return ""
-        shown = ", ".join(map(repr, self.missing[:limit]))
-        more = f" and {len(self.missing) - limit} more" if len(self.missing) > limit else ""
         near = suggest(self.missing[0], self.known)
-        return f"{len(self.missing)} of {len(self.positions)} {what} not found: {shown}{more}{near}"
+        return f"{len(self.missing)} of {len(self.positions)} {what} not found: {name_list(self.missing, limit)}{near}"
 
 
 def match_names(wanted: Iterable[str], known: Iterable[str]) -> NameMatch:

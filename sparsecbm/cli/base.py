@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
@@ -74,7 +75,9 @@ def _command(kept: str = "nothing was written") -> Callable[[Callable[..., None]
             from sparsecbm._base.errors import InputError
 
             try:
-                command(*args, **kwargs)
+                with warnings.catch_warnings():
+                    warnings.showwarning = functools.partial(_show_warning, warnings.showwarning)
+                    command(*args, **kwargs)
             except KeyboardInterrupt:
                 _fail(f"interrupted: {kept}", 130)
             except InputError as error:
@@ -104,6 +107,16 @@ def _fail(message: str, code: int) -> NoReturn:
     # Not through rich: markup in a file name must not be interpreted, and the line must stay one line.
     print(printable(f"error: {message}" if code != 130 else message), file=sys.stderr)
     raise SystemExit(code)
+
+
+def _show_warning(usual: Callable[..., None], message: Warning | str, category: type[Warning], *rest: Any) -> None:
+    """Show what people should know about their data in one line, without the line of code that found it out."""
+    from sparsecbm._base.errors import DataWarning, printable
+
+    if not issubclass(category, DataWarning):
+        usual(message, category, *rest)
+    elif is_main_process():
+        print(printable(f"warning: {message}"), file=sys.stderr)
 
 
 def _print_json(value: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -112,12 +112,15 @@ class Catalogue(ABC):
         Class of each row; negative where the data set keeps it secret.
     class_names : tuple of str
         Name of each class.
+    notes : tuple of str
+        What people should know about how it was read, a line each.
     """
 
     what: str
     official: dict[str, range]
     labels: np.ndarray | None
     class_names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     @abstractmethod
     def read(self, row: int) -> bytes | None:
@@ -162,6 +165,7 @@ class EncodedImages:
         self._catalogue = catalogue
         self.spec, self.split, self.split_rule = spec, split, split_rule
         self.class_names = tuple(catalogue.class_names)
+        self.notes = tuple(catalogue.notes)
         self.skipped: list[tuple[str, str]] = []
         self._rows = np.asarray(rows, dtype=np.int64)
         if on_error == "skip":
@@ -272,8 +276,3 @@ class EncodedImages:
 
 def _hash(data: bytes | None) -> bytes:
     return bytes(32) if data is None else hashlib.sha256(data).digest()
-
-
-def name_list(names: Sequence[str], limit: int = 8) -> str:
-    """Names for a message, cut after `limit`."""
-    return ", ".join(map(repr, names[:limit])) + (f" and {len(names) - limit} more" if len(names) > limit else "")

@@ -15,7 +15,8 @@ import numpy as np
 from PIL import Image
 
 from sparsecbm._base.errors import InputError
-from sparsecbm.data.base import Catalogue, EncodedImages, LoadOptions, name_list
+from sparsecbm._base.names import name_list
+from sparsecbm.data.base import Catalogue, EncodedImages, LoadOptions
 from sparsecbm.data.decode import read_picture
 from sparsecbm.data.select import select
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
+
+from sparsecbm._base.errors import DataWarning
 from sparsecbm.data.base import Catalogue, EncodedImages, LoadOptions
+from sparsecbm.data.labels import untrained
 from sparsecbm.data.splits import canonical_split, choose_split, stratified_subset
 
 
@@ -26,4 +30,11 @@ def select(catalogue: Catalogue, options: LoadOptions, spec: str) -> EncodedImag
         known = None if catalogue.labels is None else catalogue.labels[rows]
         rows = rows[stratified_subset(known, len(rows), options.max_images, seed=options.seed)]
     split = canonical_split(options.split)
-    return EncodedImages(catalogue, rows, spec=spec, split=split, split_rule=choice.rule, on_error=options.on_error)
+    source = EncodedImages(catalogue, rows, spec=spec, split=split, split_rule=choice.rule, on_error=options.on_error)
+    train = next((rows for name, rows in catalogue.official.items() if canonical_split(name) == "train"), None)
+    if catalogue.labels is not None and train is not None:
+        trained = catalogue.labels[train.start : train.stop]
+        source.notes += untrained(catalogue.labels, trained, catalogue.class_names, catalogue.what)
+    for note in source.notes:
+        warnings.warn(note, DataWarning, stacklevel=1)  # one place for all splits, so that it is said once
+    return source

@@ -8,26 +8,28 @@ import re
 import sys
 import textwrap
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
-from sparsecbm._base.errors import InputError, StoredFileError, unknown
+from sparsecbm._base.errors import InputError, StoredFileError
+from sparsecbm._base.names import name_list
 from sparsecbm._base.untrusted import check_zip, open_parquet
-from sparsecbm.data.base import Catalogue, EncodedImages, LoadOptions, name_list
+from sparsecbm.data.base import Catalogue, EncodedImages, LoadOptions
+from sparsecbm.data.columns import class_list, image_column, label_column
 from sparsecbm.data.decode import MAX_PICTURE_BYTES, UndecodableError, read_picture
+from sparsecbm.data.labels import LabelColumn, gather_labels
 from sparsecbm.data.select import select
 from sparsecbm.data.splits import SPLITS, canonical_split
 
 if TYPE_CHECKING:
-    from datasets import Dataset, Features
+    import pyarrow as pa
+    from datasets import Dataset
 
 _BATCH = 256
-_IMAGE_NAMES = ("image", "img")
-_LABEL_NAMES = ("label", "labels")
 
 
 def load_hub(rest: str, options: LoadOptions, spec: str) -> EncodedImages:
@@ -41,8 +43,30 @@ def load_hub(rest: str, options: LoadOptions, spec: str) -> EncodedImages:
             open_parquet(file).close()
         for file in sorted(local.rglob("*.zip")):
             check_zip(file)
-    parts = _load_dataset(str(local) if local.is_dir() else repo, config, spec)
-    return select(TableCatalogue(parts, options, spec, _hub_roots(local)), options, spec)
+    loaded = _load_dataset(str(local) if local.is_dir() else repo, config, spec)
+    schemas = {f"split {name!r}": table.features.arrow_schema for name, table in loaded.items()}
+    image, label = _columns(schemas, options, spec)
+    columns = []
+    for (where, schema), table in zip(schemas.items(), loaded.values()):
+        if label is not None:
+            values = table.select_columns(label).with_format("arrow")[:][label]
+            columns.append(LabelColumn(values, where, class_list(schema, label)))
+    if label is not None and local.is_dir():
+        _refuse_other_numbers(local, label, columns, spec)
+    parts = {name: _pictures(table, image) for name, table in loaded.items()}
+    return select(TableCatalogue(parts, columns, spec, _hub_roots(local)), options, spec)
+
+
+def _refuse_other_numbers(folder: Path, label: str, columns: Sequence[LabelColumn], spec: str) -> None:
+    """Refuse files that number their classes otherwise: `datasets` takes the numbers of the first for all."""
+    for file in sorted(folder.rglob("*.parquet")):
+        with open_parquet(file) as table:
+            names = class_list(table.schema_arrow, label)
+        if names is not None and any(list(column.class_names or names) != names for column in columns):
+            raise InputError(
+                f"{str(file)!r} lists its classes in another way than the rest of {spec!r}: "
+                f"give the files as parquet:{folder}, which matches classes by name"
+            )
 
 
 def load_parquet(pattern: str, options: LoadOptions, spec: str) -> EncodedImages:
@@ -66,8 +90,33 @@ def load_parquet(pattern: str, options: LoadOptions, spec: str) -> EncodedImages
                 f"{name_list([name for name in by_split if name])}: name them like 'train-00000-of-00001.parquet'"
             )
         by_split["all"] = by_split.pop("")
+    # The first file decides which columns are read, so training comes first.
+    order = sorted(by_split, key=lambda name: (canonical_split(name) != "train", name))
+    by_split = {name: by_split[name] for name in order}
+    schemas, columns = {}, []
+    for file in (file for inside in by_split.values() for file in inside):
+        with open_parquet(file) as table:  # refuses what `datasets` would unfold to gigabytes
+            schemas[file] = table.schema_arrow
+    image, label = _columns(schemas, options, spec)
+    for file, schema in schemas.items():
+        if label is not None:
+            with open_parquet(file) as table:
+                values = table.read(columns=[label])[label]
+            columns.append(LabelColumn(values, f"{Path(file).name!r}", class_list(schema, label)))
     roots = tuple(sorted({Path(file).parent.resolve() for file in files}))
-    return select(TableCatalogue(_read_parquet(by_split, spec), options, spec, roots), options, spec)
+    return select(TableCatalogue(_read_parquet(by_split, image, spec), columns, spec, roots), options, spec)
+
+
+def _columns(schemas: Mapping[str, pa.Schema], options: LoadOptions, spec: str) -> tuple[str, str | None]:
+    """Columns of pictures and labels, which every part must have."""
+    first, schema = next(iter(schemas.items()))
+    image = image_column(schema, options.image_column, spec)
+    label = label_column(schema, options.label_column, image, spec)
+    for where, other in schemas.items():
+        for column in filter(None, (image, label)):
+            if column not in other.names:
+                raise InputError(f"{spec!r}: {where} has no column {column!r}, which {first} has")
+    return image, label
 
 
 def _split_of(file: Path) -> str:
@@ -80,25 +129,28 @@ def _split_of(file: Path) -> str:
     return ""
 
 
-def _read_parquet(by_split: Mapping[str, list[str]], spec: str) -> dict[str, Dataset]:
+def _read_parquet(by_split: Mapping[str, list[str]], image: str, spec: str) -> dict[str, Dataset]:
+    """Column of pictures of each split, kept on disk by `datasets`."""
     import datasets
     import pyarrow as pa
 
-    # The names of the user's files need not be valid split names for `datasets`. The features of the first file are
-    # taken for all, so training comes first.
-    order = sorted(by_split, key=lambda name: (canonical_split(name) != "train", name))
-    keys = {name if canonical_split(name) in SPLITS else f"part{i}": name for i, name in enumerate(order)}
-    for file in (file for names in by_split.values() for file in names):
-        open_parquet(file).close()  # refuses what `datasets` would unfold to gigabytes
+    # The names of the user's files need not be valid split names for `datasets`.
+    keys = {name if canonical_split(name) in SPLITS else f"part{i}": name for i, name in enumerate(by_split)}
     # A "**" or "[" in a folder's name is no pattern here: the files are listed already.
     files = {key: [globbing.escape(file) for file in by_split[name]] for key, name in keys.items()}
     try:
         with _quiet():
             cache_dir = _cache_of(file for names in by_split.values() for file in names)
-            loaded = datasets.load_dataset("parquet", data_files=files, cache_dir=cache_dir)
+            loaded = datasets.load_dataset(
+                "parquet",
+                data_files=files,
+                columns=[image],
+                features=datasets.Features({image: datasets.Image(decode=False)}),
+                cache_dir=cache_dir,
+            )
     except (datasets.exceptions.DatasetsError, pa.ArrowException, ValueError, OSError) as error:
         raise StoredFileError(f"cannot read {spec!r} as parquet: {_one_line(_cause(error))}") from error
-    return {name: loaded[key] for key, name in keys.items()}
+    return {name: _pictures(loaded[key], image) for key, name in keys.items()}
 
 
 def _cache_of(files: Iterable[str | Path]) -> str:
@@ -198,33 +250,23 @@ class TableCatalogue(Catalogue):
     """
 
     def __init__(
-        self, parts: Mapping[str, Dataset], options: LoadOptions, spec: str, roots: Sequence[Path] = ()
+        self, parts: Mapping[str, Dataset], columns: Sequence[LabelColumn], spec: str, roots: Sequence[Path] = ()
     ) -> None:
-        import datasets
-
         self._roots = tuple(roots)
         self.what = repr(spec)
-        first = next(iter(parts.values()))
-        image = _image_column(first.features, options.image_column, spec)
-        label = _label_column(first.features, options.label_column, image, spec)
         self.official = {}
         self._parts: list[tuple[int, str, Dataset]] = []
-        columns: list[Any] = []
         start = 0
         for name, table in parts.items():
-            for column in filter(None, (image, label)):
-                if column not in table.features:
-                    raise InputError(
-                        f"{spec!r}: split {name!r} has no column {column!r}, which split {next(iter(parts))!r} has"
-                    )
-            self._parts.append((start, name, _pictures(table, image, datasets)))
+            self._parts.append((start, name, table))
             self.official[name] = range(start, start + len(table))
             start += len(table)
-            if label is not None:
-                columns.append(table.select_columns(label).with_format("arrow")[:][label].combine_chunks())
-        self.labels, self.class_names = (None, ())
-        if label is not None:
-            self.labels, self.class_names = _labels(columns, first.features[label], spec, self.name)
+        self.labels, self.class_names = None, ()
+        if columns:
+            labels = gather_labels(columns, self.what, self.name)
+            if len(labels.numbers) != start:
+                raise StoredFileError(f"{spec!r} has {start} pictures and {len(labels.numbers)} labels: it has changed")
+            self.labels, self.class_names, self.notes = labels.numbers, labels.class_names, labels.notes
 
     def _find(self, row: int) -> tuple[int, str, Dataset]:
         for start, name, table in reversed(self._parts):
@@ -291,98 +333,12 @@ def _bytes(value: dict[str, Any] | None, roots: Sequence[Path]) -> bytes | None:
     return data
 
 
-def _pictures(table: Dataset, column: str, datasets: Any) -> Dataset:
+def _pictures(table: Dataset, column: str) -> Dataset:
     """The column of pictures alone, as bytes and path, under the name ``image``."""
+    import datasets
+
     alone = table.select_columns(column)
     if column != "image":
         alone = alone.rename_column(column, "image")
     # Raw storage {bytes, path} reads the same whether or not the table says that it holds pictures.
     return alone.cast_column("image", datasets.Image(decode=False))
-
-
-def _image_column(features: Features, wanted: str | None, spec: str) -> str:
-    import datasets
-
-    def is_image(feature: Any) -> bool:
-        if isinstance(feature, datasets.Image):
-            return True
-        # Without the hub's metadata a picture is a bare struct {bytes, path}, or bare bytes.
-        if isinstance(feature, dict):
-            return "bytes" in feature and getattr(feature["bytes"], "dtype", "") in ("binary", "large_binary")
-        return getattr(feature, "dtype", "") in ("binary", "large_binary")
-
-    found = [name for name, feature in features.items() if is_image(feature)]
-    return _pick("image_column", "picture", found, _IMAGE_NAMES, features, wanted, spec)
-
-
-def _label_column(features: Features, wanted: str | None, image: str, spec: str) -> str | None:
-    import datasets
-
-    def is_label(feature: Any) -> bool:
-        dtype = getattr(feature, "dtype", "")
-        return isinstance(feature, datasets.Value) and ("int" in dtype or dtype in ("string", "large_string"))
-
-    classes = [name for name, feature in features.items() if isinstance(feature, datasets.ClassLabel)]
-    plain = [name for name, feature in features.items() if is_label(feature)]
-    if wanted is None and not classes:
-        # A plain number or text is a label only if it says so; anything else may be an identifier.
-        named = [name for name in plain if name.lower() in _LABEL_NAMES]
-        if not named and not plain:
-            return None
-        if not named:
-            raise InputError(
-                f"{spec!r} has no column that is plainly the label: name one of {name_list(plain)} by label_column"
-            )
-        return _pick("label_column", "label", named, _LABEL_NAMES, features, None, spec)
-    return _pick("label_column", "label", [*classes, *(plain if wanted else [])], _LABEL_NAMES, features, wanted, spec)
-
-
-def _pick(
-    option: str, what: str, found: list[str], usual: tuple[str, ...], features: Features, wanted: str | None, spec: str
-) -> str:
-    """The wanted column, or the only one of its type, or the one of several with the usual name."""
-    if wanted is not None:
-        if wanted not in features:
-            raise unknown(f"{option} of {spec!r}", wanted, features)
-        if wanted not in found:
-            raise InputError(
-                f"{option}={wanted!r} of {spec!r} holds {_type_name(features[wanted])}, not {what}s"
-                + (f": candidates are {name_list(found)}" if found else "")
-            )
-        return wanted
-    if len(found) == 1:
-        return found[0]
-    if len(named := [name for name in found if name.lower() in usual]) == 1:
-        return named[0]
-    if not found:
-        columns = ", ".join(f"{name} ({_type_name(feature)})" for name, feature in features.items())
-        raise InputError(f"{spec!r} has no column of {what}s; its columns are {columns}")
-    raise InputError(f"{spec!r} has several columns of {what}s: choose one of {name_list(found)} by {option}")
-
-
-def _type_name(feature: Any) -> str:
-    return getattr(feature, "dtype", None) or type(feature).__name__
-
-
-def _labels(
-    columns: list[Any], feature: Any, spec: str, name: Callable[[int], str]
-) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Labels as numbers 0..K-1 and the name of each."""
-    import datasets
-    import pyarrow as pa
-
-    values = pa.chunked_array(columns).combine_chunks() if len(columns) > 1 else columns[0]
-    if values.null_count:
-        row = int(np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))[0])
-        raise InputError(f"picture {name(row)!r} of {spec!r} has no label ({values.null_count} such pictures)")
-    numbers = values.to_numpy(zero_copy_only=False)
-    if isinstance(feature, datasets.ClassLabel):
-        return numbers.astype(np.int64), tuple(feature.names)
-    if numbers.dtype.kind in "iu" and (numbers < 0).any():
-        secret = numbers < 0
-        classes, known = np.unique(numbers[~secret], return_inverse=True)
-        labels = np.full(len(numbers), -1, dtype=np.int64)
-        labels[~secret] = known
-        return labels, tuple(map(str, classes))
-    classes, labels = np.unique(numbers.astype(str) if numbers.dtype == object else numbers, return_inverse=True)
-    return labels.astype(np.int64), tuple(map(str, classes))

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sparsecbm._base.errors import InputError, StoredFileError, suggest, unknown
+from sparsecbm._base.errors import DataWarning, InputError, StoredFileError, suggest, unknown
 from sparsecbm._base.files import atomic_path, atomic_write
+from sparsecbm._base.names import clean_name_array
 from sparsecbm._base.rows import check_scale, row_lengths, unit_rows
 from sparsecbm._base.untrusted import open_npz, open_parquet, regular_file
+from sparsecbm.data.columns import class_list
+from sparsecbm.data.labels import LabelColumn, gather_labels, untrained
 from sparsecbm.embeddings.table import Embeddings, check_labels
 
 # Rows whose length is within this of one (float16 storage is off by up to about 1e-3) count as unit rows.
@@ -121,8 +125,8 @@ Read = tuple[np.ndarray, "np.ndarray | None", tuple[str, ...]]
 def _read_npz(path: Path, split: str) -> Read:
     with open_npz(path) as archive:
         _check_split(path, split, archive.files)
+        names = _names(path, archive["class_names"]) if "class_names" in archive.files else ()
         labels = archive[split + _LABELS] if split + _LABELS in archive.files else None
-        names = tuple(map(str, archive["class_names"])) if "class_names" in archive.files else ()
         return archive[split + _IMAGES], labels, names
 
 
@@ -134,7 +138,7 @@ def _read_safetensors(path: Path, split: str) -> Read:
         _check_split(path, split, keys)
         vectors = file.get_tensor(split + _IMAGES).float().numpy()
         labels = file.get_tensor(split + _LABELS).numpy() if split + _LABELS in keys else None
-        return vectors, labels, _names((file.metadata() or {}).get("class_names"))
+        return vectors, labels, _names(path, (file.metadata() or {}).get("class_names"))
 
 
 def _read_parquet(path: Path, split: str) -> Read:
@@ -143,25 +147,39 @@ def _read_parquet(path: Path, split: str) -> Read:
     if "embedding" not in table.column_names:
         near = suggest("embedding", table.column_names)
         raise StoredFileError(f"{str(path)!r} has columns {', '.join(table.column_names)}: expected 'embedding'{near}")
+    where = np.full(len(table), split, dtype=object)
     if "split" in table.column_names:
         where = np.array(table["split"].to_pylist(), dtype=object)
         if split not in set(where):
             raise InputError(f"{str(path)!r}: {unknown('split', split, {str(name) for name in where})}")
-        table = table.take(np.flatnonzero(where == split))
-    vectors = _matrix(path, table["embedding"])
-    names = _names(((table.schema.metadata or {}).get(b"class_names") or b"").decode("utf-8"))
+    vectors = _matrix(path, table["embedding"].take(np.flatnonzero(where == split)))
+    names = _names(path, ((table.schema.metadata or {}).get(b"class_names") or b"").decode("utf-8"))
     if "label" not in table.column_names:
         return vectors, None, names
-    labels = table["label"].to_pylist()
-    if any(label is None for label in labels):
-        raise InputError(f"{str(path)!r}: row {labels.index(None)} has no label: expected all rows or none to have one")
-    if labels and isinstance(labels[0], str):
-        names = names or tuple(sorted(set(labels)))
-        strange = sorted(set(labels) - set(names))
-        if strange:
-            raise InputError(f"{str(path)!r}: {unknown('label', strange[0], names)}")
-        return vectors, np.array([names.index(label) for label in labels]), names
-    return vectors, np.array(labels), names
+    names = names or _names(path, class_list(table.schema, "label") or [])
+    by_split = {name: table["label"].take(np.flatnonzero(where == name)) for name in dict.fromkeys(where)}
+    return vectors, *_read_labels(path, by_split, split, names)
+
+
+def _read_labels(
+    path: Path, by_split: Mapping[Any, Any], split: str, names: tuple[str, ...]
+) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    """Labels of one split; classes are those of all splits, so that each split numbers them alike."""
+    order = sorted(by_split, key=lambda name: name != "train")
+    columns = [LabelColumn(by_split[name], f"split {name!r}", names or None) for name in order]
+    gathered = gather_labels(columns, repr(str(path)))
+    ends = np.cumsum([len(column.values) for column in columns])
+    parts = dict(zip(order, np.split(gathered.numbers, ends[:-1])))
+    trained = untrained(gathered.numbers, parts.get("train", np.empty(0)), gathered.class_names, repr(str(path)))
+    for note in (*gathered.notes, *trained):
+        warnings.warn(note, DataWarning, stacklevel=1)
+    numbers = parts[split]
+    if (numbers == -1).all():
+        return None, gathered.class_names if gathered.named else ()
+    if gathered.named:
+        return numbers, gathered.class_names
+    # Numbers without names stay what they are.
+    return np.array([*map(int, gathered.class_names), -1])[numbers], ()
 
 
 def _matrix(path: Path, column: Any) -> np.ndarray:
@@ -191,8 +209,10 @@ READERS: dict[str, Callable[[Path, str], Read]] = {
 }
 
 
-def _names(text: str | None) -> tuple[str, ...]:
-    return tuple(map(str, json.loads(text))) if text else ()
+def _names(path: Path, names: Any) -> tuple[str, ...]:
+    """Class names of an array or a JSON list, cleaned."""
+    listed = json.loads(names or "[]") if names is None or isinstance(names, str) else names
+    return clean_name_array(listed, f"{str(path)!r}: class names") if len(listed) else ()
 
 
 def _check_split(path: Path, split: str, keys: list[str]) -> None:
