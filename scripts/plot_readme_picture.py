@@ -32,7 +32,7 @@ def main() -> None:
     large = BirdImages("test", n_images=arguments.index + 1, size=512)
     vectors = model_encoder(stored, device="cpu").encode_images([birds[arguments.index]])
     ledger = stored.classifier.explain(vectors)[0]
-    figure = plot_explained_prediction(large[arguments.index], ledger)
+    figure = plot_explained_prediction(large[arguments.index], ledger.lines(8))
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=130)
     # A palette keeps the painter's grain from making the file ten times larger.

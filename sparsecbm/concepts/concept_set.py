@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 Relevance = np.ndarray | Sequence[Sequence[float]] | Mapping[str, Any]
 
+PARTS = ("names", "groups", "relevance", "class_names", "provenance")
+
 
 class ConceptSet:
     """An immutable, ordered set of concept names.
@@ -141,9 +143,11 @@ class ConceptSet:
         InputError
             If the file is missing, empty, of another type, not UTF-8, or not in the format.
         """
-        from sparsecbm.concepts.files import read_concepts
+        from sparsecbm.concepts.files import named, read_concepts
 
-        return read_concepts(path)
+        parts = read_concepts(path)
+        with named(path):
+            return cls.clean(**parts)
 
     def save(self, path: str | Path) -> None:
         """Write a ``.txt`` (names and provenance only), ``.json`` or ``.yaml`` file that `from_file` reads back equal.
@@ -155,13 +159,14 @@ class ConceptSet:
         """
         from sparsecbm.concepts.files import write_concepts
 
-        write_concepts(self, path)
+        write_concepts(path, {part: getattr(self, part) for part in PARTS})
 
     def filter(self, **options: Any) -> tuple[ConceptSet, FilterReport]:
         """Drop concepts that explain nothing; see `sparsecbm.concepts.filters.filter_concepts` for the options."""
         from sparsecbm.concepts.filters import filter_concepts
 
-        return filter_concepts(self, **options)
+        report = filter_concepts(self.names, **options)
+        return self.select(report.kept), report
 
     def select(self, indices: Sequence[int] | np.ndarray) -> ConceptSet:
         """Keep the concepts at `indices` (or where a boolean mask is true), in that order."""
@@ -218,7 +223,7 @@ class ConceptSet:
         return hash(self._state())
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (self.names, self.groups, self.relevance, self.class_names, self.provenance)
+        return _rebuild, tuple(getattr(self, part) for part in PARTS)
 
     def __repr__(self) -> str:
         shown = ", ".join(map(repr, self.names[:3])) + (", ..." if len(self) > 3 else "")

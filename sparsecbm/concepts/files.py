@@ -13,17 +13,17 @@ Names are normalised and repetitions dropped on reading; ``ConceptSet.report`` s
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparsecbm._base import files as _files
-from sparsecbm._base import untrusted as _untrusted
 from sparsecbm._base.errors import InputError, unknown
+from sparsecbm._base.files import write_json, write_text
 from sparsecbm._base.names import check_name, same_name_key
-from sparsecbm.concepts.concept_set import ConceptSet
+from sparsecbm._base.untrusted import read_bytes
 
 if TYPE_CHECKING:
     import yaml
@@ -34,31 +34,38 @@ _SUFFIXES = (".txt", ".json", ".yaml", ".yml")
 _HEADER = re.compile(r"#\s*([A-Za-z][\w ]*):\s+(.*\S)\s*")
 
 
-def read_concepts(path: str | Path) -> ConceptSet:
-    """Read a concept file; see `ConceptSet.from_file`."""
+def read_concepts(path: str | Path) -> dict[str, Any]:
+    """Read a concept file as arguments of `ConceptSet.clean`: names, and what else it holds."""
     path = Path(path).expanduser()
     suffix = _suffix(path)
     text = _read_text(path)
     if not text.strip():
         raise InputError(f"concept file {str(path)!r} is empty: expected one concept name a line, or a list")
-    try:
+    with named(path):
         if suffix == ".txt":
             return _from_lines(text)
         return _from_tree(_parse_json(text) if suffix == ".json" else _parse_yaml(text))
+
+
+@contextlib.contextmanager
+def named(path: str | Path) -> Iterator[None]:
+    """Begin what is wrong inside with the name of the concept file."""
+    try:
+        yield
     except InputError as error:
-        raise InputError(f"concept file {str(path)!r}: {error}") from error
+        raise InputError(f"concept file {str(Path(path).expanduser())!r}: {error}") from error
 
 
-def write_concepts(concepts: ConceptSet, path: str | Path) -> None:
-    """Write a concept file; see `ConceptSet.save`."""
+def write_concepts(path: str | Path, concepts: Mapping[str, Any]) -> None:
+    """Write a concept file; `concepts` has the attributes of a `ConceptSet` by name. See `ConceptSet.save`."""
     path = Path(path).expanduser()
     suffix = _suffix(path)
     if suffix == ".txt":
-        _files.write_text(path, _to_lines(concepts, path))
+        write_text(path, _to_lines(concepts, path))
     elif suffix == ".json":
-        _files.write_json(path, _to_tree(concepts))
+        write_json(path, _to_tree(concepts))
     else:
-        _files.write_text(path, _dump_yaml(_to_tree(concepts)))
+        write_text(path, _dump_yaml(_to_tree(concepts)))
 
 
 def _suffix(path: Path) -> str:
@@ -71,7 +78,7 @@ def _suffix(path: Path) -> str:
 
 def _read_text(path: Path) -> str:
     try:
-        data = _untrusted.read_bytes(path)
+        data = read_bytes(path)
     except InputError as error:
         raise InputError(str(error).replace("cannot read", "cannot read concept file", 1)) from error
     try:
@@ -84,7 +91,7 @@ def _read_text(path: Path) -> str:
         ) from error
 
 
-def _from_lines(text: str) -> ConceptSet:
+def _from_lines(text: str) -> dict[str, Any]:
     names: list[str] = []
     provenance: dict[str, str] = {}
     # Not str.splitlines, which also breaks at characters that belong to the blanks inside a name.
@@ -95,27 +102,27 @@ def _from_lines(text: str) -> ConceptSet:
             provenance[entry[1]] = entry[2]
     if not any(name.strip() for name in names):
         raise InputError("there are only comments in it: expected one concept name a line")
-    return ConceptSet.clean(names, provenance=provenance)
+    return {"names": names, "provenance": provenance}
 
 
-def _to_lines(concepts: ConceptSet, path: Path) -> str:
-    lost = [what for what in ("groups", "relevance") if getattr(concepts, what) is not None]
+def _to_lines(concepts: Mapping[str, Any], path: Path) -> str:
+    names, provenance = list(concepts["names"]), concepts["provenance"]
+    lost = [what for what in ("groups", "relevance") if concepts[what] is not None]
     if lost:
         raise InputError(f"{str(path)!r} cannot hold {' and '.join(lost)}: save as .json or .yaml, which can")
-    if odd := [name for name in concepts.names if name.startswith("#")]:
+    if odd := [name for name in names if name.startswith("#")]:
         raise InputError(f"{str(path)!r} cannot hold {odd[0]!r}, a comment in a .txt file: save as .json or .yaml")
-    header = [f"# {key}: {value}" for key, value in concepts.provenance.items()]
-    text = "\n".join([*header, *concepts.names]) + "\n"
-    if _from_lines(text) != concepts:  # provenance that is no short text, or with a line break in it
-        raise InputError(
-            f"{str(path)!r} cannot hold the provenance {concepts.provenance}: save as .json or .yaml, which can"
-        )
+    header = [f"# {key}: {value}" for key, value in provenance.items()]
+    text = "\n".join([*header, *names]) + "\n"
+    # Provenance that is no short text, or has a line break in it, would come back as something else.
+    if _from_lines(text) != {"names": names, "provenance": provenance}:
+        raise InputError(f"{str(path)!r} cannot hold the provenance {provenance}: save as .json or .yaml, which can")
     return text
 
 
-def _from_tree(tree: object) -> ConceptSet:
+def _from_tree(tree: object) -> dict[str, Any]:
     if isinstance(tree, list):
-        return ConceptSet.clean(tree)
+        return {"names": tree}
     if not isinstance(tree, dict):
         raise InputError(f"it holds {tree!r}: expected a list of names or a mapping")
     if "names" in tree or "groups" in tree:
@@ -125,10 +132,10 @@ def _from_tree(tree: object) -> ConceptSet:
         if odd is not None and isinstance(odd, str) and not isinstance(tree[odd], list):
             raise unknown("key", odd, _KEYS)
         raise InputError("it has neither 'names' nor 'groups': expected one of them, or a list of names for each class")
-    return ConceptSet.clean(_distinct(tree), relevance=tree)
+    return {"names": _distinct(tree), "relevance": tree}
 
 
-def _from_mapping(tree: dict[Any, Any]) -> ConceptSet:
+def _from_mapping(tree: dict[Any, Any]) -> dict[str, Any]:
     for key in tree:
         if key not in _KEYS:
             raise unknown("key", key, _KEYS)
@@ -145,8 +152,8 @@ def _from_mapping(tree: dict[Any, Any]) -> ConceptSet:
         raise InputError("'relevance' is not a mapping of class to names")
     if class_names is not None and not isinstance(class_names, list):
         raise InputError(f"'class_names' is {class_names!r}: expected a list")
-    options = {"groups": groups, "relevance": relevance, "class_names": class_names}
-    return ConceptSet.clean(names, **options, provenance=tree.get("provenance"))
+    rest = {"relevance": relevance, "class_names": class_names, "provenance": tree.get("provenance")}
+    return {"names": names, "groups": groups, **rest}
 
 
 def _distinct(by_class: Mapping[str, list[Any]]) -> list[Any]:
@@ -158,23 +165,20 @@ def _distinct(by_class: Mapping[str, list[Any]]) -> list[Any]:
     return list(seen.values())
 
 
-def _to_tree(concepts: ConceptSet) -> dict[str, Any]:
-    tree: dict[str, Any] = {}
-    if concepts.provenance:
-        tree["provenance"] = concepts.provenance
-    tree["names"] = list(concepts.names)
-    if concepts.groups is not None:
+def _to_tree(concepts: Mapping[str, Any]) -> dict[str, Any]:
+    names, groups, relevance = concepts["names"], concepts["groups"], concepts["relevance"]
+    tree: dict[str, Any] = {"provenance": concepts["provenance"]} if concepts["provenance"] else {}
+    tree["names"] = list(names)
+    if groups is not None:
         members: dict[str, list[str]] = {}
-        for name, group in zip(concepts.names, concepts.groups):
+        for name, group in zip(names, groups):
             if group is not None:
                 members.setdefault(group, []).append(name)
         tree["groups"] = members
-    if concepts.relevance is not None:
-        if concepts.class_names is None:
+    if relevance is not None:
+        if concepts["class_names"] is None:
             raise InputError("relevance without class names cannot be saved: give class_names")
-        tree["relevance"] = {
-            label: _row(concepts.names, row) for label, row in zip(concepts.class_names, concepts.relevance)
-        }
+        tree["relevance"] = {label: _row(names, row) for label, row in zip(concepts["class_names"], relevance)}
     return tree
 
 

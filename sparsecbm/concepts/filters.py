@@ -19,7 +19,6 @@ import numpy as np
 from sparsecbm._base.errors import InputError
 from sparsecbm._base.names import same_name_key
 from sparsecbm._base.rows import as_numpy, unit_rows
-from sparsecbm.concepts.concept_set import ConceptSet
 
 _BLOCK = 1024
 
@@ -81,7 +80,7 @@ class FilterReport:
 
 
 def filter_concepts(
-    concepts: ConceptSet,
+    names: Sequence[str],
     *,
     class_names: Sequence[str] | None = None,
     concept_embeddings: np.ndarray | None = None,
@@ -92,8 +91,8 @@ def filter_concepts(
     max_mutual_similarity: float | None = 0.90,
     min_activation: float | None = 0.25,
     top_images: int = 5,
-) -> tuple[ConceptSet, FilterReport]:
-    """Apply the label-free filters, one after the other.
+) -> FilterReport:
+    """Find the names that explain nothing, by the label-free filters, one after the other.
 
     1. ``length``: more than `max_length` characters.
     2. ``class``: the name of a class (whatever its article or case), or cosine to a class name above
@@ -106,8 +105,8 @@ def filter_concepts(
 
     Parameters
     ----------
-    concepts : ConceptSet
-        M concepts.
+    names : sequence of str of length M
+        The concepts.
     class_names : sequence of str of length K, optional
     concept_embeddings : ndarray of shape (M, d), optional
         Text embeddings of the concepts; need not have unit rows.
@@ -123,9 +122,8 @@ def filter_concepts(
 
     Returns
     -------
-    ConceptSet
-        What is left, with its groups and relevance.
     FilterReport
+        What stays, what goes and why.
 
     Raises
     ------
@@ -134,22 +132,22 @@ def filter_concepts(
 
     Examples
     --------
-    >>> concepts = ConceptSet(["red crown", "a cardinal", "a bill that is very long and slightly hooked"])
-    >>> kept, report = filter_concepts(concepts, class_names=["cardinal"])
-    >>> kept.names
-    ('red crown',)
+    >>> names = ["red crown", "a cardinal", "a bill that is very long and slightly hooked"]
+    >>> report = filter_concepts(names, class_names=["cardinal"])
+    >>> report.kept
+    (0,)
     >>> print(report.lines[1])
     dropped 'a bill that is very long and slightly hooked': 44 characters, more than 30
     """
     _check_thresholds(max_length, max_class_similarity, max_mutual_similarity, min_activation, top_images)
-    text = _directions("concept_embeddings", concept_embeddings, rows=len(concepts))
+    text = _directions("concept_embeddings", concept_embeddings, rows=len(names))
     classes = _directions("class_embeddings", class_embeddings, like=text)
     images = _directions("image_embeddings", image_embeddings, like=text)
     if classes is not None and class_names is not None and len(classes) != len(class_names):
         raise InputError(
             f"class_embeddings has {len(classes)} rows for {len(class_names)} class names: expected one each"
         )
-    alive = np.ones(len(concepts), dtype=bool)
+    alive = np.ones(len(names), dtype=bool)
     dropped: list[Drop] = []
     not_run: list[str] = []
 
@@ -158,42 +156,42 @@ def filter_concepts(
         alive[[drop.index for drop in found]] = False
 
     if max_length is not None:
-        apply(_too_long(concepts, alive, max_length))
+        apply(_too_long(names, alive, max_length))
     if max_class_similarity is not None:
         if class_names is not None:
-            apply(_is_class_name(concepts, alive, class_names))
+            apply(_is_class_name(names, alive, class_names))
         if text is not None and classes is not None:
-            apply(_near_class(concepts, alive, text, classes, class_names, max_class_similarity))
+            apply(_near_class(names, alive, text, classes, class_names, max_class_similarity))
         else:
             not_run.append("similarity to class names was not checked: needs concept_embeddings and class_embeddings")
     if max_mutual_similarity is not None:
         if text is not None:
-            apply(_near_each_other(concepts, alive, text, max_mutual_similarity))
+            apply(_near_each_other(names, alive, text, max_mutual_similarity))
         else:
             not_run.append("mutual similarity was not checked: needs concept_embeddings")
     if min_activation is not None:
         if text is not None and images is not None:
-            apply(_inactive(concepts, alive, text, images, min_activation, top_images))
+            apply(_inactive(names, alive, text, images, min_activation, top_images))
         else:
             not_run.append("activation was not checked: needs concept_embeddings and image_embeddings")
     report = FilterReport(tuple(np.flatnonzero(alive).tolist()), tuple(dropped), tuple(not_run))
     if not report.kept:
         raise InputError(
-            f"the filters drop all {len(concepts)} concepts (last: {dropped[-1].name!r}, {dropped[-1].reason}): "
+            f"the filters drop all {len(names)} concepts (last: {dropped[-1].name!r}, {dropped[-1].reason}): "
             "the thresholds may not suit this encoder; loosen them"
         )
-    return concepts.select(report.kept), report
+    return report
 
 
-def _too_long(concepts: ConceptSet, alive: np.ndarray, limit: int) -> list[Drop]:
+def _too_long(names: Sequence[str], alive: np.ndarray, limit: int) -> list[Drop]:
     return [
         Drop(j, name, "length", len(name), f"{len(name)} characters, more than {limit}")
-        for j, name in enumerate(concepts)
+        for j, name in enumerate(names)
         if alive[j] and len(name) > limit
     ]
 
 
-def _is_class_name(concepts: ConceptSet, alive: np.ndarray, class_names: Sequence[str]) -> list[Drop]:
+def _is_class_name(names: Sequence[str], alive: np.ndarray, class_names: Sequence[str]) -> list[Drop]:
     def bare(name: str) -> str:
         key = same_name_key(name.replace("_", " "))
         article = next((a for a in ("a ", "an ", "the ") if key.startswith(a)), "")
@@ -202,13 +200,13 @@ def _is_class_name(concepts: ConceptSet, alive: np.ndarray, class_names: Sequenc
     labels = {bare(name): name for name in class_names}
     return [
         Drop(j, name, "class", 1.0, f"it is the class name {labels[bare(name)]!r}")
-        for j, name in enumerate(concepts)
+        for j, name in enumerate(names)
         if alive[j] and bare(name) in labels
     ]
 
 
 def _near_class(
-    concepts: ConceptSet,
+    names: Sequence[str],
     alive: np.ndarray,
     text: np.ndarray,
     classes: np.ndarray,
@@ -222,11 +220,11 @@ def _near_class(
         if value > limit:
             label = repr(class_names[nearest]) if class_names is not None else f"number {nearest}"
             reason = f"similarity {value:.3f} to class {label}, more than {limit}"
-            found.append(Drop(j, concepts[j], "class", value, reason))
+            found.append(Drop(j, names[j], "class", value, reason))
     return found
 
 
-def _near_each_other(concepts: ConceptSet, alive: np.ndarray, text: np.ndarray, limit: float) -> list[Drop]:
+def _near_each_other(names: Sequence[str], alive: np.ndarray, text: np.ndarray, limit: float) -> list[Drop]:
     rows = np.flatnonzero(alive)
     vectors = text[rows]
     generality = vectors @ vectors.sum(0)
@@ -238,15 +236,14 @@ def _near_each_other(concepts: ConceptSet, alive: np.ndarray, text: np.ndarray, 
             if i >= b or i in gone or b in gone:
                 continue
             loser, winner = (i, b) if generality[i] < generality[b] else (b, i)
-            j, name = int(rows[loser]), concepts[int(rows[loser])]
-            other = concepts[int(rows[winner])]
-            reason = f"similarity {value:.3f} to concept {other!r}, more than {limit}"
-            gone[loser] = Drop(j, name, "mutual", value, reason)
+            j = int(rows[loser])
+            reason = f"similarity {value:.3f} to concept {names[int(rows[winner])]!r}, more than {limit}"
+            gone[loser] = Drop(j, names[j], "mutual", value, reason)
     return [gone[i] for i in sorted(gone)]
 
 
 def _inactive(
-    concepts: ConceptSet, alive: np.ndarray, text: np.ndarray, images: np.ndarray, limit: float, top: int
+    names: Sequence[str], alive: np.ndarray, text: np.ndarray, images: np.ndarray, limit: float, top: int
 ) -> list[Drop]:
     rows = np.flatnonzero(alive)
     count = min(top, len(images))
@@ -258,7 +255,7 @@ def _inactive(
     return [
         Drop(
             j,
-            concepts[j],
+            names[j],
             "activation",
             value,
             f"mean activation {value:.3f} on its {count} best images, less than {limit}",

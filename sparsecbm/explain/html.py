@@ -5,14 +5,14 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from sparsecbm.explain.ledger import Ledger
+from sparsecbm.explain.lines import Account
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 
-class Row(NamedTuple):
-    """A ledger line ready to draw: where its bar starts and how long it is, in percent of the bar column."""
+class Bar(NamedTuple):
+    """A line ready to draw: where its bar starts and how long it is, in percent of the bar column."""
 
     name: str
     value: float
@@ -22,41 +22,26 @@ class Row(NamedTuple):
     detail: str
 
 
-class Rows(NamedTuple):
-    """The lines of one ledger and where zero lies, in percent of the bar column."""
+class Layout(NamedTuple):
+    """The bars of one account, and where zero lies, in percent of the bar column."""
 
-    rows: list[Row]
+    bars: list[Bar]
     zero: float
-    ledger: Ledger
+    account: Account
 
 
-def ledger_rows(ledger: Ledger, k: int = 8) -> Rows:
-    """Lay out the `k` largest lines, the rest, and the bias around a common zero."""
-    lines: list[tuple[str, float, str, str]] = [
-        (
-            entry.concept,
-            entry.contribution,
-            "concept",
-            f"activation {entry.activation:.3g} × weight {entry.weight:.3g}",
-        )
-        for entry in ledger.top(k)
-    ]
-    others, remainder = ledger.rest(k)
-    if others:
-        lines.append(
-            (f"{others} other concept{'s' if others > 1 else ''}", remainder, "rest", "sum of the smaller lines")
-        )
-    if ledger.bias:
-        lines.append(("bias", ledger.bias, "bias", "the same for every picture"))
-    low = -min(0.0, *(value for _, value, _, _ in lines)) if lines else 0.0
-    high = max(0.0, *(value for _, value, _, _ in lines)) if lines else 0.0
+def lay_out(account: Account) -> Layout:
+    """Lay out the lines of an account around a common zero; a bias of 0 is left out."""
+    lines = [line for line in account.lines if line.kind != "bias" or line.value]
+    low = -min(0.0, *(line.value for line in lines)) if lines else 0.0
+    high = max(0.0, *(line.value for line in lines)) if lines else 0.0
     span = (low + high) or 1.0
     zero = 100.0 * low / span
-    rows = [
-        Row(name, value, zero - max(0.0, -value) / span * 100, abs(value) / span * 100, kind, detail)
+    bars = [
+        Bar(name, value, zero - max(0.0, -value) / span * 100, abs(value) / span * 100, kind, detail)
         for name, value, kind, detail in lines
     ]
-    return Rows(rows, zero, ledger)
+    return Layout(bars, zero, account)
 
 
 @cache
@@ -86,6 +71,6 @@ def _number(text: str) -> str:
     return "0.00" if text.strip("+-") == "0.00" else text.replace("-", "\N{MINUS SIGN}")
 
 
-def ledger_html(ledger: Ledger, k: int = 10) -> str:
+def ledger_html(account: Account) -> str:
     """Return a self-contained HTML fragment for notebooks."""
-    return environment().get_template("fragment.html.j2").render(rows=ledger_rows(ledger, k))
+    return environment().get_template("fragment.html.j2").render(layout=lay_out(account))

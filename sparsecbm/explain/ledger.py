@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sparsecbm._base.errors import InputError, unknown
+from sparsecbm.explain.lines import Account, Line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -151,6 +152,26 @@ class Ledger:
         left = [entry.contribution for entry in self.entries[len(self.top(k)) :]]
         return len(left), math.fsum(left)
 
+    def lines(self, k: int = 10) -> Account:
+        """Return the `k` largest lines, the sum of the others, and the bias: what text, pages and pictures show.
+
+        Raises
+        ------
+        InputError
+            If `k` is negative.
+        """
+        lines = [
+            Line(name, value, "concept", f"activation {activation:.3g} × weight {weight:.3g}")
+            for name, activation, weight, value in self.top(k)
+        ]
+        others, remainder = self.rest(k)
+        if others:
+            name = f"{others} other concept{'s' if others > 1 else ''}"
+            lines.append(Line(name, remainder, "rest", "sum of the smaller lines"))
+        lines.append(Line("bias", self.bias, "bias", "the same for every picture"))
+        said = (self.target, self.against, self.question, self.probability, self.source, self.truth)
+        return Account(tuple(lines), self.score, *said)
+
     @property
     def question(self) -> str:
         """What this ledger answers, in words."""
@@ -184,18 +205,18 @@ class Ledger:
         """
         from sparsecbm.explain.text import ledger_text
 
-        return ledger_text(self, k=k, width=width)
+        return ledger_text(self.lines(k), width)
 
     def plot(self, k: int = 10, ax: Axes | None = None) -> Axes:
         """Draw the ledger as signed horizontal bars with matplotlib and return the axes."""
         from sparsecbm.explain.plots import plot_ledger
 
-        return plot_ledger(self, k=k, ax=ax)
+        return plot_ledger(self.lines(k), ax=ax)
 
     def _repr_html_(self) -> str:
         from sparsecbm.explain.html import ledger_html
 
-        return ledger_html(self)
+        return ledger_html(self.lines())
 
     def __repr__(self) -> str:
         """Name the question, the score and how many concepts carry it."""
@@ -368,7 +389,7 @@ class Ledgers(Sequence[Ledger]):
         """Draw the first `max_images` ledgers beside each other with matplotlib and return the figure."""
         from sparsecbm.explain.plots import plot_ledgers
 
-        return plot_ledgers(self, k=k, max_images=max_images)
+        return plot_ledgers([ledger.lines(k) for ledger in self[:max_images]])
 
     def mean(self, target: str | int, against: str | int | None = None) -> Ledger:
         """Return what a class's score is made of on average over these images.
@@ -409,7 +430,7 @@ class Ledgers(Sequence[Ledger]):
     def _repr_html_(self) -> str:
         from sparsecbm.explain.html import ledger_html
 
-        shown = "".join(ledger_html(ledger) for ledger in self[:20])
+        shown = "".join(ledger_html(ledger.lines()) for ledger in self[:20])
         more = len(self) - 20
         return shown + (f"<p>{more} more not shown</p>" if more > 0 else "")
 

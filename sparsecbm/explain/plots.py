@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sparsecbm._base.errors import InputError
-from sparsecbm.explain.ledger import Ledger, Ledgers
+from sparsecbm.explain.lines import Account
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from PIL.Image import Image
@@ -16,15 +18,13 @@ if TYPE_CHECKING:
 PLUS, MINUS, SOFT = "#1f7a72", "#c2562c", "#9aa3a9"
 
 
-def plot_ledger(ledger: Ledger, k: int = 10, ax: Axes | None = None, max_name: int = 34) -> Axes:
+def plot_ledger(account: Account, ax: Axes | None = None, max_name: int = 34) -> Axes:
     """Draw signed horizontal bars, the largest on top; the bias and the sum of what is left out are pale.
 
     Parameters
     ----------
-    ledger : Ledger
-        What to draw.
-    k : int
-        Concepts shown by name.
+    account : Account
+        What to draw: `Ledger.lines`.
     ax : matplotlib Axes, optional
         Where to draw; by default a new figure of fitting height.
     max_name : int
@@ -34,21 +34,17 @@ def plot_ledger(ledger: Ledger, k: int = 10, ax: Axes | None = None, max_name: i
     -------
     matplotlib.axes.Axes
     """
-    lines = [(entry.concept, entry.contribution, True) for entry in ledger.top(k)]
-    others, remainder = ledger.rest(k)
-    if others:
-        lines.append((f"{others} other concept{'s' if others > 1 else ''}", remainder, False))
-    lines.append(("bias", ledger.bias, False))
+    lines = account.lines
     if ax is None:
         import matplotlib.pyplot as plt
 
         _, ax = plt.subplots(figsize=(7, 0.9 + 0.34 * len(lines)), layout="constrained")
-    values = [value for _, value, _ in lines]
+    values = [line.value for line in lines]
     places = range(len(lines))
     colours = [(PLUS if value >= 0 else MINUS) for value in values]
     bars = ax.barh(places, values, color=colours, height=0.66)
-    for bar, (_, _, named) in zip(bars, lines):
-        bar.set_alpha(1.0 if named else 0.4)
+    for bar, line in zip(bars, lines):
+        bar.set_alpha(1.0 if line.kind == "concept" else 0.4)
     span = max(map(abs, values)) or 1.0
     for place, value in zip(places, values):
         ax.text(
@@ -60,31 +56,27 @@ def plot_ledger(ledger: Ledger, k: int = 10, ax: Axes | None = None, max_name: i
             fontsize="small",
         )
     # parse_math off: a concept name may hold dollar signs and must be shown as it is.
-    ax.set_yticks(places, [_short(name, max_name) for name, _, _ in lines], parse_math=False)
-    for label, (_, _, named) in zip(ax.get_yticklabels(), lines):
-        label.set_color("black" if named else SOFT)
+    ax.set_yticks(places, [_short(line.name, max_name) for line in lines], parse_math=False)
+    for label, line in zip(ax.get_yticklabels(), lines):
+        label.set_color("black" if line.kind == "concept" else SOFT)
     ax.invert_yaxis()
     ax.axvline(0, color="#30373c", linewidth=0.8)
     low, high = min(0.0, *values), max(0.0, *values)
     ax.set_xlim(low - (0.16 * (high - low) if low < 0 else 0), high + 0.16 * (high - low) or 1.0)
     ax.spines[["top", "right", "bottom", "left"]].set_visible(False)
     ax.tick_params(left=False, bottom=False, labelbottom=False)
-    versus = "" if ledger.against is None else f" rather than {ledger.against}"
-    sure = "" if ledger.probability is None else f" ({ledger.probability:.1%})"
-    ax.set_title(f"{ledger.target}{versus}{sure}: score {ledger.score:.2f}", loc="left", parse_math=False)
+    versus = "" if account.against is None else f" rather than {account.against}"
+    sure = "" if account.probability is None else f" ({account.probability:.1%})"
+    ax.set_title(f"{account.target}{versus}{sure}: score {account.score:.2f}", loc="left", parse_math=False)
     return ax
 
 
-def plot_ledgers(ledgers: Ledgers, k: int = 8, max_images: int = 6, columns: int = 2) -> Figure:
+def plot_ledgers(accounts: Sequence[Account], columns: int = 2) -> Figure:
     """Draw several ledgers beside each other.
 
     Parameters
     ----------
-    ledgers : Ledgers
-    k : int
-        Concepts shown by name in each.
-    max_images : int
-        The first so many are drawn.
+    accounts : sequence of Account
     columns : int
         Ledgers in a row.
 
@@ -100,31 +92,29 @@ def plot_ledgers(ledgers: Ledgers, k: int = 8, max_images: int = 6, columns: int
     """
     from matplotlib.figure import Figure
 
-    shown = ledgers[:max_images]
-    if not shown:
+    if not accounts:
         raise InputError("no images: there is no ledger to draw")
-    columns = min(columns, len(shown))
-    rows = -(-len(shown) // columns)
-    figure = Figure(figsize=(6.6 * columns, rows * (1.1 + 0.3 * (k + 2))), layout="constrained")
+    columns = min(columns, len(accounts))
+    rows = -(-len(accounts) // columns)
+    height = 1.1 + 0.3 * max(len(account.lines) for account in accounts)
+    figure = Figure(figsize=(6.6 * columns, rows * height), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False)
-    for place, ledger in zip(grid.flat, shown):
-        plot_ledger(ledger, k=k, ax=place, max_name=26)
-    for place in grid.flat[len(shown) :]:
+    for place, account in zip(grid.flat, accounts):
+        plot_ledger(account, ax=place, max_name=26)
+    for place in grid.flat[len(accounts) :]:
         place.set_axis_off()
     return figure
 
 
-def plot_explained_prediction(image: Image, ledger: Ledger, k: int = 8) -> Figure:
+def plot_explained_prediction(image: Image, account: Account) -> Figure:
     """Draw a picture beside its ledger: what was seen, and what each concept added.
 
     Parameters
     ----------
     image : PIL.Image.Image
         The picture.
-    ledger : Ledger
-        Its ledger.
-    k : int
-        Concepts shown by name.
+    account : Account
+        The lines of its ledger: `Ledger.lines`.
 
     Returns
     -------
@@ -150,18 +140,18 @@ def plot_explained_prediction(image: Image, ledger: Ledger, k: int = 8) -> Figur
     right = figure.add_axes(
         (start + names * (1 - start), 0.42 / height, (1 - names) * (1 - start) - 0.03, 1 - 1.5 / height)
     )
-    plot_ledger(ledger, k=k, ax=right, max_name=28)
+    plot_ledger(account, ax=right, max_name=28)
     right.set_title("", loc="left")
     for label in right.get_yticklabels():
         label.set_fontsize(11)
     top = 1 - 0.42 / height
-    head = ledger.target if ledger.against is None else f"{ledger.target} rather than {ledger.against}"
+    head = account.target if account.against is None else f"{account.target} rather than {account.against}"
     title = figure.text(start, top, _short(head, 44), fontsize=17, weight="bold", va="center", parse_math=False)
-    if ledger.probability is not None:
+    if account.probability is not None:
         box = title.get_window_extent()
         edge = figure.transFigure.inverted().transform((box.x1, 0))[0]
-        figure.text(edge + 0.012, top, f"{ledger.probability:.1%}", fontsize=15, color=SOFT, va="center")
-    under = f"score {ledger.score:.2f} = bias + one contribution a concept"
+        figure.text(edge + 0.012, top, f"{account.probability:.1%}", fontsize=15, color=SOFT, va="center")
+    under = f"score {account.score:.2f} = bias + one contribution a concept"
     figure.text(start, top - 0.32 / height, under, fontsize=10.5, color="#5c6770", va="center")
     return figure
 
@@ -175,6 +165,3 @@ def _square_extent(image: Image) -> tuple[float, float, float, float]:
 
 def _short(name: str, limit: int) -> str:
     return name if len(name) <= limit else name[: limit - 1].rstrip() + "…"
-
-
-# -- global views ------------------------------------------------------------------------------------------------------

@@ -5,24 +5,22 @@ from __future__ import annotations
 import unicodedata
 
 from sparsecbm._base.errors import printable
-from sparsecbm.explain.ledger import Ledger
+from sparsecbm.explain.lines import Account
 
 _BLOCKS = " ▏▎▍▌▋▊▉█"
 
 
-def ledger_text(ledger: Ledger, k: int = 10, width: int = 80) -> str:
+def ledger_text(account: Account, width: int = 80) -> str:
     """Return the ledger in lines of at most `width` columns; see `Ledger.to_text`."""
     width = max(int(width), 40)
-    lines = [_head(ledger, width)]
-    top, (others, remainder) = ledger.top(k), ledger.rest(k)
-    rows = [("bias", ledger.bias), *((entry.concept, entry.contribution) for entry in top)]
-    if others:
-        rows.append((f"{others} other concept{'s' if others > 1 else ''}", remainder))
+    lines = [_head(account, width)]
+    *concepts, bias = account.lines
+    rows = [(line.name, line.value) for line in (bias, *concepts)]
     numbers = [f"{value:+.3f}" for _, value in rows]
-    total = f"{ledger.score:+.3f}"
+    total = f"{account.score:+.3f}"
     number_width = max(map(len, [*numbers, total]))
     bar_width = max(8, width // 4)
-    label = "= score" if ledger.against is None else "= score difference"
+    label = "= score" if account.against is None else "= score difference"
     names = [label, *(name for name, _ in rows)]
     name_width = max(8, min(max(map(_columns, names)), width - bar_width - number_width - 6))
     scale = max((abs(value) for _, value in rows), default=0.0) or 1.0
@@ -33,19 +31,19 @@ def ledger_text(ledger: Ledger, k: int = 10, width: int = 80) -> str:
     return "\n".join(lines)
 
 
-def _head(ledger: Ledger, width: int) -> str:
-    parts = [ledger.target]
-    if ledger.against is not None:
-        parts.append(f" rather than {ledger.against}")
-    if ledger.probability is not None:
-        parts.append(f" ({ledger.probability:.1%})")
-    if ledger.truth is not None and ledger.truth != ledger.target:
-        parts.append(f", truly {ledger.truth}")
+def _head(account: Account, width: int) -> str:
+    parts = [account.target]
+    if account.against is not None:
+        parts.append(f" rather than {account.against}")
+    if account.probability is not None:
+        parts.append(f" ({account.probability:.1%})")
+    if account.truth is not None and account.truth != account.target:
+        parts.append(f", truly {account.truth}")
     verdict = printable("".join(parts))
-    if not ledger.source:
+    if not account.source:
         return _fit(verdict, width).rstrip()
     # A long file name gives way to the verdict, and keeps its end, which tells files apart.
-    source, room = printable(ledger.source), max(12, width - _columns(verdict) - 2)
+    source, room = printable(account.source), max(12, width - _columns(verdict) - 2)
     if _columns(source) > room:
         while _columns(source) > room - 1:
             source = source[1:]

@@ -153,7 +153,7 @@ def build_page(session: Session) -> Any:
         row = ledgers.activations[0].tolist()
         start = [(name, _shown(value)) for name, value, _ in made]
         return [
-            ledger_html(ledgers[0], 10),
+            ledger_html(ledgers[0].lines()),
             session.classes(ledgers),
             "",
             row,
@@ -171,7 +171,7 @@ def build_page(session: Session) -> Any:
         if row is None:
             return ["", None]
         ledgers = session.edited(row, moved(start, values))
-        return [ledger_html(ledgers[0], 10), session.classes(ledgers)]
+        return [ledger_html(ledgers[0].lines()), session.classes(ledgers)]
 
     def turn(row: list[float] | None, start: list[Any], *values: float) -> str:
         return "" if row is None else session.smallest_change(session.edited(row, moved(start, values)).activations)

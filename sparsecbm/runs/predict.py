@@ -174,7 +174,7 @@ def plot_ledgers(result: ExplainResult, folder: str | Path, k: int = 10) -> list
     folder, written = Path(folder), []
     for i, ledger in enumerate(result.shown):
         path = folder / f"{i:03d}-{Path(ledger.source or 'picture').stem}.png"
-        figure = plot_explained_prediction(result.images[i], ledger, k=k)
+        figure = plot_explained_prediction(result.images[i], ledger.lines(k))
         with atomic_path(path) as temporary:
             figure.savefig(temporary, format="png", dpi=150)
         written.append(path)

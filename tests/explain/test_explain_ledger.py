@@ -129,11 +129,11 @@ def test_html_is_escaped_and_complete() -> None:
 
 
 def test_bars_lie_inside_and_start_at_zero(ledgers) -> None:
-    from sparsecbm.explain.html import ledger_rows
+    from sparsecbm.explain.html import lay_out
 
     for ledger in ledgers:
-        layout = ledger_rows(ledger, k=2)
-        for row in layout.rows:
+        layout = lay_out(ledger.lines(2))
+        for row in layout.bars:
             assert row.left >= -1e-9
             assert row.left + row.length <= 100 + 1e-9
             edge = row.left if row.value >= 0 else row.left + row.length
@@ -158,7 +158,7 @@ def test_explained_prediction_draws_any_shape(ledgers, tmp_path) -> None:
 
     for size in ((64, 64), (300, 120), (90, 400)):
         path = tmp_path / f"{size[0]}.png"
-        plot_explained_prediction(Image.new("RGB", size, "teal"), ledgers[0]).savefig(path, dpi=40)
+        plot_explained_prediction(Image.new("RGB", size, "teal"), ledgers[0].lines(8)).savefig(path, dpi=40)
         assert Image.open(path).size == (400, 168)
 
 

@@ -125,7 +125,7 @@ def test_examples_are_what_the_model_computes(ledgers, labels) -> None:
         assert example.ledger.score == pytest.approx(ledgers.scores[i, ledgers.targets[i]])
         if example.rival is not None:
             difference = ledgers.scores[i, ledgers.targets[i]] - ledgers.scores[i, labels[i]]
-            assert example.rival.ledger.score == pytest.approx(difference)
+            assert example.rival.account.score == pytest.approx(difference)
             assert difference > 0
         shown = sum(row.value for row in example.rows.rows)
         assert shown == pytest.approx(example.ledger.score)

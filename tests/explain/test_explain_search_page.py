@@ -26,7 +26,7 @@ def test_a_wrong_picture_names_its_true_class_and_why_that_lost(ledgers) -> None
     true, given = CLASSES[labels[0]], CLASSES[ledgers.targets[0]]
     assert wrong.ledger.truth == true
     assert wrong.alt == f"image 0, predicted {given}, truly {true}"
-    assert (wrong.rival.ledger.target, wrong.rival.ledger.against) == (given, true)
+    assert (wrong.rival.account.target, wrong.rival.account.against) == (given, true)
     assert f"✗ truly {true}" in render_search_page(page)
     # The same picture, as the report of a model shows it.
     (reported,) = build_report(ledgers, title="t", summary="s", figures=[], labels=labels).wrong

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from sparsecbm.explain.html import Rows, ledger_rows
+from sparsecbm.explain.html import Layout, lay_out
 from sparsecbm.explain.interventions.counterfactual import Counterfactual
 from sparsecbm.explain.ledger import Ledger, Ledgers
 from sparsecbm.explain.pages.pictures import InlinePicture, inline_picture
@@ -22,11 +22,11 @@ class Example:
     """
 
     ledger: Ledger
-    rows: Rows
+    layout: Layout
     picture: InlinePicture | None
     alt: str
     correct: bool | None
-    rival: Rows | None = None
+    rival: Layout | None = None
     turned: Counterfactual | None = None
 
 
@@ -40,9 +40,9 @@ def make_example(ledgers: Ledgers, i: int, truth: int | None, image: Image | Non
     alt = f"{ledger.source or f'image {i}'}, predicted {ledger.target}"
     return Example(
         ledger=ledger,
-        rows=ledger_rows(ledger, lines),
+        layout=lay_out(ledger.lines(lines)),
         picture=None if image is None else inline_picture(image),
         alt=f"{alt}, truly {ledger.truth}" if wrong else alt,
         correct=None if truth is None else not wrong,
-        rival=ledger_rows(ledgers.ledger(i, target, against=truth), lines) if wrong else None,
+        rival=lay_out(ledgers.ledger(i, target, against=truth).lines(lines)) if wrong else None,
     )
