@@ -127,7 +127,7 @@ def test_examples_are_what_the_model_computes(ledgers, labels) -> None:
             difference = ledgers.scores[i, ledgers.targets[i]] - ledgers.scores[i, labels[i]]
             assert example.rival.account.score == pytest.approx(difference)
             assert difference > 0
-        shown = sum(row.value for row in example.rows.rows)
+        shown = sum(row.value for row in example.layout.bars)
         assert shown == pytest.approx(example.ledger.score)
 
 
