@@ -67,6 +67,10 @@ def test_overrides_win_and_are_typed() -> None:
     assert build_config({}, ["concepts.names=[a, b]"]).concepts.names == ["a", "b"]
     assert build_config({"concepts": {"builtin": "birds"}}, ["concepts.file=x.txt"]).concepts.builtin is None
     assert build_config({}, ["embeddings.path=a.npz", "embeddings.concepts=b.npz"]).embeddings.path == "a.npz"
+    assert build_config({}, ["seed=010"]).seed == 10  # not octal
+    assert build_config({}, ["concepts.names=[no, 010, 12:30]"]).concepts.names == ["no", "010", "12:30"]
+    assert build_config({}, ["model.nonnegative=no"]).model.nonnegative is False
+    fails(r"concepts\.names\.0=1000\.0: input should be a valid string", overrides=["concepts.names=[1e3]"])
     fails(r"--set 'model.loss': expected key=value", overrides=["model.loss"])
     fails(r"--set '=3'", overrides=["=3"])
     fails(r"'seed' is a value, not a section", {"seed": 1}, ["seed.x=1"])
@@ -84,11 +88,12 @@ def test_files_that_are_no_configuration(tmp_path: Path) -> None:
 
     refuse(b"a: [1", r"not valid YAML: .*line")
     refuse(b"- a\n- b\n", r"expected keys and values")
-    refuse(b"\xff\xfe", r"not UTF-8")
-    refuse(b"seed: 1\nmodel:\n  loss: l1\n  loss: none\n", r"line 4: key 'loss' is given twice")
+    refuse(b"a: \xe9", r"not UTF-8")
+    refuse("seed: 1\n".encode("utf-16-le"), r"UTF-16 without a mark.*save it in the encoding UTF-8")
+    refuse(b"seed: 1\nmodel:\n  loss: l1\n  loss: none\n", r"line 4: key 'loss' is there twice")
     refuse(b"a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n", r"line 2: YAML aliases are not allowed")
     refuse(b"seed: !!python/object/apply:os.system ['true']\n", r"not valid YAML: could not determine a constructor")
-    refuse(b"x" * (MAX_CONFIG_BYTES + 1), r"larger than 1024 KiB")
+    refuse(b"x" * (MAX_CONFIG_BYTES + 1), r"larger than 1 MiB")
     refuse(b"[" * 5000, r"nested more than 20 levels")
     with pytest.raises(InputError, match="is a folder"):
         load_config(tmp_path)

@@ -7,21 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
-from sparsecbm._base.errors import InputError, StoredFileError, suggest, unknown
+from sparsecbm._base.errors import InputError, suggest, unknown
+from sparsecbm._base.texts import dump_yaml, parse_yaml, read_text
 from sparsecbm.config.schema import CONCEPT_SOURCES, RunConfig, SearchConfig, VaeConfig, _Section
 
 MAX_CONFIG_BYTES = 1 << 20
 """A config is a page of text; anything larger is a mistake or an attack."""
-
-
-_MAX_DEPTH = 20
-
-
-# PyYAML's constructors raise ValueError for a date like 2001-13-45, TypeError and AttributeError for odd tags.
-_YAML_ERRORS = (yaml.YAMLError, RecursionError, ValueError, TypeError, AttributeError, LookupError)
 
 
 KINDS: dict[str, type[_Section]] = {"train": RunConfig, "search": SearchConfig, "vae": VaeConfig}
@@ -177,33 +170,9 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        with path.open("rb") as handle:
-            data = handle.read(MAX_CONFIG_BYTES + 1)
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{str(path)!r} is not UTF-8 text: {error.reason} at byte {error.start}") from error
-    except OSError as error:
-        raise StoredFileError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
-    if len(data) > MAX_CONFIG_BYTES:
-        raise InputError(f"{str(path)!r} is larger than {MAX_CONFIG_BYTES // 1024} KiB: not a configuration")
-    try:
-        depth = 0
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
-            # A few nested aliases can expand to gigabytes; no configuration needs one.
-            if isinstance(event, yaml.AliasEvent):
-                raise InputError(f"{str(path)!r}, line {event.start_mark.line + 1}: YAML aliases are not allowed")
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > _MAX_DEPTH:
-                raise InputError(f"{str(path)!r} is nested more than {_MAX_DEPTH} levels deep: not a configuration")
-        twice = next(_repeated_keys(yaml.compose(text, Loader=yaml.SafeLoader)), None)
-        if twice is not None:
-            line = twice.start_mark.line + 1
-            raise InputError(f"{str(path)!r}, line {line}: key {twice.value!r} is given twice; keep one")
-        values = yaml.safe_load(text)
-    except _YAML_ERRORS as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{str(path)!r} is not valid YAML: {_yaml_problem(error)}") from error
+        values = parse_yaml(read_text(path, "config", MAX_CONFIG_BYTES))
+    except InputError as error:
+        raise type(error)(str(error) if repr(str(path)) in str(error) else f"{str(path)!r}, {error}") from error
     if values is None:
         values = {}
     if not isinstance(values, dict):
@@ -213,7 +182,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 def dump_config(config: RunConfig | SearchConfig | VaeConfig) -> str:
     """Return the configuration as YAML that `load_config` (`load_search_config`) reads back unchanged."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return dump_yaml(config.model_dump(mode="json"))
 
 
 def _config_folders() -> Iterator[Path]:
@@ -272,13 +241,9 @@ def _override(values: dict[str, Any], text: str) -> None:
     if not equals or not all(parts):
         raise InputError(f"--set {text!r}: expected key=value, such as --set model.loss=l1")
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(raw, Loader=yaml.SafeLoader)):
-            raise InputError(f"--set {text!r}: YAML aliases are not allowed")
-        value = yaml.safe_load(raw)
-    except _YAML_ERRORS as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"--set {text!r}: the value is not valid YAML ({_yaml_problem(error)}); quote it") from error
+        value = parse_yaml(raw)
+    except InputError as error:
+        raise InputError(f"--set {text!r}: {error}; quote the value") from error
     held = values
     for part in parts[:-1]:
         nested = held.get(part)
@@ -291,26 +256,6 @@ def _override(values: dict[str, Any], text: str) -> None:
         for other in CONCEPT_SOURCES:  # naming one source replaces the file's
             held.pop(other, None)
     held[parts[-1]] = value
-
-
-def _repeated_keys(node: yaml.Node | None) -> Iterator[yaml.ScalarNode]:
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if key.value in seen:
-                    yield key
-                seen.add(key.value)
-            yield from _repeated_keys(value)
-    elif isinstance(node, yaml.SequenceNode):
-        for child in node.value:
-            yield from _repeated_keys(child)
-
-
-def _yaml_problem(error: Exception) -> str:
-    mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or " ".join(str(error).split())[:200] or type(error).__name__
-    return f"{problem}, line {mark.line + 1} column {mark.column + 1}" if mark is not None else problem
 
 
 def _one_line(error: ValidationError, model: type[BaseModel]) -> str:

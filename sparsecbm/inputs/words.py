@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sparsecbm._base.errors import InputError, StoredFileError
+from sparsecbm._base.errors import InputError
+from sparsecbm._base.texts import read_text
 from sparsecbm.config.schema import EmbeddingsConfig
 from sparsecbm.inputs.data import EmbeddedSplit, read_concepts
 from sparsecbm.inputs.models import StoredModel
@@ -63,12 +64,7 @@ def _word_vectors(
 
 
 def _vocabulary(path: Path) -> list[str]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise StoredFileError(
-            f"cannot read words {str(path)!r}: {error}; expected a word a line, or an .npz"
-        ) from error
+    lines = read_text(path, "words").splitlines()
     found = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
     if not found:
         raise InputError(f"{str(path)!r} holds no words: expected a word a line")

@@ -41,8 +41,8 @@ _CONFIGS = {
     "a module by a tag": "name: !!python/module:os\n",
     "a name by a tag": "name: !!python/name:os.system\n",
     "an unknown tag": "name: !what x\n",
-    "an impossible date": "name: 2001-13-45\n",
-    "an impossible time": "name: 2001-01-01 99:99:99\n",
+    "an impossible date": "seed: 2001-13-45\n",
+    "an impossible time": "seed: 2001-01-01 99:99:99\n",
     "no number for a number tag": "seed: !!int abc\n",
     "no float for a float tag": "seed: !!float abc\n",
     "no base64 for a binary tag": "name: !!binary é\n",
@@ -85,7 +85,7 @@ _CONFIGS = {
     "an unknown precision": "model: {mixed_precision: fp4}\n",
 }
 _CONFIG_BYTES = {
-    "UTF-16": "name: a\n".encode("utf-16"),
+    "UTF-16 without a mark": "name: a\n".encode("utf-16-le"),
     "Latin-1": "name: é\n".encode("latin-1"),
     "a lone surrogate": b"name: \xed\xa0\x80\n",
     "bytes of a program": b"\x7fELF" + bytes(range(256)),
