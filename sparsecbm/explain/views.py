@@ -1,6 +1,6 @@
 """Global views as numbers: what classes are made of, how concepts are used, which fire together, who is near whom.
 
-`sparsecbm.explain.plots` draws them with matplotlib, the report as SVG.
+A notebook shows them as the report does, as SVG.
 """
 
 from __future__ import annotations
@@ -45,6 +45,15 @@ class WeightMap:
         import pandas as pd
 
         return pd.DataFrame(self.weights, index=list(self.classes), columns=list(self.concepts))
+
+    def to_svg(self, label: str = "Weights of concepts in classes") -> str:
+        """Return a self-contained SVG document, as the report draws it."""
+        from sparsecbm.explain.html import environment
+
+        return environment().get_template("heatmap_file.svg.j2").render(map=self, label=label).strip()
+
+    def _repr_svg_(self) -> str:
+        return self.to_svg()
 
 
 def weight_map(ledgers: Ledgers, max_concepts: int = 40, max_classes: int = 60) -> WeightMap:
@@ -138,6 +147,14 @@ class Coactivation:
     concepts: tuple[str, ...]
     phi: FloatArray
     pairs: list[Together]
+
+    def to_svg(self) -> str:
+        """Return the correlations as a self-contained SVG document."""
+        n = len(self.concepts)
+        return WeightMap(self.concepts, self.concepts, self.phi, n, n).to_svg("Correlation of being active")
+
+    def _repr_svg_(self) -> str:
+        return self.to_svg()
 
 
 def coactivation(ledgers: Ledgers, max_concepts: int = 40, max_pairs: int = 20) -> Coactivation:

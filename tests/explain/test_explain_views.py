@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from PIL import Image
 
 from sparsecbm._base.errors import InputError
-from sparsecbm.explain import explain, view_plots, views
+from sparsecbm.explain import explain, views
 from sparsecbm.explain.sankey import sankey
 
 
@@ -91,19 +89,10 @@ def test_flows_are_shares_and_the_diagram_holds_them(ledgers) -> None:
     assert "one &lt;i&gt;" in svg
 
 
-def test_everything_draws(ledgers) -> None:
-    images = [Image.new("RGB", (20, 30), (i, 0, 0)) for i in range(80)]
-    drawn = [
-        view_plots.plot_class_weights(ledgers),
-        view_plots.plot_concept_usage(ledgers, k=5),
-        view_plots.plot_neighbourhood("c1", ledgers.concepts, ledgers.activations.T),
-        view_plots.plot_coactivation(ledgers),
-        view_plots.plot_sankey(ledgers),
-    ]
-    for ax in drawn:
-        ax.figure.canvas.draw()
-    assert drawn[1].get_yticklabels()[0].get_text() in ledgers.concepts
-    view_plots.plot_top_images(ledgers, "c2", images, k=4).canvas.draw()
-    with pytest.raises(InputError, match="active in none"):
-        view_plots.plot_top_images(ledgers, "c8", images)
-    plt.close("all")
+def test_views_are_shown_as_the_report_draws_them(ledgers) -> None:
+    heat, together = views.weight_map(ledgers), views.coactivation(ledgers)
+    for made, cells in ((heat, np.abs(heat.weights)), (together, np.abs(together.phi))):
+        root = ElementTree.fromstring(made._repr_svg_())
+        drawn = sum(element.tag.endswith("rect") for element in root.iter())
+        assert drawn == (cells > 0.004 * cells.max()).sum()
+    assert "one &lt;i&gt;" in heat.to_svg()
