@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
-sys.path.insert(0, str(Path(__file__).parents[1] / "encoders"))
-sys.path.insert(0, str(Path(__file__).parent))
 
 import numpy as np
 import pytest

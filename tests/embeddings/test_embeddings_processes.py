@@ -20,7 +20,7 @@ from embed_worker import BATCH_SIZE, SHARD_SIZE, StoredPictures
 import sparsecbm
 from sparsecbm.embeddings import embed_images
 
-WORKER = Path(__file__).with_name("embed_worker.py")
+WORKER = Path(__file__).parents[1] / "helpers" / "embed_worker.py"
 ROOT = Path(sparsecbm.__file__).parents[1]
 
 

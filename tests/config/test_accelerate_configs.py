@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-FOLDER = Path(__file__).parents[1] / "configs" / "accelerate"
+FOLDER = Path(__file__).parents[2] / "configs" / "accelerate"
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from sparsecbm.cli import main
 from sparsecbm.cli.base import app
 from sparsecbm.config.reading import KINDS, builtin_configs
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SMALL = ["images.max_train=120", "images.max_validation=40", "images.max_test=60", "model.max_iter=40"]
 SMALL_OPTIONS = [word for pair in SMALL for word in ("--set", pair)]
 
