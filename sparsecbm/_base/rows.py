@@ -22,12 +22,15 @@ _SAFE = (1e-140, 1e150)
 def as_numpy(values: Any) -> Any:
     """Return a tensor of any device and type as an array, and everything else as it is.
 
-    NumPy has no bfloat16; its numbers are the same in float32.
+    NumPy has no bfloat16 and narrower; their numbers are the same in float32.
     """
     if not hasattr(values, "detach"):
         return values
     values = values.detach().cpu()
-    return (values.float() if str(values.dtype) == "torch.bfloat16" else values).numpy()
+    try:
+        return values.numpy()
+    except TypeError:
+        return values.float().numpy()
 
 
 def row_lengths(
@@ -116,6 +119,11 @@ def row_divisors(
     lengths = row_lengths(rows, what, names=names, first=first)
     kept = np.abs(lengths - 1.0) < tolerance
     return None if kept.all() else np.where(kept, 1.0, lengths)
+
+
+def all_finite(values: NDArray[Any]) -> bool:
+    """Whether no number is NaN or infinite, reading a piece at a time."""
+    return all(bool(np.isfinite(values[start : start + _BLOCK]).all()) for start in range(0, len(values), _BLOCK))
 
 
 def check_scale(values: NDArray[Any], what: str, low: float, high: float) -> None:

@@ -38,6 +38,7 @@ import numpy as np
 
 from sparsecbm._base.errors import InputError, StoredFileError, unknown
 from sparsecbm._base.files import atomic_write, read_json, sha256_stream, write_json
+from sparsecbm._base.rows import all_finite
 from sparsecbm.embeddings.processes import Processes
 
 logger = logging.getLogger(__name__)
@@ -132,11 +133,12 @@ class Entry:
             if tuple(noted[name] for name in ("format", "key", "shape", "dtype")) != expected:
                 return None
             with self.vectors.open("rb") as handle:
-                if sha256_stream(handle) != noted["sha256"]:
-                    logger.warning("cached embeddings %s are damaged (checksum): encoding again", self.vectors)
-                    return None
+                digest = sha256_stream(handle)
                 numbers = self.plan.count * self.plan.dim * np.dtype(self.plan.dtype).itemsize
                 array = np.memmap(handle, self.plan.dtype, "r", offset=handle.tell() - numbers, shape=self._shape)
+            if digest != noted["sha256"] or not all_finite(array):
+                logger.warning("cached embeddings %s are damaged: encoding again", self.vectors)
+                return None
         except (StoredFileError, OSError, KeyError, TypeError, ValueError):
             return None
         with contextlib.suppress(OSError):  # a cache that only others may write
@@ -259,6 +261,7 @@ class Entry:
             rows.shape == (len(shard), self.plan.dim)
             and rows.dtype == self.plan.dtype
             and note == self._note(shard, rows)
+            and all_finite(rows)
         )
         return rows if sound else None
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from sparsecbm._base.errors import InputError
+from sparsecbm._base.rows import as_numpy
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +49,7 @@ class Embeddings:
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "vectors", as_numpy(self.vectors))
         if np.ndim(self.vectors) != 2:
             raise InputError(f"vectors have shape {np.shape(self.vectors)}: expected (n, d)")
         object.__setattr__(self, "class_names", tuple(map(str, self.class_names)))
@@ -92,7 +94,7 @@ def check_labels(labels: Any, count: int, class_names: Sequence[str], where: str
     InputError
         If the number of labels is not `count`, they are not whole numbers, or one is outside the class names.
     """
-    given = np.asarray(labels)
+    given = np.asarray(as_numpy(labels))
     if given.shape != (count,):
         raise InputError(f"{where}labels have shape {given.shape}: expected ({count},), one for each vector")
     if given.dtype.kind not in "iu" and not (given.dtype.kind == "f" and np.array_equal(given, np.trunc(given))):

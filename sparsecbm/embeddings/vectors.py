@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,8 @@ import numpy as np
 
 from sparsecbm._base.errors import DataWarning, InputError, StoredFileError, suggest, unknown
 from sparsecbm._base.files import atomic_path, atomic_write
-from sparsecbm._base.names import clean_name_array
-from sparsecbm._base.rows import check_scale, row_lengths, unit_rows
+from sparsecbm._base.names import clean_name, clean_name_array
+from sparsecbm._base.rows import as_numpy, check_scale, row_lengths, unit_rows
 from sparsecbm._base.untrusted import open_npz, open_parquet, regular_file
 from sparsecbm.data.columns import class_list
 from sparsecbm.data.labels import LabelColumn, gather_labels, untrained
@@ -23,7 +23,7 @@ from sparsecbm.embeddings.table import Embeddings, check_labels
 UNIT_TOLERANCE = 5e-3
 # Sizes of numbers that float32 holds in full.
 _KEPT = (1e-30, 1e38)
-_IMAGES, _LABELS = "_images", "_labels"
+_IMAGES, _LABELS, _NAMES = "_images", "_labels", "class_names"
 
 
 def load_embeddings(path: str | Path, split: str, *, normalize: bool | None = None) -> Embeddings:
@@ -35,8 +35,10 @@ def load_embeddings(path: str | Path, split: str, *, normalize: bool | None = No
         A file in one of these layouts:
 
         - ``.npz``: arrays ``SPLIT_images`` (n, d), ``SPLIT_labels`` (n,) and ``class_names`` (K,) of strings; labels
-          and names may be missing.
-        - ``.safetensors``: tensors ``SPLIT_images`` and ``SPLIT_labels``; metadata ``class_names``, a JSON list.
+          and names may be missing. Labels are indices into the names, or names themselves. A split that numbers its
+          classes in its own way has ``SPLIT_class_names``; classes are then matched by name over all splits.
+        - ``.safetensors``: tensors ``SPLIT_images`` and ``SPLIT_labels``; metadata ``class_names`` (or
+          ``SPLIT_class_names``), a JSON list.
         - ``.parquet``: columns ``embedding`` (lists of d numbers), ``label`` and ``split``; a missing ``split`` column
           means that the file holds the one split asked for. Names from the schema metadata ``class_names`` (a JSON
           list), or ``label`` is a column of strings.
@@ -125,9 +127,9 @@ Read = tuple[np.ndarray, "np.ndarray | None", tuple[str, ...]]
 def _read_npz(path: Path, split: str) -> Read:
     with open_npz(path) as archive:
         _check_split(path, split, archive.files)
-        names = _names(path, archive["class_names"]) if "class_names" in archive.files else ()
-        labels = archive[split + _LABELS] if split + _LABELS in archive.files else None
-        return archive[split + _IMAGES], labels, names
+        labels = {name: archive[name + _LABELS] for name in _splits(archive.files) if name + _LABELS in archive.files}
+        lists = {key: _names(path, archive[key]) for key in archive.files if key.endswith(_NAMES)}
+        return archive[split + _IMAGES], *_split_labels(path, split, labels, lists)
 
 
 def _read_safetensors(path: Path, split: str) -> Read:
@@ -136,9 +138,29 @@ def _read_safetensors(path: Path, split: str) -> Read:
     with safe_open(path, framework="pt") as file:  # torch, since NumPy has no bfloat16
         keys = list(file.keys())
         _check_split(path, split, keys)
-        vectors = file.get_tensor(split + _IMAGES).float().numpy()
-        labels = file.get_tensor(split + _LABELS).numpy() if split + _LABELS in keys else None
-        return vectors, labels, _names(path, (file.metadata() or {}).get("class_names"))
+        labels = {name: as_numpy(file.get_tensor(name + _LABELS)) for name in _splits(keys) if name + _LABELS in keys}
+        lists = {key: _names(path, text) for key, text in (file.metadata() or {}).items() if key.endswith(_NAMES)}
+        return as_numpy(file.get_tensor(split + _IMAGES)), *_split_labels(path, split, labels, lists)
+
+
+def _split_labels(
+    path: Path, split: str, labels: Mapping[str, np.ndarray], lists: Mapping[str, tuple[str, ...]]
+) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    """Labels of one split of a file of arrays, whose splits may each list their classes (``SPLIT_class_names``)."""
+    common = lists.get(_NAMES, ())
+    own = {name: lists[f"{name}_{_NAMES}"] for name in labels if lists.get(f"{name}_{_NAMES}")}
+    if split not in labels:
+        return None, own.get(split, common)
+    if not own and all(held.dtype.kind in "iuf" for held in labels.values()):
+        return labels[split], common  # numbers that index one list, or none
+    import pyarrow as pa
+
+    for name, held in labels.items():
+        if held.ndim != 1 or held.dtype.kind not in "biufUS":
+            found = f"{name}{_LABELS} are {held.dtype} of shape {held.shape}"
+            raise InputError(f"{str(path)!r}: {found}: expected (n,) whole numbers or names")
+    columns = {name: pa.array(held.tolist() if held.dtype.kind in "US" else held) for name, held in labels.items()}
+    return _read_labels(path, columns, split, {name: own.get(name, common) for name in labels})
 
 
 def _read_parquet(path: Path, split: str) -> Read:
@@ -149,7 +171,10 @@ def _read_parquet(path: Path, split: str) -> Read:
         raise StoredFileError(f"{str(path)!r} has columns {', '.join(table.column_names)}: expected 'embedding'{near}")
     where = np.full(len(table), split, dtype=object)
     if "split" in table.column_names:
-        where = np.array(table["split"].to_pylist(), dtype=object)
+        column = table["split"].to_pylist()
+        if None in column:
+            raise InputError(f"{str(path)!r}: row {column.index(None)} names no split: fill it in or leave it out")
+        where = np.array([clean_name(name, f"{str(path)!r}: a split") for name in column], dtype=object)
         if split not in set(where):
             raise InputError(f"{str(path)!r}: {unknown('split', split, {str(name) for name in where})}")
     vectors = _matrix(path, table["embedding"].take(np.flatnonzero(where == split)))
@@ -158,15 +183,15 @@ def _read_parquet(path: Path, split: str) -> Read:
         return vectors, None, names
     names = names or _names(path, class_list(table.schema, "label") or [])
     by_split = {name: table["label"].take(np.flatnonzero(where == name)) for name in dict.fromkeys(where)}
-    return vectors, *_read_labels(path, by_split, split, names)
+    return vectors, *_read_labels(path, by_split, split, dict.fromkeys(by_split, names))
 
 
 def _read_labels(
-    path: Path, by_split: Mapping[Any, Any], split: str, names: tuple[str, ...]
+    path: Path, by_split: Mapping[Any, Any], split: str, names: Mapping[Any, tuple[str, ...]]
 ) -> tuple[np.ndarray | None, tuple[str, ...]]:
     """Labels of one split; classes are those of all splits, so that each split numbers them alike."""
     order = sorted(by_split, key=lambda name: name != "train")
-    columns = [LabelColumn(by_split[name], f"split {name!r}", names or None) for name in order]
+    columns = [LabelColumn(by_split[name], f"split {name!r}", names[name] or None) for name in order]
     gathered = gather_labels(columns, repr(str(path)))
     ends = np.cumsum([len(column.values) for column in columns])
     parts = dict(zip(order, np.split(gathered.numbers, ends[:-1])))
@@ -198,7 +223,7 @@ def _matrix(path: Path, column: Any) -> np.ndarray:
     if len(lengths) > 1:
         raise InputError(f"{str(path)!r}: embeddings of different lengths {lengths[:4]}: expected one length d")
     # A missing number becomes NaN, which is refused with the row's number.
-    numbers = np.asarray(compute.list_flatten(column).to_numpy(), dtype=np.float32)
+    numbers = np.asarray(compute.list_flatten(column).to_numpy())
     return numbers.reshape(len(column), lengths[0] if lengths else 0)
 
 
@@ -215,13 +240,16 @@ def _names(path: Path, names: Any) -> tuple[str, ...]:
     return clean_name_array(listed, f"{str(path)!r}: class names") if len(listed) else ()
 
 
-def _check_split(path: Path, split: str, keys: list[str]) -> None:
+def _check_split(path: Path, split: str, keys: Sequence[str]) -> None:
     if split + _IMAGES in keys:
         return
-    splits = [key[: -len(_IMAGES)] for key in keys if key.endswith(_IMAGES)]
-    if not splits:
+    if not (splits := _splits(keys)):
         raise StoredFileError(f"{str(path)!r} holds {', '.join(keys) or 'nothing'}: expected arrays named SPLIT_images")
     raise InputError(f"{str(path)!r}: {unknown('split', split, splits)}")
+
+
+def _splits(keys: Sequence[str]) -> list[str]:
+    return [key.removesuffix(_IMAGES) for key in keys if key.endswith(_IMAGES)]
 
 
 def _checked_rows(vectors: Any, where: str, normalize: bool | None) -> np.ndarray:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from safetensors.torch import save_file
 
-from sparsecbm._base.errors import InputError, StoredFileError
+from sparsecbm._base.errors import DataWarning, InputError, StoredFileError
 from sparsecbm.embeddings import Embeddings, load_embeddings, save_embeddings
 from sparsecbm.embeddings import table as table_module
 
@@ -85,6 +85,94 @@ def test_parquet_with_class_names_as_labels_and_no_split(rows, tmp_path):
     parquet.write_table(pa.table({"embedding": rows.tolist(), "label": labels}), tmp_path / "a.parquet")
     table = load_embeddings(tmp_path / "a.parquet", "train")
     assert [table.class_names[label] for label in table.labels] == labels
+
+
+def _both(folder: Path, arrays: dict, names: dict) -> list[Path]:
+    """The same splits as .npz and as .safetensors; `names` go by key."""
+    np.savez(folder / "a.npz", **arrays, **{key: np.array(held) for key, held in names.items()})
+    tensors = {key: torch.tensor(held) for key, held in arrays.items()}
+    save_file(tensors, folder / "a.safetensors", metadata={key: json.dumps(held) for key, held in names.items()})
+    return [folder / "a.npz", folder / "a.safetensors"]
+
+
+def test_splits_that_list_their_classes_apart_are_matched_by_name(rows, tmp_path):
+    arrays = {"train_images": rows, "train_labels": LABELS, "test_images": rows[:2], "test_labels": np.array([0, 1])}
+    for path in _both(tmp_path, arrays, {"train_class_names": NAMES, "test_class_names": ["dog", "Cat"]}):
+        train, test = (load_embeddings(path, split) for split in ("train", "test"))
+        assert train.class_names == test.class_names == NAMES
+        assert (train.labels.tolist(), test.labels.tolist()) == (LABELS.tolist(), [1, 0])
+    for path in _both(tmp_path, arrays, {"class_names": NAMES, "test_class_names": ["emu", "dog"]}):
+        with pytest.warns(DataWarning, match="'emu'"):
+            test = load_embeddings(path, "test")
+        assert [test.class_names[label] for label in test.labels] == ["emu", "dog"]
+        assert test.class_names[:3] == NAMES
+
+
+@pytest.mark.parametrize("kind", [str, "S8", object])
+def test_names_as_labels_are_numbered_over_all_splits(kind, rows, tmp_path):
+    arrays = {"train_images": rows[:3], "test_images": rows[:2]}
+    arrays |= {"train_labels": np.array(["dog", "cat", "emu"], kind), "test_labels": np.array(["emu", "dog"], kind)}
+    np.savez(tmp_path / "a.npz", **arrays)
+    if kind is object:
+        with pytest.raises(StoredFileError, match="Python objects, which would have to be unpickled"):
+            load_embeddings(tmp_path / "a.npz", "test")
+        return
+    train, test = (load_embeddings(tmp_path / "a.npz", split) for split in ("train", "test"))
+    assert train.class_names == test.class_names == ("cat", "dog", "emu")
+    assert (train.labels.tolist(), test.labels.tolist()) == ([1, 0, 2], [2, 1])
+    np.savez(tmp_path / "a.npz", **arrays, class_names=np.array(["emu", "Dog", "cat"], kind))
+    assert load_embeddings(tmp_path / "a.npz", "train").labels.tolist() == [1, 2, 0]
+    np.savez(tmp_path / "a.npz", **arrays, class_names=np.array(["emu", "dog"], kind))
+    with pytest.raises(InputError, match="'cat'"):
+        load_embeddings(tmp_path / "a.npz", "test")
+
+
+@pytest.mark.parametrize(
+    ("labels", "numbers", "names"),
+    [
+        (np.array([1.0, 0.0, 1.0]), [1, 0, 1], ()),
+        (np.array([1, 0, 1], np.uint8), [1, 0, 1], ()),
+        (np.array([True, False, True]), [1, 0, 1], ("False", "True")),
+    ],
+)
+def test_labels_of_other_types(labels, numbers, names, rows, tmp_path):
+    for path in _both(tmp_path, {"train_images": rows[:3], "train_labels": labels}, {}):
+        table = load_embeddings(path, "train")
+        assert (table.labels.tolist(), table.class_names) == (numbers, names)
+
+
+@pytest.mark.parametrize(
+    ("labels", "line"),
+    [
+        (np.array([0.5, 1, 2]), "expected whole numbers"),
+        (np.array([np.nan, 1, 2]), "expected whole numbers"),
+        (np.array([[0], [1], [2]]), r"shape \(3, 1\): expected \(3,\)"),
+        (np.array([["a"], ["b"], ["c"]]), r"<U1 of shape \(3, 1\): expected \(n,\)"),
+        (np.array(["a", "", "c"]), "nothing visible"),
+        (np.array([1j, 0, 0]), "complex128 of shape"),
+    ],
+)
+def test_labels_that_mean_nothing_are_refused(labels, line, rows, tmp_path):
+    np.savez(tmp_path / "a.npz", train_images=rows[:3], train_labels=labels)
+    with pytest.raises(InputError, match=line):
+        load_embeddings(tmp_path / "a.npz", "train")
+
+
+def test_rows_without_a_split_are_refused(rows, tmp_path):
+    columns = {"embedding": rows[:3].tolist(), "split": ["train", None, "test"]}
+    parquet.write_table(pa.table(columns), tmp_path / "a.parquet")
+    with pytest.raises(InputError, match="row 1 names no split"):
+        load_embeddings(tmp_path / "a.parquet", "train")
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e-30, 1e30, 1e200])
+def test_rows_of_any_length_are_rescaled(scale, rows, tmp_path):
+    parquet.write_table(pa.table({"embedding": (rows * scale).tolist()}), tmp_path / "a.parquet")
+    for path in (*_both(tmp_path, {"train_images": rows * scale}, {}), tmp_path / "a.parquet"):
+        np.testing.assert_allclose(load_embeddings(path, "train", normalize=True).vectors, rows, atol=1e-6)
+        if not 1e-30 < scale < 1e37:
+            with pytest.raises(InputError, match="largest number is"):
+                load_embeddings(path, "train", normalize=False)
 
 
 def test_labels_and_names_may_be_missing(rows, tmp_path):
@@ -222,6 +310,12 @@ def test_embeddings_check_themselves(rows):
     table = Embeddings(rows, LABELS, NAMES, tuple("abcdefg"))
     chosen = table.select(LABELS == 1)
     assert (chosen.ids, chosen.labels.tolist(), chosen.dim) == (("c", "d"), [1, 1], 5)
+
+
+def test_tensors_become_arrays(rows):
+    table = Embeddings(torch.tensor(rows).bfloat16(), torch.tensor(LABELS), NAMES)
+    assert table.vectors.dtype == np.float32
+    assert table.labels.tolist() == LABELS.tolist()
 
 
 def test_docstring_examples():
