@@ -1,8 +1,8 @@
 """The command line in forked children of one process that has everything heavy loaded: cheap to start and to kill.
 
 A child runs ``sparsecbm.cli.main`` with its arguments, in a folder of its own, with its output in files. It can be sent
-SIGKILL at a moment, or send it to itself just before its n-th change of a file or folder, so that the short phases of
-writing are hit as often as one likes.
+SIGKILL, or SIGINT as by Ctrl-C, at a moment, or send it to itself just before its n-th change of a file or folder, so
+that the short phases of writing are hit as often as one likes.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import gc
 import hashlib
 import importlib
 import json
+import math
 import os
 import re
 import signal
@@ -104,14 +105,14 @@ class Outcome:
 
     @property
     def killed(self) -> bool:
-        """Whether SIGKILL ended it."""
-        return self.status == -signal.SIGKILL
+        """Whether SIGKILL or Ctrl-C ended it."""
+        return self.status in (-signal.SIGKILL, -signal.SIGINT, 130)
 
     @property
     def clear(self) -> bool:
         """Whether it ended well, or with one line of error and no traceback."""
         if self.status == 0 or self.killed:
-            return "Traceback" not in self.errors
+            return "Traceback" not in self.errors and len(self.errors.splitlines()) <= (self.status == 130)
         lines = [line for line in self.errors.splitlines() if line.strip()]
         told = bool(lines) and lines[-1].startswith("error: ") and not lines[-1].startswith("error: internal")
         return self.status == 2 and told and "Traceback" not in self.errors
@@ -129,7 +130,9 @@ class Command:
     environment : mapping
         Variables beside those of this process.
     kill_at_change : int, optional
-        Send SIGKILL to itself before this change of a file or folder, counted from 1.
+        Send `kill` to itself before this change of a file or folder, counted from 1.
+    kill : signal.Signals
+        SIGKILL, or SIGINT.
     before : callable, optional
         Called in the child first, to give up rights or to set limits.
     """
@@ -141,8 +144,10 @@ class Command:
         environment: Mapping[str, str] | None = None,
         *,
         kill_at_change: int | None = None,
+        kill: signal.Signals = signal.SIGKILL,
         before: Callable[[], None] | None = None,
     ) -> None:
+        self.kill = kill
         folder.mkdir(parents=True, exist_ok=True)
         self._files = [tempfile.TemporaryFile() for _ in range(3)]  # noqa: SIM115 - closed when read
         self.start = time.perf_counter()
@@ -152,21 +157,28 @@ class Command:
         if self.pid == 0:
             self._child(arguments, folder, environment or {}, kill_at_change, before)
 
-    def wait(self, kill_after: float | None = None, limit: float = 300.0) -> Outcome:
-        """Wait for the end; send SIGKILL after `kill_after` seconds from the start, or when it takes too long."""
-        moment = self.start + (limit if kill_after is None else kill_after)
+    def wait(self, kill_after: float | None = None, again_after: float = math.inf, limit: float = 300.0) -> Outcome:
+        """Wait for the end; send the signal `kill_after` seconds from the start, and again so many seconds later.
+
+        What takes longer than `limit` seconds is sent SIGKILL.
+        """
+        end = self.start + limit
+        moment = math.inf if kill_after is None else self.start + kill_after
         late = False
         while True:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
-            left = moment - time.perf_counter()
+            now = time.perf_counter()
             if pid:
                 break
-            if left <= 0:
-                late = kill_after is None
+            if now >= end:
+                late = True
                 os.kill(self.pid, signal.SIGKILL)
                 _, status = os.waitpid(self.pid, 0)
                 break
-            time.sleep(min(left, 0.005))
+            if now >= moment:
+                os.kill(self.pid, self.kill)
+                moment, again_after = now + again_after, math.inf
+            time.sleep(max(0.0, min(moment - now, 0.005)))
         seconds = time.perf_counter() - self.start
         output, errors, changes = (self._read(file) for file in self._files)
         code = os.waitstatus_to_exitcode(status)
@@ -187,13 +199,14 @@ class Command:
         before: Callable[[], None] | None,
     ) -> None:
         code, count = 70, 0
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
         def hook(event: str, details: tuple[Any, ...]) -> None:
             nonlocal count
             if event in _CHANGES or (event == "open" and isinstance(details[2], int) and details[2] & _WRITING):
                 count += 1
                 if count == kill_at_change:
-                    os.kill(os.getpid(), signal.SIGKILL)
+                    os.kill(os.getpid(), self.kill)
 
         try:
             os.chdir(folder)
@@ -206,10 +219,14 @@ class Command:
             from sparsecbm.cli import main
 
             sys.addaudithook(hook)
+            # What is no part of the command is deaf to Ctrl-C.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             try:
                 main(list(arguments))
             except SystemExit as end:
                 code = end.code if isinstance(end.code, int) else int(end.code is not None)
+            finally:
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
         except BaseException:
             traceback.print_exc()
             code = 1

@@ -1,16 +1,18 @@
-"""Kill commands at random points, give the same command again, and compare all that it wrote with an undisturbed run.
+"""Stop commands at random points, give the same command again, and compare all that it wrote with an undisturbed run.
 
     python scripts/benchmark_kills.py --kills 200 --json kills.json
+    python scripts/benchmark_kills.py --jobs train vae --signal int --kills 200
 
 Four kinds: ``embed`` (painted birds by the bundled encoder), ``train`` (a bottleneck and its head, over an older
 finished run in every other case), ``head`` (``evaluate``: three paths of heads and the controls), ``vae`` (a
-discrete-latent
-model, over an older run in every other case). Each case is one command line, killed by SIGKILL in one of two ways by
-turns: at a moment drawn uniformly from the time that the undisturbed command took, or just before a change of a file or
-folder drawn uniformly from those that it made. Then the same command is given again; every third time it is killed
-again on its way. What lies there in the end is compared with an undisturbed run by SHA-256, file by file (left out:
-what a clock measured), and so is the list of files: nothing may be left over. Where an older result was to be replaced,
-the old model or the new one must lie there whole after every kill.
+discrete-latent model, over an older run in every other case). Each case is one command line, stopped by SIGKILL, or by
+SIGINT as by Ctrl-C, in one of two ways by turns: at a moment drawn uniformly from the time that the undisturbed command
+took, or just before a change of a file or folder drawn uniformly from those that it made; of the SIGINTs at a moment
+every third is followed by a second one within 50 ms. Then the same command is given again; every third time it is
+stopped again on its way. What lies there in the end is compared with an undisturbed run by SHA-256, file by file (left
+out: what a clock measured), and so is the list of files: nothing may be left over. Where an older result was to be
+replaced, the old model or the new one must lie there whole after every stop. What was stopped by SIGINT must say so in
+one line at most.
 
 The commands run in forks of one process that has loaded everything; the undisturbed run that they are compared with is
 a process of its own, with another hash seed.
@@ -20,8 +22,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -79,12 +83,14 @@ class Row:
     """What came of one kind."""
 
     job: str
+    signal: str
     undisturbed_seconds: float
     changes: int
     cases: int = 0
     kills: int = 0
     by_moment: int = 0
     by_change: int = 0
+    with_checkpoint: int = 0
     bit_identical: int = 0
     old_or_new_whole: int = 0
     old_or_new_checked: int = 0
@@ -94,8 +100,10 @@ class Row:
 class Torture:
     """One kind of command, killed again and again."""
 
-    def __init__(self, name: str, job: Job, home: Path, shared: Path, rng: np.random.Generator) -> None:
-        self.name, self.job, self.home, self.shared, self.rng = name, job, home, shared, rng
+    def __init__(
+        self, name: str, job: Job, home: Path, shared: Path, rng: np.random.Generator, kill: signal.Signals
+    ) -> None:
+        self.name, self.job, self.home, self.shared, self.rng, self.kill = name, job, home, shared, rng, kill
         self.expected = self._undisturbed(job.arguments, home / "undisturbed")
         forked = self._start(home / "forked").wait()
         if forked.status:
@@ -106,7 +114,7 @@ class Torture:
         self.old: dict[str, str] = {}
         if job.older is not None:
             self.old = self._undisturbed(job.older, home / "older")
-        self.row = Row(name, round(forked.seconds, 2), forked.changes)
+        self.row = Row(name, kill.name, round(forked.seconds, 2), forked.changes)
 
     def case(self, number: int) -> None:
         """Kill, go on, compare."""
@@ -127,6 +135,9 @@ class Torture:
                 continue
             killed += 1
             self.row.kills += 1
+            self.row.with_checkpoint += (place / "out" / "checkpoint").is_dir()
+            if not ended.clear:
+                self.row.defects.append({"case": number, "said": ended.errors})
             if over:
                 self._whole(place, number)
         self.row.cases += 1
@@ -143,7 +154,9 @@ class Torture:
         if not kill:
             return self._start(place).wait()
         if number // 2 % 2 == 0:
-            ended = self._start(place).wait(float(self.rng.uniform(0, self.row.undisturbed_seconds)))
+            moment, again = self.rng.uniform(0, self.row.undisturbed_seconds), self.rng.uniform(0, 0.05)
+            twice = self.kill == signal.SIGINT and self.rng.random() < 1 / 3
+            ended = self._start(place).wait(float(moment), float(again) if twice else math.inf)
             self.row.by_moment += ended.killed
         else:
             ended = self._start(place, int(self.rng.integers(1, self.row.changes + 1))).wait()
@@ -159,7 +172,8 @@ class Torture:
             self.row.defects.append({"case": number, "neither the old model nor the new one": found})
 
     def _start(self, place: Path, kill_at_change: int | None = None) -> Command:
-        return Command(self.job.arguments, place, self._environment(place), kill_at_change=kill_at_change)
+        environment = self._environment(place)
+        return Command(self.job.arguments, place, environment, kill_at_change=kill_at_change, kill=self.kill)
 
     def _environment(self, place: Path) -> dict[str, str]:
         return {"SPARSECBM_CACHE": str((place if self.job.cache else self.shared) / "cache")}
@@ -197,19 +211,19 @@ def _compare(found: dict[str, str], expected: dict[str, str]) -> dict[str, list[
 def report(rows: list[Row], seconds: float) -> str:
     """The rows as a Markdown table, and the sum."""
     lines = [
-        "| command | undisturbed | changes of files | cases | kills | by moment | before a change | bit-identical ends "
-        "| old or new model whole |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+        "| command | signal | undisturbed | changes of files | cases | stops | by moment | before a change "
+        "| leaving a checkpoint | bit-identical ends | old or new model whole |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for row in rows:
         whole = f"{row.old_or_new_whole} of {row.old_or_new_checked}" if row.old_or_new_checked else ""
         lines.append(
-            f"| {row.job} | {row.undisturbed_seconds} s | {row.changes} | {row.cases} | {row.kills} | {row.by_moment} "
-            f"| {row.by_change} | {row.bit_identical} | {whole} |"
+            f"| {row.job} | {row.signal} | {row.undisturbed_seconds} s | {row.changes} | {row.cases} | {row.kills} "
+            f"| {row.by_moment} | {row.by_change} | {row.with_checkpoint} | {row.bit_identical} | {whole} |"
         )
     cases, same = sum(row.cases for row in rows), sum(row.bit_identical for row in rows)
     kills = sum(row.kills for row in rows)
-    lines.append(f"\n{kills} kills in {cases} cases: {cases} resumed, {same} bit-identical ends; {seconds:.0f} s.")
+    lines.append(f"\n{kills} stops in {cases} cases: {cases} resumed, {same} bit-identical ends; {seconds:.0f} s.")
     return "\n".join(lines)
 
 
@@ -217,8 +231,9 @@ def main() -> None:
     """Torture every kind, print and keep the report; exit 1 if anything differs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--kills", type=int, default=200, help="cases over all kinds together, each killed at least once"
+        "--kills", type=int, default=200, help="cases over all kinds together, each stopped at least once"
     )
+    parser.add_argument("--signal", choices=("int", "kill"), default="kill", help="SIGINT, as by Ctrl-C, or SIGKILL")
     parser.add_argument("--jobs", nargs="+", choices=("embed", "train", "head", "vae"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="also write the rows here, and the table beside them as .md")
@@ -241,7 +256,8 @@ def main() -> None:
         with ProgressBar("kills", arguments.kills) as bar:
             for name, share in zip(chosen, shares):
                 rng = np.random.default_rng([arguments.seed, list(known).index(name)])
-                torture = Torture(name, known[name], Path(folder, name), shared, rng)
+                kill = {"int": signal.SIGINT, "kill": signal.SIGKILL}[arguments.signal]
+                torture = Torture(name, known[name], Path(folder, name), shared, rng, kill)
                 rows.append(torture.row)
                 for number in range(share):
                     torture.case(number)
