@@ -1,13 +1,12 @@
 """The interactive page: drop a picture, read its ledger, move concepts, see the prediction change.
 
 gradio (``pip install "sparsecbm[app]"``) makes the page; it is imported here alone, and only when the page is opened.
-The server listens on this computer only unless told otherwise, and the page's own policy lets nothing be fetched from
-elsewhere.
+The server listens on this computer only unless told otherwise, lets in what its own page sends (`app_guard`), and the
+page's policy lets nothing be fetched from elsewhere.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +20,7 @@ from sparsecbm.explain import Ledgers, explain
 from sparsecbm.explain.html import ledger_html
 from sparsecbm.explain.interventions import Interventions, counterfactual
 from sparsecbm.inputs.models import StoredModel, load_model, model_encoder
+from sparsecbm.runs.app_guard import Guard, is_loopback
 
 if TYPE_CHECKING:
     from sparsecbm.encoders import Encoder
@@ -28,14 +28,7 @@ if TYPE_CHECKING:
 SLIDERS = 8
 """Concepts that have a slider: the largest contributions, then those that tell the class from the runner-up."""
 MAX_UPLOAD = "10mb"
-MAX_MESSAGE = 16 * 2**20
-"""Bytes of one message of the page, which may hold a picture as text."""
 MAX_PIXELS = 40_000_000
-POLICY = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; frame-src 'none'; "
-    "object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
-)
 STYLE = """
 .scbm-fragment .scbm-ledger, .scbm-fragment .scbm-ledger * { border-width: 0; }
 .scbm-fragment .scbm-ledger th { padding: .16rem .6rem .16rem 0; } .scbm-fragment .scbm-ledger td { padding: 0; }
@@ -219,40 +212,13 @@ def build_page(session: Session) -> Any:
     return page
 
 
-def names_address(value: Any) -> bool:
-    """Whether what a browser sent names a file by an address, which gradio would fetch, of any size."""
-    if isinstance(value, dict):
-        path = value.get("path")
-        return (isinstance(path, str) and "://" in path) or any(map(names_address, value.values()))
-    return isinstance(value, list) and any(map(names_address, value))
-
-
-def build_server(session: Session) -> Any:
-    """Return the page as an ASGI application (FastAPI) with its policy on every answer.
+def build_server(session: Session, host: str = "127.0.0.1") -> Guard:
+    """Return the page as an ASGI application that lets in what its own page sends; see `Guard`.
 
     What a browser sends names no file but those that were uploaded, and no address.
     """
     gr = _gradio()
-    from fastapi import FastAPI, Request, Response
-
-    server = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-
-    @server.middleware("http")
-    async def guard(request: Request, proceed: Any) -> Any:
-        if request.method == "POST" and "json" in request.headers.get("content-type", ""):
-            body = await request.body()
-            if len(body) > MAX_MESSAGE:
-                return Response(status_code=413)
-            try:
-                refused = names_address(json.loads(body))
-            except (ValueError, RecursionError):
-                refused = True
-            if refused:
-                return Response(status_code=403)
-        answer = await proceed(request)
-        answer.headers["Content-Security-Policy"] = POLICY
-        answer.headers["Referrer-Policy"] = "no-referrer"
-        return answer
+    from fastapi import FastAPI
 
     # System fonts: gradio's own themes may ask a font service.
     theme = gr.themes.Base(
@@ -262,8 +228,8 @@ def build_server(session: Session) -> Any:
     # gradio checks that a file named by the browser was uploaded only once the page is launched; mounted, it never is,
     # and would hand out any file of this computer.
     page.has_launched = True
-    return gr.mount_gradio_app(
-        server,
+    mounted = gr.mount_gradio_app(
+        FastAPI(docs_url=None, redoc_url=None, openapi_url=None),
         page,
         path="/",
         theme=theme,
@@ -276,6 +242,7 @@ def build_server(session: Session) -> Any:
         enable_monitoring=False,
         mcp_server=False,
     )
+    return Guard(mounted, host)
 
 
 def app_run(
@@ -313,11 +280,11 @@ def app_run(
         raise InputError(f"port={port!r}: expected 1 to 65535")
     _gradio()
     _check_free(host, port)
-    server = build_server(open_session(model, encoder, device))
+    server = build_server(open_session(model, encoder, device), host)
     import uvicorn
 
     if announce is not None:
-        warning = "" if host in ("127.0.0.1", "localhost", "::1") else "; whoever can reach this address can use it"
+        warning = "" if is_loopback(host) else "; whoever can reach this address can use it"
         announce(f"http://{host}:{port}/", warning)
     uvicorn.run(server, host=host, port=port, log_level="warning")
 
@@ -338,7 +305,8 @@ def _check_free(host: str, port: int) -> None:
 
 def _gradio() -> Any:
     # Before the import: gradio reads these once.
-    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["GRADIO_RUN_HISTORY"] = "False"
     os.environ.setdefault("GRADIO_SSR_MODE", "False")
     try:
         import gradio

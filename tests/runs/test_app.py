@@ -96,7 +96,7 @@ def test_server_keeps_to_itself(session, tmp_path) -> None:
     assert [(block.type, block.image_mode) for block in pictures] == [("filepath", None)]  # not decoded by gradio
     from fastapi.testclient import TestClient
 
-    with TestClient(app.build_server(session)) as client:
+    with TestClient(app.build_server(session), base_url="http://127.0.0.1:7860") as client:
         answer = client.get("/")
         assert answer.status_code == 200
         assert "default-src 'self'" in answer.headers["content-security-policy"]
@@ -129,15 +129,14 @@ def test_server_keeps_to_itself(session, tmp_path) -> None:
         (uploaded,) = client.post("/gradio_api/upload", files={"files": ("own.png", picture.read_bytes())}).json()
         said = send(uploaded, "c")[1]
         assert '"success":true' in said.replace(" ", "")
-        json_head = {"content-type": "application/json"}
-        assert client.post("/gradio_api/queue/join", content=b"[" * 10**6, headers=json_head).status_code == 403
-        assert client.post("/gradio_api/queue/join", content=b" " * (17 << 20), headers=json_head).status_code == 413
-
-
-def test_messages_name_no_address() -> None:
-    message = {"data": [{"path": "/tmp/gradio/a.png", "url": "http://127.0.0.1:7860/file=a.png"}, 3, None]}
-    assert not app.names_address(message)
-    assert app.names_address({"data": [[{"path": "https://example.org/a.png"}]]})
+        for path in ("/gradio_api/file=/tmp/a%00b", "/static/a%00b", f"/gradio_api/file={'a' * 3000}", "/a%00b?x=%00"):
+            assert client.get(path).status_code == 400, path
+        assert client.get("/gradio_api/file=http://127.0.0.1:1/x").status_code == 403
+        assert client.get("/", headers={"host": "birds.example.org"}).status_code == 403
+        assert client.get("/", headers={"origin": "https://example.org"}).status_code == 403
+        assert client.get("/config").json()["run_history"] is False
+        assert client.get("/gradio_api/runs").status_code == 404
+        assert client.get("/config").json()["analytics_enabled"] is False
 
 
 def test_port_in_use_is_named(folder) -> None:
