@@ -55,6 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0 done, 1 internal error, 2 bad input, 130 interrupted."""
     try:
         code = app(args=None if arguments is None else list(arguments), prog_name="sparsecbm", standalone_mode=False)
+    except KeyboardInterrupt:
+        _interrupted()
     except Exception as error:
         # typer's own usage errors (an unknown option, a missing argument) know their message and exit code.
         if hasattr(error, "format_message"):
@@ -63,6 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             message = error.format_message() or "nothing to do"
             _fail(f"{' '.join(message.split())}{hint}", getattr(error, "exit_code", 2))
         raise
+    if code == 130:  # typer's word for an interrupt while it read the arguments
+        _interrupted()
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -79,7 +83,7 @@ def _command(kept: str = "nothing was written") -> Callable[[Callable[..., None]
                     warnings.showwarning = functools.partial(_show_warning, warnings.showwarning)
                     command(*args, **kwargs)
             except KeyboardInterrupt:
-                _fail(f"interrupted: {kept}", 130)
+                _interrupted(kept)
             except InputError as error:
                 if kwargs.get("debug"):
                     raise
@@ -107,6 +111,15 @@ def _fail(message: str, code: int) -> NoReturn:
     # Not through rich: markup in a file name must not be interpreted, and the line must stay one line.
     print(printable(f"error: {message}" if code != 130 else message), file=sys.stderr)
     raise SystemExit(code)
+
+
+def _interrupted(kept: str = "nothing was written") -> NoReturn:
+    import signal
+
+    # A second Ctrl-C ends the process there and then, without a traceback.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    _fail(f"interrupted: {kept}", 130)
 
 
 def _show_warning(usual: Callable[..., None], message: Warning | str, category: type[Warning], *rest: Any) -> None:

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
+from collections.abc import Callable
 
 import pytest
 
 from sparsecbm._base.checkpoint import interrupted_between_steps
 
 
-def press() -> None:
-    os.kill(os.getpid(), signal.SIGINT)
-
-
-@pytest.fixture(autouse=True)
-def _python_handles_ctrl_c():
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-def looped(done: list[str], presses: int) -> None:
+def looped(done: list[str], presses: int, press: Callable[[], None]) -> None:
     with interrupted_between_steps() as interrupted:
         while not interrupted():
             for _ in range(presses):
@@ -31,42 +20,42 @@ def looped(done: list[str], presses: int) -> None:
         done.append("kept")
 
 
-def test_the_first_waits_for_the_end_of_the_step_and_is_then_raised() -> None:
+def test_the_first_waits_for_the_end_of_the_step_and_is_then_raised(ctrl_c: Callable[[], None]) -> None:
     done: list[str] = []
     with pytest.raises(KeyboardInterrupt):
-        looped(done, presses=1)
+        looped(done, 1, ctrl_c)
     assert done == ["step", "kept"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_the_second_is_raised_at_once() -> None:
+def test_the_second_is_raised_at_once(ctrl_c: Callable[[], None]) -> None:
     done: list[str] = []
     with pytest.raises(KeyboardInterrupt):
-        looped(done, presses=2)
+        looped(done, 2, ctrl_c)
     assert done == []
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_an_error_in_the_step_goes_before_a_held_interrupt() -> None:
+def test_an_error_in_the_step_goes_before_a_held_interrupt(ctrl_c: Callable[[], None]) -> None:
     def failed() -> None:
         with interrupted_between_steps():
-            press()
+            ctrl_c()
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         failed()
 
 
-def test_the_callers_own_handler_stays() -> None:
+def test_the_callers_own_handler_stays(ctrl_c: Callable[[], None]) -> None:
     heard = []
     signal.signal(signal.SIGINT, lambda *_: heard.append("mine"))
     with interrupted_between_steps() as interrupted:
-        press()
+        ctrl_c()
         assert not interrupted()
     assert heard == ["mine"]
 
 
-def test_other_threads_leave_signals_alone() -> None:
+def test_other_threads_leave_signals_alone(ctrl_c: Callable[[], None]) -> None:
     told = []
 
     def work() -> None:

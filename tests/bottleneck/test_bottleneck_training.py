@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +83,7 @@ def test_it_learns_and_keeps_a_history() -> None:
 @pytest.mark.parametrize("loss", ["gumbel", "contrastive", "l1", "similarity", "none"])
 @pytest.mark.parametrize(("presses", "kept"), [(1, 24), (2, 20)])
 def test_interrupted_and_resumed_is_bit_identical(
-    loss: str, presses: int, kept: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    loss: str, presses: int, kept: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ctrl_c: Callable[[], None]
 ) -> None:
     """Ctrl-C inside a step: the first waits for its end, a second leaves the last checkpoint; never half a step."""
     X, y, C = problem()
@@ -95,7 +95,7 @@ def test_interrupted_and_resumed_is_bit_identical(
 
     def interrupt() -> None:  # the weights are new, the counters not yet
         for _ in range(presses if stopped._step == 23 else 0):
-            os.kill(os.getpid(), signal.SIGINT)
+            ctrl_c()
         zero_grad()
 
     monkeypatch.setattr(stopped.optimizer, "zero_grad", interrupt)

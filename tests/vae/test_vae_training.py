@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,7 @@ def test_interrupted_and_resumed_is_bit_identical(
     kept: int,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    ctrl_c: Callable[[], None],
 ) -> None:
     """Ctrl-C inside a step: the first waits for its end, a second leaves the last checkpoint; never half a step."""
     options = TrainingOptions(
@@ -106,7 +108,7 @@ def test_interrupted_and_resumed_is_bit_identical(
 
     def interrupt() -> None:  # between two checkpoints, and inside an epoch; the weights are new, the counters not yet
         for _ in range(presses if stopped._step == 7 else 0):
-            os.kill(os.getpid(), signal.SIGINT)
+            ctrl_c()
         zero_grad()
 
     monkeypatch.setattr(stopped.optimizer, "zero_grad", interrupt)
