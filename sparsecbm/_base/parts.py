@@ -72,3 +72,35 @@ IMAGES: Registry[Any] = Registry(
     "data",
     {"birds": "birds:load", "folder": "folder:load", "hub": "tables:load_hub", "parquet": "tables:load_parquet"},
 )
+
+PRIORS: Registry[Any] = Registry(
+    "prior",
+    "vae.priors",
+    {"bernoulli": "factorial:BernoulliPrior", "categorical": "factorial:CategoricalPrior", "rbm": "rbm:RBMPrior"},
+)
+
+OBJECTIVES: Registry[Any] = Registry(
+    "objective",
+    "vae.objectives",
+    {
+        "mass": "mass:MassObjective",
+        "density": "density:DensityObjective",
+        "analytic": "analytic:AnalyticObjective",
+        "score_function": "score_function:ScoreFunctionObjective",
+        "exact": "exact:ExactObjective",
+    },
+)
+
+NEGATIVE_PHASES: Registry[Any] = Registry(
+    "negative phase",
+    "vae.negative",
+    {
+        "persistent": "persistent:PersistentNegative",
+        "annealing": "annealing:AnnealingNegative",
+        "exact": "exact:ExactNegative",
+    },
+)
+
+LATENTS: Registry[Any] = Registry(
+    "latents", "vae", {"bernoulli": "latents:BernoulliLatents", "categorical": "latents:CategoricalLatents"}
+)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 from collections.abc import Iterator, Mapping
 from importlib.metadata import entry_points
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from sparsecbm._base.errors import InputError, unknown
 
@@ -98,6 +99,16 @@ class Registry(Mapping[str, Part], Generic[Part]):
             module, _, attribute = self._homes[name].partition(":")
             self._parts[name] = getattr(importlib.import_module(f"sparsecbm.{self._room}.{module}"), attribute)
         return self._parts[name]
+
+    def make(self, name: str, *args: Any, **options: Any) -> Any:
+        """Call the part called `name`; raises InputError, naming the nearest, for an option that it does not take."""
+        part: Any = self.find(name)
+        taken = inspect.signature(part).parameters
+        for option in options:
+            if option not in taken and not any(held.kind is held.VAR_KEYWORD for held in taken.values()):
+                named = [key for key, held in taken.items() if held.kind is held.KEYWORD_ONLY]
+                raise unknown(f"option of {self.kind} {name!r}", option, named)
+        return part(*args, **options)
 
     def __getitem__(self, name: str) -> Part:
         if name not in self:

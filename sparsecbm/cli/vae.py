@@ -88,8 +88,8 @@ def _rows(metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
         )
     )
     if log_z["method"] != "normalised":
-        how = "every state" if log_z["method"] == "enumeration" else "annealed importance sampling"
-        note = how
+        ways = {"enumeration": "every state", "ais": "annealed importance sampling"}
+        note = ways.get(log_z["method"], log_z["method"])
         if log_z["method"] == "ais":
             note += f", +- {log_z['standard_error']:.3f}, {log_z['effective_sample_size']:.0f} effective chains"
             if log_z["reverse"] is not None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from sparsecbm._base.parts import LOSSES
+from sparsecbm._base.parts import LATENTS, LOSSES, NEGATIVE_PHASES, OBJECTIVES, PRIORS
 
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -274,13 +274,14 @@ class VaeDataConfig(_Section):
 class VaeModelConfig(_Section):
     """Parameters of `sparsecbm.vae.DiscreteVAE`, and of the other tasks' networks."""
 
-    latents: Literal["bernoulli", "categorical"] = "bernoulli"
+    latents: Annotated[str, AfterValidator(LATENTS.check)] = "bernoulli"
     categories: Annotated[int, Field(ge=2)] | None = None
     groups: Annotated[list[Count], Field(min_length=1)] = [32]
     """Latent variables in each group of the posterior: [32] is factorial, [16, 16] hierarchical. For the tasks
     ``structured`` and ``autoencoder``, the widths of the stochastic layers."""
-    prior: Literal["bernoulli", "categorical", "rbm"] = "bernoulli"
-    learn_prior: bool = True
+    prior: Annotated[str, AfterValidator(PRIORS.check)] = "bernoulli"
+    prior_options: dict[str, Any] = {}
+    """Keywords of the prior's constructor, such as ``learn: false`` of the factorial ones."""
     hidden: list[Count] = []
     """Hidden tanh layers of encoder and decoder; none makes them linear."""
     batch_norm: bool = True
@@ -291,13 +292,15 @@ class VaeModelConfig(_Section):
 class VaeObjectiveConfig(_Section):
     """What is maximised, and how its gradient is had."""
 
-    name: Literal["mass", "density", "analytic", "score_function", "exact"] = "mass"
+    name: Annotated[str, AfterValidator(OBJECTIVES.check)] = "mass"
     samples: Count = 1
     """K; above 1 the objective is importance-weighted."""
     straight_through: bool = False
     prior_temperature: Positive | None = None
     """Of the relaxed prior in ``density``; null takes the posterior's."""
-    negative: Literal["persistent", "annealing", "exact"] = "persistent"
+    options: dict[str, Any] = {}
+    """Further keywords of the objective's constructor, such as ``decay`` of ``score_function``."""
+    negative: Annotated[str, AfterValidator(NEGATIVE_PHASES.check)] = "persistent"
     chains: Count = 100
     sweeps: Count = 10
     estimator: Literal["relaxed", "straight_through_relaxed", "straight_through", "score_function"] = "relaxed"
@@ -361,9 +364,3 @@ class VaeConfig(_Section):
     """Folder of the tracker; null means OUTPUT/logs."""
     output: Name | None = None
     """Folder for the results; null means ``runs/NAME`` in the current folder."""
-
-    @model_validator(mode="after")
-    def _fits(self) -> VaeConfig:
-        if self.task == "density" and self.model.prior == "rbm" and self.objective.name == "density":
-            raise ValueError("objective.name='density' needs a prior with a Concrete density, rbm has none; use mass")
-        return self

@@ -188,31 +188,30 @@ def vae_task(config: VaeConfig, pictures: Pictures) -> Task:
 
 
 def _density_task(config: VaeConfig, means: torch.Tensor, generator: torch.Generator) -> Task:
-    from sparsecbm.vae import DensityTask, DiscreteVAE, make_negative_phase, make_objective
+    from sparsecbm.vae import DensityTask, DiscreteVAE, make_objective
 
     model, objective = config.model, config.objective
-    options: dict[str, Any] = {} if model.prior == "rbm" else {"learn": model.learn_prior}
     vae = DiscreteVAE(
         means.numel(),
         groups=model.groups,
         latents=model.latents,
         categories=model.categories,
         prior=model.prior,
-        prior_options=options,
+        prior_options=model.prior_options,
         hidden=model.hidden,
         batch_norm=model.batch_norm,
         pixel_means=means,
         generator=generator,
     )
-    extra = {"prior_temperature": objective.prior_temperature} if objective.name == "density" else {}
+    extra = dict(objective.options)
+    if objective.prior_temperature is not None:
+        extra["prior_temperature"] = objective.prior_temperature
     chosen = make_objective(
         objective.name, samples=objective.samples, straight_through=objective.straight_through, **extra
     )
-    negative = None
-    if model.prior == "rbm":
-        negative = make_negative_phase(
-            objective.negative, vae.prior.rbm, seed=config.seed, chains=objective.chains, sweeps=objective.sweeps
-        )
+    negative = vae.prior.negative_phase(
+        objective.negative, seed=config.seed, chains=objective.chains, sweeps=objective.sweeps
+    )
     return DensityTask(vae, chosen, negative)
 
 

@@ -3,19 +3,15 @@
 See README.md beside this file for what each objective is a bound on.
 """
 
+from sparsecbm._base.parts import LATENTS
 from sparsecbm.vae.data import DATA_SETS, Pictures, load_pictures, split_pictures
-from sparsecbm.vae.evaluation import (
-    LikelihoodEstimate,
-    LogPartition,
-    estimate_log_likelihood,
-    estimate_log_partition,
-)
-from sparsecbm.vae.latents import LATENTS, make_latents
+from sparsecbm.vae.evaluation import LikelihoodEstimate, estimate_log_likelihood, estimate_log_partition
+from sparsecbm.vae.latents import make_latents
 from sparsecbm.vae.model import DiscreteVAE
-from sparsecbm.vae.negative import NEGATIVE_PHASES, make_negative_phase
-from sparsecbm.vae.objectives import OBJECTIVES, exact_log_likelihood, make_objective
+from sparsecbm.vae.negative import NEGATIVE_PHASES, NegativePhase, make_negative_phase
+from sparsecbm.vae.objectives import OBJECTIVES, Objective, exact_log_likelihood, make_objective
 from sparsecbm.vae.posterior import Posterior, PosteriorDraw
-from sparsecbm.vae.priors import PRIORS, make_prior
+from sparsecbm.vae.priors import PRIORS, LogPartition, Prior, make_prior
 from sparsecbm.vae.storage import load_vae, save_vae
 from sparsecbm.vae.tasks import DensityTask, Task
 from sparsecbm.vae.training import Trainer, TrainingOptions
@@ -30,9 +26,12 @@ __all__ = [
     "DiscreteVAE",
     "LikelihoodEstimate",
     "LogPartition",
+    "NegativePhase",
+    "Objective",
     "Pictures",
     "Posterior",
     "PosteriorDraw",
+    "Prior",
     "Task",
     "Trainer",
     "TrainingOptions",

@@ -11,10 +11,9 @@ from torch import Tensor
 
 from sparsecbm._base.errors import InputError
 from sparsecbm._base.progress import ProgressBar
-from sparsecbm.samplers import annealed_importance_sampling, reverse_annealed_importance_sampling
 from sparsecbm.vae.model import DiscreteVAE
 from sparsecbm.vae.objectives.base import log_mass_ratio
-from sparsecbm.vae.priors import Prior, RBMPrior
+from sparsecbm.vae.priors import LogPartition, Prior
 
 __all__ = [
     "LikelihoodEstimate",
@@ -28,34 +27,11 @@ _ROW_NUMBERS = 1 << 20  # numbers in the largest temporary
 _NORMAL_95 = 1.959964
 
 
-@dataclass(frozen=True)
-class LogPartition:
-    """log Z of a prior, in nats.
-
-    Attributes
-    ----------
-    value : float
-    standard_error : float
-        0 where it is exact.
-    method : {"normalised", "enumeration", "ais"}
-    effective_sample_size : float or None
-        Of the annealed importance weights.
-    reverse : float or None
-        Estimate by annealing samples of the model back, which errs upward where the forward one errs downward; the two
-        agree where both can be trusted.
-    """
-
-    value: float
-    standard_error: float
-    method: str
-    effective_sample_size: float | None = None
-    reverse: float | None = None
-
-
 def estimate_log_partition(
     prior: Prior, *, generator: torch.Generator | None, betas: int = 1000, chains: int = 1024, reverse: bool = True
 ) -> LogPartition:
-    """Return log Z: 0 for a normalised prior, by enumeration for a small machine, else by annealed importance sampling.
+    """Return log Z as the prior has it: 0 where it is normalised; for an RBM by enumeration of the smaller side where
+    that has few units, else by annealed importance sampling.
 
     Parameters
     ----------
@@ -68,25 +44,7 @@ def estimate_log_partition(
     reverse : bool, default=True
         Anneal samples of the model back as well (population-annealed ones, so that its bound is approximate).
     """
-    if prior.normalised:
-        return LogPartition(0.0, 0.0, "normalised")
-    assert isinstance(prior, RBMPrior)
-    with torch.no_grad():
-        if prior.enumerable:
-            return LogPartition(float(prior.log_partition()), 0.0, "enumeration")
-        ladder = torch.linspace(0, 1, betas, dtype=torch.float64)
-        forward = annealed_importance_sampling(prior.rbm, ladder, chains, generator=generator)
-        back = None
-        if reverse:
-            visible = prior.sample(min(chains, 256), generator=generator)[:, : prior.n_visible]
-            back = reverse_annealed_importance_sampling(prior.rbm, ladder, visible, generator=generator)
-        return LogPartition(
-            forward.log_partition,
-            forward.standard_error,
-            "ais",
-            forward.effective_sample_size,
-            None if back is None else back.log_partition,
-        )
+    return prior.estimate_log_partition(generator=generator, betas=betas, chains=chains, reverse=reverse)
 
 
 @dataclass(frozen=True)

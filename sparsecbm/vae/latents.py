@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sparsecbm._base.errors import InputError, unknown
+from sparsecbm._base.errors import InputError
+from sparsecbm._base.parts import LATENTS
 from sparsecbm.samplers import BinaryConcrete, Concrete, noise
 from sparsecbm.samplers.rbm import binary_states
 
@@ -172,10 +173,6 @@ class CategoricalLatents(Latents):
         return F.one_hot(chosen, self.categories).flatten(-2).to(like.dtype)
 
 
-LATENTS: dict[str, type[Latents]] = {"bernoulli": BernoulliLatents, "categorical": CategoricalLatents}
-"""Kinds of latent variables by the name that configurations use."""
-
-
 def make_latents(kind: str, n: int, categories: int | None = None) -> Latents:
     """Return `n` latent variables of a kind.
 
@@ -184,6 +181,4 @@ def make_latents(kind: str, n: int, categories: int | None = None) -> Latents:
     InputError
         If the kind is unknown or the number of categories does not fit it.
     """
-    if kind not in LATENTS:
-        raise unknown("latents", kind, LATENTS)
-    return LATENTS[kind](n) if categories is None else LATENTS[kind](n, categories)
+    return LATENTS.make(kind, n) if categories is None else LATENTS.make(kind, n, categories)

@@ -10,6 +10,7 @@ from sparsecbm._base.errors import StoredFileError
 from sparsecbm._base.files import atomic_path, read_json, write_json
 from sparsecbm._base.untrusted import file_inside
 from sparsecbm.vae.model import DiscreteVAE
+from sparsecbm.vae.priors import PRIORS
 
 __all__ = ["load_vae", "save_vae"]
 
@@ -64,5 +65,5 @@ def _largest(options: dict[str, Any]) -> int:
     latents = sum(options["groups"]) * (options.get("categories") or 1)
     widths = [options["n_pixels"], *options["hidden"], latents]
     between = max(a * b for a, b in itertools.pairwise(widths))
-    coupled = (latents // 2) ** 2 if options.get("prior") == "rbm" else 0
-    return max(between, coupled, len(widths), len(options["groups"]))
+    prior = PRIORS.find(options.get("prior", "bernoulli")).largest(latents)
+    return max(between, prior, len(widths), len(options["groups"]))

@@ -22,8 +22,6 @@ class AnnealingNegative(NegativePhase):
         Temperatures, one sweep each.
     """
 
-    name = "annealing"
-
     def __init__(self, rbm: RestrictedBoltzmannMachine, *, seed: int, chains: int = 100, sweeps: int = 10) -> None:
         super().__init__()
         self.population = chains

@@ -12,8 +12,6 @@ from sparsecbm.samplers import RestrictedBoltzmannMachine
 class NegativePhase(nn.Module):
     """A scalar whose gradient estimates that of log Z. State that training carries on lies in ``state_dict()``."""
 
-    name: str
-
     @abstractmethod
     def forward(self, rbm: RestrictedBoltzmannMachine) -> Tensor:
         """Return the scalar; only its gradient means anything."""

@@ -11,8 +11,6 @@ from sparsecbm.vae.negative.base import NegativePhase
 class ExactNegative(NegativePhase):
     """log Z itself, summed over every state of the smaller side; the number of chains and sweeps does not matter."""
 
-    name = "exact"
-
     def __init__(self, rbm: RestrictedBoltzmannMachine, *, seed: int, chains: int = 1, sweeps: int = 1) -> None:
         super().__init__()
 

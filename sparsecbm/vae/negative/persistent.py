@@ -20,8 +20,6 @@ class PersistentNegative(NegativePhase):
         Gibbs sweeps a training step.
     """
 
-    name = "persistent"
-
     def __init__(self, rbm: RestrictedBoltzmannMachine, *, seed: int, chains: int = 100, sweeps: int = 10) -> None:
         super().__init__()
         self.sweeps = sweeps

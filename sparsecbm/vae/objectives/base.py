@@ -1,4 +1,7 @@
-"""What objectives share: log-weights of shape (samples, rows), combined over the samples and never over the rows."""
+"""What objectives share: log-weights of shape (samples, rows), combined over the samples and never over the rows.
+
+Rows are independent of each other but where batch normalisation ties them, in training.
+"""
 
 from __future__ import annotations
 
@@ -62,6 +65,7 @@ class Objective(nn.Module):
 
     name: str
     mode = "relaxed"
+    draws = True
 
     def __init__(self, samples: int = 1, *, straight_through: bool = False) -> None:
         super().__init__()
@@ -109,6 +113,9 @@ class Objective(nn.Module):
         return ObjectiveValue(
             surrogate, surrogate.detach(), log_likelihood.detach().mean(0), log_ratio.detach().mean(0)
         )
+
+    def check(self, model: DiscreteVAE) -> None:
+        """Raise InputError where the objective does not fit the model."""
 
     @abstractmethod
     def log_ratio(self, model: DiscreteVAE, draw: PosteriorDraw) -> Tensor:

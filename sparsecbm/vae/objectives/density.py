@@ -34,9 +34,16 @@ class DensityObjective(Objective):
             raise InputError(f"prior_temperature={prior_temperature!r}: expected a positive number")
         self.prior_temperature = prior_temperature
 
+    def check(self, model: DiscreteVAE) -> None:
+        if not model.prior.relaxes:
+            raise InputError(
+                f"prior {model.prior.name!r} has no Concrete density, which objective 'density' needs; use 'mass'"
+            )
+
     def log_ratio(self, model: DiscreteVAE, draw: PosteriorDraw) -> Tensor:
         if draw.value is None:
             return log_mass_ratio(model, draw)
+        self.check(model)
         prior_temperature = self.prior_temperature or draw.temperature
         prior = model.prior.log_density(draw.value, prior_temperature)
         return prior - model.latents.log_density(draw.logits, draw.value, draw.temperature)

@@ -36,6 +36,7 @@ class ExactObjective(Objective):
 
     name = "exact"
     mode = "hard"
+    draws = False
 
     def __init__(self, samples: int = 1, *, straight_through: bool = False) -> None:
         super().__init__(samples, straight_through=straight_through)

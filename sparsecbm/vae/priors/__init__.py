@@ -1,4 +1,4 @@
-"""Priors over the discrete latents, by the name that configurations use."""
+"""Priors over the discrete latents; their names are lines of `sparsecbm._base.parts`."""
 
 from __future__ import annotations
 
@@ -6,16 +6,11 @@ from typing import Any
 
 import torch
 
-from sparsecbm._base.errors import unknown
+from sparsecbm._base.parts import PRIORS
 from sparsecbm.vae.latents import Latents
-from sparsecbm.vae.priors.base import Prior
-from sparsecbm.vae.priors.factorial import BernoulliPrior, CategoricalPrior
-from sparsecbm.vae.priors.rbm import RBMPrior
+from sparsecbm.vae.priors.base import LogPartition, Prior
 
-PRIORS: dict[str, type[Prior]] = {kind.name: kind for kind in (BernoulliPrior, CategoricalPrior, RBMPrior)}
-"""Priors by name."""
-
-__all__ = ["PRIORS", "BernoulliPrior", "CategoricalPrior", "Prior", "RBMPrior", "make_prior"]
+__all__ = ["PRIORS", "LogPartition", "Prior", "make_prior"]
 
 
 def make_prior(name: str, latents: Latents, *, generator: torch.Generator | None = None, **options: Any) -> Prior:
@@ -24,8 +19,6 @@ def make_prior(name: str, latents: Latents, *, generator: torch.Generator | None
     Raises
     ------
     InputError
-        If the name is unknown or the prior is not over latents of this kind.
+        If the name or an option is unknown, or the prior is not over latents of this kind.
     """
-    if name not in PRIORS:
-        raise unknown("prior", name, PRIORS)
-    return PRIORS[name](latents, generator=generator, **options)  # type: ignore[call-arg]
+    return PRIORS.make(name, latents, generator=generator, **options)

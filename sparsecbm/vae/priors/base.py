@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,8 +13,35 @@ from sparsecbm._base.errors import InputError
 from sparsecbm.vae.latents import Latents
 
 
+@dataclass(frozen=True)
+class LogPartition:
+    """log Z of a prior, in nats.
+
+    Attributes
+    ----------
+    value : float
+    standard_error : float
+        0 where it is exact.
+    method : {"normalised", "enumeration", "ais"}
+    effective_sample_size : float or None
+        Of the annealed importance weights.
+    reverse : float or None
+        Estimate by annealing samples of the model back, which errs upward where the forward one errs downward; the two
+        agree where both can be trusted.
+    """
+
+    value: float
+    standard_error: float
+    method: str
+    effective_sample_size: float | None = None
+    reverse: float | None = None
+
+
 class Prior(nn.Module):
     """p(z), up to a constant that :meth:`log_partition` or an estimate of it gives.
+
+    What a prior needs stands in its own file: options (keywords of its constructor), log-mass, log Z, negative phase.
+
 
     Attributes
     ----------
@@ -24,12 +52,20 @@ class Prior(nn.Module):
         Whether :meth:`log_mass` is a log-probability already.
     linear : bool
         Whether the log-mass is linear in the state, so that its expectation is the log-mass of the mean.
+    relaxes : bool
+        Whether it has a Concrete density, :meth:`log_density`.
     """
 
     name: str
     kinds: tuple[str, ...]
     normalised = True
     linear = True
+    relaxes = False
+
+    @staticmethod
+    def largest(n: int) -> int:
+        """Numbers in the largest array of a prior over `n` latents: what a stranger's model may ask for."""
+        return n
 
     def __init__(self, latents: Latents) -> None:
         super().__init__()
@@ -42,20 +78,26 @@ class Prior(nn.Module):
         """Return the log-mass of states (..., width) -> (...), without the log partition function."""
 
     def log_density(self, value: Tensor, temperature: float) -> Tensor:
-        """Return the log-density of the relaxed prior at samples in logit or log space.
-
-        Raises
-        ------
-        InputError
-            If this prior has no Concrete relaxation.
-        """
-        raise InputError(
-            f"prior {self.name!r} has no Concrete density: its relaxation has no normalised form; use objective 'mass'"
-        )
+        """Return the log-density of the relaxed prior at samples in logit or log space, where it `relaxes`."""
+        raise NotImplementedError
 
     def log_partition(self) -> Tensor:
         """Return the exact log partition function, float64; 0 for a normalised prior."""
         return torch.zeros((), dtype=torch.float64)
+
+    def estimate_log_partition(
+        self, *, generator: torch.Generator | None, betas: int, chains: int, reverse: bool
+    ) -> LogPartition:
+        """Return log Z as well as it can be had; see :func:`sparsecbm.vae.estimate_log_partition`."""
+        return LogPartition(0.0, 0.0, "normalised")
+
+    def negative_phase(self, name: str, *, seed: int, **options: Any) -> nn.Module | None:
+        """Return a module whose call gives a scalar with the gradient of log Z; None where the prior is normalised."""
+        return None
+
+    def log_partition_surrogate(self, negative: nn.Module) -> Tensor:
+        """Return the scalar of a negative phase, whose gradient estimates that of log Z."""
+        return negative(self)
 
     @abstractmethod
     def sample(self, count: int, *, generator: torch.Generator | None) -> Tensor:

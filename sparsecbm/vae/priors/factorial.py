@@ -1,4 +1,4 @@
-"""What the two priors over independent latents share."""
+"""The priors over independent latents."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ class FactorialPrior(Prior):
     generator : torch.Generator or None
         Unused: the logits start at 0.
     """
+
+    relaxes = True
 
     def __init__(self, latents: Latents, *, learn: bool = True, generator: torch.Generator | None = None) -> None:
         super().__init__(latents)

@@ -5,12 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sparsecbm._base.errors import InputError
-from sparsecbm.samplers import RestrictedBoltzmannMachine, population_annealing
+from sparsecbm.samplers import (
+    RestrictedBoltzmannMachine,
+    annealed_importance_sampling,
+    population_annealing,
+    reverse_annealed_importance_sampling,
+)
 from sparsecbm.vae.latents import Latents
-from sparsecbm.vae.priors.base import Prior
+from sparsecbm.vae.negative import NegativePhase, make_negative_phase
+from sparsecbm.vae.priors.base import LogPartition, Prior
 
 ENUMERABLE = 20
 """Most units of the smaller side for which log Z and samples are exact without being asked (about a second)."""
@@ -36,6 +42,10 @@ class RBMPrior(Prior):
     normalised = False
     linear = False
 
+    @staticmethod
+    def largest(n: int) -> int:
+        return (n // 2) * (n - n // 2)
+
     def __init__(self, latents: Latents, *, scale: float = 0.01, generator: torch.Generator | None = None) -> None:
         super().__init__(latents)
         if latents.n < 2:
@@ -58,19 +68,42 @@ class RBMPrior(Prior):
         return self.rbm.log_partition()
 
     @torch.no_grad()
-    def sample(self, count: int, *, generator: torch.Generator | None, steps: int = 500) -> Tensor:
+    def estimate_log_partition(
+        self, *, generator: torch.Generator | None, betas: int, chains: int, reverse: bool
+    ) -> LogPartition:
+        if self.enumerable:
+            return LogPartition(float(self.log_partition()), 0.0, "enumeration")
+        ladder = torch.linspace(0, 1, betas, dtype=torch.float64)
+        forward = annealed_importance_sampling(self.rbm, ladder, chains, generator=generator)
+        back = None
+        if reverse:
+            visible = self.sample(min(chains, 256), generator=generator)[:, : self.n_visible]
+            back = reverse_annealed_importance_sampling(self.rbm, ladder, visible, generator=generator)
+        return LogPartition(
+            forward.log_partition,
+            forward.standard_error,
+            "ais",
+            forward.effective_sample_size,
+            None if back is None else back.log_partition,
+        )
+
+    def negative_phase(self, name: str, *, seed: int, **options: Any) -> NegativePhase:
+        return make_negative_phase(name, self.rbm, seed=seed, **options)
+
+    def log_partition_surrogate(self, negative: nn.Module) -> Tensor:
+        return negative(self.rbm)
+
+    @torch.no_grad()
+    def sample(self, count: int, *, generator: torch.Generator | None) -> Tensor:
         """Draw states: exactly where one side is small enough to enumerate, else by population annealing."""
         if self.enumerable:
             sides = self.rbm.sample_exact(count, generator=generator)
         else:
             population = max(count, 512)
             result = population_annealing(
-                self.rbm, population, torch.linspace(0, 1, steps, dtype=torch.float64), generator=generator
+                self.rbm, population, torch.linspace(0, 1, 500, dtype=torch.float64), generator=generator
             )
             # Relatives lie side by side in the population: take them far apart.
             apart = torch.arange(count, device=result.visible.device) * population // count
             sides = result.visible[apart], result.hidden[apart]
         return torch.cat(sides, -1)
-
-    def options(self) -> dict[str, Any]:
-        return {}

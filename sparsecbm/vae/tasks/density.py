@@ -12,7 +12,6 @@ from sparsecbm.vae.evaluation import estimate_log_likelihood, estimate_log_parti
 from sparsecbm.vae.model import DiscreteVAE
 from sparsecbm.vae.negative import NegativePhase
 from sparsecbm.vae.objectives import Objective
-from sparsecbm.vae.priors import RBMPrior
 from sparsecbm.vae.tasks.base import StepContext, Task
 
 
@@ -24,7 +23,7 @@ class DensityTask(Task):
     model : DiscreteVAE
     objective : Objective
     negative : NegativePhase or None
-        For the gradient of log Z; needed with an RBM prior, and only there.
+        For the gradient of log Z, as :meth:`Prior.negative_phase` gives it; needed where the prior is not normalised.
     validation_samples : int, default=10
         Hard samples a picture in validation.
     """
@@ -41,12 +40,13 @@ class DensityTask(Task):
         if (negative is None) != model.prior.normalised:
             need = "needs a negative phase" if negative is None else "is normalised: it takes no negative phase"
             raise InputError(f"prior {model.prior.name!r} {need}")
+        objective.check(model)
         self.model, self.objective, self.negative = model, objective, negative
         self.validation_samples = validation_samples
         self._log_partition: float | None = None
 
     def draw(self, rows: int, *, generator: torch.Generator, like: Tensor) -> dict[str, Tensor]:
-        if self.objective.name == "exact":
+        if not self.objective.draws:
             return {}
         shape = (self.objective.samples, rows)
         return {"latents": self.model.latents.noise(shape, generator=generator, like=like)}
@@ -63,8 +63,7 @@ class DensityTask(Task):
         )
         loss = -value.surrogate.sum() * context.scale
         if self.negative is not None:
-            assert isinstance(self.model.prior, RBMPrior)
-            loss = loss + context.beta * self.negative(self.model.prior.rbm)
+            loss = loss + context.beta * self.model.prior.log_partition_surrogate(self.negative)
         record = {
             "bound": value.bound.sum() * context.scale,
             "log_likelihood": value.log_likelihood.sum() * context.scale,
