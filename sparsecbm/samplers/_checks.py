@@ -16,6 +16,10 @@ import torch
 Shape = int | Sequence[int]
 
 
+class NotFiniteError(ValueError, ArithmeticError):
+    """A value that is NaN or infinite where a number is needed; to whoever made it by arithmetic, an overflow."""
+
+
 def transformed() -> bool:
     """Whether operations are traced, or a function transform or forward-mode differentiation is under way.
 
@@ -59,7 +63,7 @@ def check_finite(name: str, values: torch.Tensor, advice: str = "") -> torch.Ten
     """Return `values` after checking that they are floating-point and finite."""
     bad = first_bad(check_floating(name, values), values.isfinite())
     if bad is not None:
-        raise ValueError(f"{name} must be finite, got {bad}{advice}")
+        raise NotFiniteError(f"{name} must be finite, got {bad}{advice}")
     return values
 
 

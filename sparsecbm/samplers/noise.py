@@ -22,7 +22,15 @@ from typing import Any
 import torch
 
 from sparsecbm.samplers._bits import BLOCK, WordStream, draw_key, words
-from sparsecbm.samplers._checks import Shape, check_floating, check_generator, check_shape, first_bad, transformed
+from sparsecbm.samplers._checks import (
+    NotFiniteError,
+    Shape,
+    check_floating,
+    check_generator,
+    check_shape,
+    first_bad,
+    transformed,
+)
 
 __all__ = ["bernoulli", "exponential", "gumbel", "logistic", "normal", "uniform"]
 
@@ -342,7 +350,7 @@ def bernoulli(
 
 def _refuse_nan(logits: torch.Tensor) -> None:
     if first_bad(logits, ~logits.isnan()) is not None:
-        raise ValueError("logits must be numbers or infinite, got nan")
+        raise NotFiniteError("logits must be numbers or infinite, got nan")
 
 
 @torch.no_grad()

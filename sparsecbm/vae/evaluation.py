@@ -164,17 +164,27 @@ def estimate_log_likelihood(
     -------
     LikelihoodEstimate
 
+    Raises
+    ------
+    InputError
+        If it is not finite.
+
     Notes
     -----
     Burda, Grosse & Salakhutdinov 2016 for the estimator; Salakhutdinov & Murray 2008 for log Z. A picture's
     importance error is that of a log-mean by the delta method; an effective sample size near 1 says that the estimate
     is too low by more than the interval shows.
     """
-    if log_partition is None:
-        log_partition = estimate_log_partition(model.prior, generator=generator, betas=betas, chains=chains)
-    log_mean, plain, relative = importance_weights(model, x, samples, generator=generator, progress=progress)
+    try:
+        if log_partition is None:
+            log_partition = estimate_log_partition(model.prior, generator=generator, betas=betas, chains=chains)
+        log_mean, plain, relative = importance_weights(model, x, samples, generator=generator, progress=progress)
+    except ArithmeticError as error:  # a sampler was handed what is no number
+        raise InputError(f"the model has no likelihood ({error}): it is not one of a training that settled") from error
     count = len(x)
     value = float(log_mean.mean()) - log_partition.value
+    if not math.isfinite(value):
+        raise InputError(f"the log-likelihood is {value}: the model is not one of a training that settled")
     importance_error = math.sqrt(float(relative.sum())) / count if samples > 1 else math.nan
     picture_error = float(log_mean.std()) / math.sqrt(count) if count > 1 else math.nan
     own = _NORMAL_95 * math.hypot(0.0 if samples == 1 else importance_error, log_partition.standard_error)

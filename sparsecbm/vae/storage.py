@@ -6,7 +6,9 @@ import itertools
 from pathlib import Path
 from typing import Any
 
-from sparsecbm._base.errors import StoredFileError
+from torch import Tensor
+
+from sparsecbm._base.errors import InputError, StoredFileError
 from sparsecbm._base.files import atomic_path, read_json, write_json
 from sparsecbm._base.untrusted import file_inside
 from sparsecbm.vae.model import DiscreteVAE
@@ -22,12 +24,15 @@ def save_vae(folder: str | Path, model: DiscreteVAE, **notes: Any) -> None:
 
     Raises
     ------
+    InputError
+        If a weight is not finite.
     StoredFileError
         If the folder cannot be written.
     """
     from safetensors.torch import save_file
 
     folder = Path(folder)
+    _check_finite(model.state_dict())
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     with atomic_path(folder / _WEIGHTS) as temporary:
         save_file(tensors, temporary)
@@ -53,11 +58,18 @@ def load_vae(folder: str | Path) -> DiscreteVAE:
         if _largest(described["options"]) > sum(value.numel() for value in weights.values()):
             raise ValueError("it describes a model larger than its weights")
         model = DiscreteVAE(**described["options"])
+        _check_finite(weights)
         model.load_state_dict(weights)
     except Exception as error:  # SafetensorError, or whatever foreign options make of the model
         reason = " ".join(str(error).split())[:200]
         raise StoredFileError(f"the model in {str(folder)!r} is damaged or foreign: {reason}") from error
     return model.eval()
+
+
+def _check_finite(weights: dict[str, Tensor]) -> None:
+    for name, value in weights.items():
+        if not (value.is_floating_point() or name.endswith("num_batches_tracked")) or not value.isfinite().all():
+            raise InputError(f"weights {name!r}: expected finite floating-point numbers, got {value.dtype}")
 
 
 def _largest(options: dict[str, Any]) -> int:

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sparsecbm._base.accelerator import end_logs, make_accelerator
-from sparsecbm._base.checkpoint import Resumable, fingerprint
+from sparsecbm._base.checkpoint import fingerprint
 from sparsecbm._base.errors import InputError
-from sparsecbm._base.progress import ProgressBar
-from sparsecbm._base.threads import single_threaded_kernels
+from sparsecbm._base.training import TrainingLoop, threads_for
 from sparsecbm.samplers import make_schedule, noise
 from sparsecbm.vae.data import binarise
 from sparsecbm.vae.tasks.base import StepContext, Task
 
 __all__ = ["Trainer", "TrainingOptions"]
-
-_THREADING_PAYS = 2**26  # multiply-adds
 
 
 @dataclass(frozen=True)
@@ -96,7 +90,7 @@ class TrainingOptions:
             raise InputError(f"temperature={self.temperature!r}: {error}") from None
 
 
-class Trainer(Resumable):
+class Trainer(TrainingLoop):
     """Train a :class:`Task`.
 
     Parameters
@@ -104,20 +98,11 @@ class Trainer(Resumable):
     task : Task
         Trained in place.
     options : TrainingOptions
-    seed : int
-        Of batches and noise. Every process draws the whole batch's noise and takes its own rows, so that the result
-        does not depend on how many there are, except through batch normalisation, whose statistics are each process's
-        own.
-    device : str
-        "auto", "cpu", "cuda" or "mps".
     dynamic : bool
         Whether the training pictures are intensities, binarised afresh at every step.
-    checkpoint_dir : path or None
-        Where to keep a checkpoint; one made by the same job is resumed exactly, any other is replaced.
-    log_with, log_dir : str or None
-        Any Accelerate tracker ("tensorboard", "wandb", ...) and its folder.
-    progress : bool or None
-        Progress bar, with nats and the time left; None decides by the terminal.
+    **loop
+        `seed`, `device`, `checkpoint_dir`, `log_with`, `log_dir` and `progress` of :class:`TrainingLoop`. Where several
+        processes train, batch normalisation alone depends on how many: its statistics are each process's own.
 
     Attributes
     ----------
@@ -128,49 +113,30 @@ class Trainer(Resumable):
         Time spent training, over all runs that were resumed.
     """
 
-    _counters = ("_step", "_sums", "_count", "_best", "_best_score", "_stale", "history", "seconds")
+    _counters = (*TrainingLoop._counters, "_sums", "_count", "seconds")
 
-    def __init__(
-        self,
-        task: Task,
-        options: TrainingOptions,
-        *,
-        seed: int,
-        device: str = "auto",
-        dynamic: bool = False,
-        checkpoint_dir: str | Path | None = None,
-        log_with: str | None = None,
-        log_dir: str | Path | None = None,
-        progress: bool | None = None,
-    ) -> None:
-        self.options, self.seed, self.dynamic = options, int(seed), dynamic
-        self.checkpoint_dir, self.log_with, self.progress = checkpoint_dir, log_with, progress
-        self.accelerator = make_accelerator(
-            device, mixed_precision=options.mixed_precision, log_with=log_with, log_dir=log_dir
-        )
-        named = [(name, p) for name, p in task.named_parameters() if p.requires_grad]
-        decayed = [p for name, p in named if p.dim() > 1 and "prior." not in name]
-        kept = [p for name, p in named if not (p.dim() > 1 and "prior." not in name)]
-        groups = [{"params": decayed, "weight_decay": options.weight_decay}, {"params": kept, "weight_decay": 0.0}]
-        optimizer = torch.optim.Adam(
-            [group for group in groups if group["params"]],
-            lr=options.learning_rate,
-            eps=options.adam_eps,
-            fused=self.accelerator.device.type in ("cpu", "cuda"),
-        )
-        self.wrapped, self.optimizer = self.accelerator.prepare(task, optimizer)
-        self.task: Task = self.accelerator.unwrap_model(self.wrapped)
-        self.generator = torch.Generator(device=self.accelerator.device).manual_seed(self.seed)
-        self._schedule = options.schedule()
-        self.history: list[dict[str, float]] = []
+    def __init__(self, task: Task, options: TrainingOptions, *, dynamic: bool = False, **loop: Any) -> None:
+        named = [(p.dim() > 1 and "prior." not in name, p) for name, p in task.named_parameters() if p.requires_grad]
+        groups = [
+            {"params": [p for matrix, p in named if matrix is decayed], "weight_decay": decay}
+            for decayed, decay in ((True, options.weight_decay), (False, 0.0))
+        ]
+
+        def optimizer(fused: bool) -> torch.optim.Optimizer:
+            held = [group for group in groups if group["params"]]
+            return torch.optim.Adam(held, lr=options.learning_rate, eps=options.adam_eps, fused=fused)
+
+        super().__init__(task, options, optimizer, **loop)
+        self.dynamic = dynamic
         self.seconds = 0.0
-        self._step = 0
+        self._schedule = options.schedule()
         self._sums: dict[str, float] = {}
         self._count = 0
-        self._order: tuple[int, list[np.ndarray]] | None = None  # the running epoch and its batches
-        self._best: dict[str, Tensor] | None = None
-        self._best_score = -math.inf
-        self._stale = 0
+
+    @property
+    def task(self) -> Task:
+        """The task in training."""
+        return self.module
 
     @property
     def steps(self) -> int:
@@ -185,45 +151,39 @@ class Trainer(Resumable):
         Raises
         ------
         InputError
-            If the loss stops being finite.
+            If training diverges: a loss, a weight or a measurement that is not finite. None such is kept.
         """
+        options, n = self.options, len(train["x"])
         largest = max((p.numel() for p in self.task.parameters() if p.dim() > 1), default=0)
         samples = getattr(getattr(self.task, "objective", None), "samples", 1)
-        small = self.options.batch_size * samples * largest < _THREADING_PAYS
-        with single_threaded_kernels() if small else contextlib.nullcontext():
-            return self._fit(train, validation)
-
-    def _fit(
-        self, train: Mapping[str, np.ndarray], validation: Mapping[str, np.ndarray] | None
-    ) -> list[dict[str, float]]:
-        options, n = self.options, len(train["x"])
-        job = self._job(train, validation)
-        self._resume(job, self.task)
-        if self.log_with:
-            self.accelerator.init_trackers("sparsecbm-vae", config={k: str(v) for k, v in asdict(options).items()})
         per_epoch = math.ceil(n / min(options.batch_size, n))
         total = options.epochs * per_epoch
         held_out = None if validation is None else self._tensors(validation)
-        stopped = self._patience_is_over()
-        started, before = time.perf_counter(), self.seconds
+        started: float | None = None
+
+        def step() -> dict[str, float]:
+            nonlocal started
+            if started is None:  # the first step of this run comes after what it resumes
+                started = time.perf_counter() - self.seconds
+            record = self._optimizer_step(train, n, per_epoch, total)
+            self.seconds = time.perf_counter() - started
+            return record
+
+        def look(record: dict[str, float]) -> bool:
+            epoch, place = divmod(self._step, per_epoch)
+            due = place == 0 and (epoch % options.evaluate_every == 0 or epoch == options.epochs)
+            return due and self._evaluate(epoch, record, held_out)
+
         self.task.train()
-        with self._whole_steps() as interrupted, ProgressBar("training", total, self.progress) as bar:
-            bar.update(self._step)
-            while self._step < total and not stopped and not interrupted():
-                record = self._optimizer_step(train, n, per_epoch, total)
-                self._step += 1
-                self.seconds = before + time.perf_counter() - started
-                epoch, place = divmod(self._step, per_epoch)
-                if place == 0 and (epoch % options.evaluate_every == 0 or epoch == options.epochs):
-                    stopped = self._evaluate(epoch, record, held_out)
-                if self._step % options.checkpoint_every == 0:
-                    self._save(job, self.task)
-                bar.update(1, note=f"{self.task.nats(record):.2f} nats" if bar.enabled else "")
-            self._save(job, self.task)
-        if self._best is not None and options.early_stopping:
-            self.task.load_state_dict(self._best)
-        if self.log_with:
-            end_logs(self.accelerator)
+        with threads_for(options.batch_size * samples * largest):
+            self._loop(
+                self._job(train, validation),
+                total,
+                step,
+                look,
+                lambda record: f"{self.task.nats(record):.2f} nats",
+                project="sparsecbm-vae",
+            )
         self.task.eval()
         return self.history
 
@@ -235,13 +195,10 @@ class Trainer(Resumable):
         warm = options.warm_up * total
         beta = 1.0 if self._step >= warm else self._step / warm
         epoch, place = divmod(self._step, per_epoch)
-        if self._order is None or self._order[0] != epoch:
-            order = np.random.default_rng([self.seed, epoch]).permutation(n)
-            self._order = (epoch, np.array_split(order, per_epoch))
-        rows = self._order[1][place]
-        world, rank = accelerator.num_processes, accelerator.process_index
-        share = math.ceil(len(rows) / world)
-        mine = slice(min(rank * share, len(rows)), min((rank + 1) * share, len(rows)))
+        size, larger = divmod(n, per_epoch)  # even batches: the first ones have a row more
+        start = place * size + min(place, larger)
+        rows = self._epoch(epoch, n)[start : start + size + (place < larger)]
+        world, mine = accelerator.num_processes, self._mine(len(rows))
         batch = self._tensors({key: held[rows[mine]] for key, held in train.items()}, pixels=not self.dynamic)
         x = batch["x"]
         if self.dynamic:
@@ -253,13 +210,7 @@ class Trainer(Resumable):
         context = StepContext(self._schedule.at(self._step), beta, world / len(rows))
         with accelerator.autocast():
             loss, record = self.wrapped(batch, drawn, context)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise InputError(
-                f"the loss is {value} at step {self._step}: lower learning_rate ({options.learning_rate}) "
-                "or raise the temperature"
-            )
-        accelerator.backward(loss)
+        accelerator.backward(self._finite(loss))
         self.optimizer.step()
         self.optimizer.zero_grad()
         values = {key: float(held) for key, held in record.items()} | {"beta": beta}
@@ -278,10 +229,7 @@ class Trainer(Resumable):
         """Write the history; return whether to stop."""
         seed = int(np.random.SeedSequence([self.seed, 1, epoch]).generate_state(1)[0])
         generator = torch.Generator(device=self.accelerator.device).manual_seed(seed)
-        means = {key: total / self._count for key, total in self._sums.items()}
-        if self.accelerator.num_processes > 1:
-            values = torch.tensor(list(means.values()), device=self.accelerator.device)
-            means = dict(zip(means, self.accelerator.reduce(values, reduction="mean").tolist()))
+        means = self._mean_over_processes({key: total / self._count for key, total in self._sums.items()})
         self._sums, self._count = {}, 0
         entry: dict[str, float] = {"epoch": epoch, "step": self._step, **means}
         self.task.eval()
@@ -293,21 +241,10 @@ class Trainer(Resumable):
                 measured = self.task.validate(held_out, generator=generator)
                 entry |= {f"val_{key}": value for key, value in measured.items()}
         self.task.train()
-        self.history.append(entry)
-        if self.log_with:
-            self.accelerator.log({k: v for k, v in entry.items() if k not in ("epoch", "step")}, step=self._step)
+        self._enter(entry)
         if held_out is None or record["beta"] < 1.0:
             return False
-        if entry["val_score"] > self._best_score:
-            self._best_score, self._stale = entry["val_score"], 0
-            if self.options.early_stopping:
-                self._best = {name: value.detach().clone() for name, value in self.task.state_dict().items()}
-        else:
-            self._stale += 1
-        return self._patience_is_over()
-
-    def _patience_is_over(self) -> bool:
-        return self.options.early_stopping and self._stale >= self.options.n_iter_no_change
+        return self._judge(entry["val_score"])
 
     def _job(self, train: Mapping[str, np.ndarray], validation: Mapping[str, np.ndarray] | None) -> str:
         """What a checkpoint belongs to: options, seed, task, data, and the initial weights."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from vae_models import make_model, pixels
 
-from sparsecbm._base.errors import InputError
+from sparsecbm._base.errors import InputError, StoredFileError
 from sparsecbm.samplers import noise
 from sparsecbm.vae import (
     DiscreteVAE,
@@ -17,7 +18,9 @@ from sparsecbm.vae import (
     estimate_log_likelihood,
     estimate_log_partition,
     exact_log_likelihood,
+    load_vae,
     make_objective,
+    save_vae,
 )
 from sparsecbm.vae.evaluation import importance_weights
 from sparsecbm.vae.priors import rbm as rbm_room
@@ -128,3 +131,22 @@ def test_a_grid_shows_every_picture() -> None:
     scale = 28
     assert (grid == 0).sum() == 4 * scale**2  # one dark pixel in each of the first four
     assert (grid == 255).sum() == 20 * scale**2
+
+
+def test_weights_that_are_no_numbers_are_neither_stored_nor_read(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    model = make_model("rbm").float()
+    save_vae(tmp_path, model)
+    for break_it in (lambda held: held.fill_(torch.nan), lambda held: held.fill_(torch.inf)):
+        broken = make_model("rbm").float()
+        break_it(broken.prior.rbm.weight.data)
+        with pytest.raises(InputError, match=r"prior.rbm.weight"):
+            save_vae(tmp_path, broken)
+        with pytest.raises(InputError, match="the model has no likelihood"):
+            estimate_log_likelihood(broken, pixels(2).float(), 5, generator=torch.Generator().manual_seed(0))
+    weights = load_file(tmp_path / "model.safetensors")
+    for change in (lambda held: held * torch.nan, lambda held: held.to(torch.int32)):
+        save_file({**weights, "prior.rbm.weight": change(weights["prior.rbm.weight"])}, tmp_path / "model.safetensors")
+        with pytest.raises(StoredFileError, match=r"damaged or foreign: weights 'prior.rbm.weight'"):
+            load_vae(tmp_path)

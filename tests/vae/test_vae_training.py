@@ -218,8 +218,27 @@ def test_a_loss_that_is_not_finite_is_named() -> None:
     run = trainer(batch_norm=False)
     with torch.no_grad():
         run.task.model.decoder.layers[0].weight.fill_(torch.nan)
-    with pytest.raises(InputError, match="the loss is nan at step 0: lower learning_rate"):
+    with pytest.raises(InputError, match="the loss is nan at step 0; lower learning_rate"):
         run.fit({"x": stripes()})
+
+
+@pytest.mark.parametrize("rate", [1e4, 1e38, 1e200])
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_a_training_that_diverges_raises_and_keeps_nothing(rate: float, epochs: int, tmp_path: Path) -> None:
+    """Also where the last step alone breaks the weights, or what is measured of them: never a model of NaN."""
+    options = TrainingOptions(epochs=epochs, batch_size=150, evaluate_every=1, learning_rate=rate, checkpoint_every=1)
+    run = trainer(options, batch_norm=False, checkpoint_dir=tmp_path)
+    data = {"x": stripes()}, {"x": stripes(40, 1)}
+    if rate > 1e4:
+        with pytest.raises(InputError, match=r"training diverged|no likelihood|log-likelihood is"):
+            run.fit(*data)
+    else:
+        run.fit(*data)
+        assert all(np.isfinite(value) for entry in run.history for value in entry.values())
+    kept = load_state(tmp_path)
+    assert kept is None or all(
+        bool(value.isfinite().all()) for value in kept["module"].values() if value.is_floating_point()
+    )
 
 
 def test_tensorboard_tracker_writes_events(tmp_path: Path) -> None:
