@@ -24,7 +24,7 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 # What no text holds, but what UTF-16 without a mark is full of when it is read as UTF-8.
-_NO_TEXT = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]")
+NO_TEXT = re.compile("[\x00-\x08\x0e-\x1b]")
 
 # The core schema of YAML 1.2, in which `no`, `010`, `12:30` and `2001-01-01` are words.
 _CORE = {
@@ -61,7 +61,7 @@ def read_text(path: str | Path, what: str = "", limit: int = MAX_TEXT_BYTES) -> 
     encoding = next((encoding for mark, encoding in _MARKS if data.startswith(mark)), "utf-8")
     try:
         text = data.decode(encoding)
-        odd = _NO_TEXT.search(text)
+        odd = NO_TEXT.search(text)
         found = odd and f"character 0x{ord(odd[0]):02x} in line {text.count(chr(10), 0, odd.start()) + 1}"
     except UnicodeDecodeError as error:
         found = f"byte 0x{data[error.start]:02x} in line {data.count(bytes([10]), 0, error.start) + 1}"

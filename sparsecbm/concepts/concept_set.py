@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparsecbm._base.errors import InputError, suggest, unknown
-from sparsecbm._base.names import check_name, normalise_name, same_name_key
+from sparsecbm._base.names import check_name, match_names, normalise_name, same_name_key
 from sparsecbm.concepts.cleaning import CleaningReport, clean_names
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ class ConceptSet:
         Raises
         ------
         InputError
-            If the file is missing, empty, of another type, not UTF-8, or not in the format.
+            If the file is missing, empty, of another type or encoding, or not in the format.
         """
         from sparsecbm.concepts.files import named, read_concepts
 
@@ -261,15 +261,17 @@ def _relevance(
 ) -> tuple[np.ndarray, tuple[str, ...] | None]:
     if isinstance(relevance, Mapping):
         rows = tuple(check_name(name, "a class name") for name in relevance)
-        if class_names is not None and set(class_names) != set(rows):
-            odd = sorted(set(class_names) ^ set(rows))[0]
-            raise InputError(
-                f"class {odd!r} is in only one of class_names and relevance: name the same classes in both"
-            )
-        rows = rows if class_names is None else tuple(class_names)
+        held = list(relevance.values())
+        if class_names is not None:
+            match = match_names(class_names, rows)
+            if odd := (*match.missing, *match.unused):
+                raise InputError(
+                    f"class {odd[0]!r} is in only one of class_names and relevance: name the same classes in both"
+                )
+            rows = tuple(class_names)
+            held = [held[k] for k in match.positions if k is not None]
         matrix = np.zeros((len(rows), len(concepts)), dtype=np.float32)
-        for k, row in enumerate(rows):
-            entries = relevance[row]
+        for k, (row, entries) in enumerate(zip(rows, held)):
             where = f"relevance of class {row!r}"
             weights = entries if isinstance(entries, Mapping) else dict.fromkeys(_name_list(entries, where), 1.0)
             for name, weight in weights.items():

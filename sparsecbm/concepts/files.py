@@ -8,7 +8,8 @@
     ``groups`` (group: names), ``relevance`` (class: names, or class: {name: weight}), ``class_names`` and
     ``provenance``. Without ``names`` the concepts are those of the groups, in order.
 
-Names are normalised and repetitions dropped on reading; ``ConceptSet.report`` says what changed. Files are UTF-8.
+Names are normalised and repetitions dropped on reading; ``ConceptSet.report`` says what changed. In YAML they are words
+as they are written, also ``no``, ``1e3`` and ``2001-01-01``. Files are UTF-8, or begin with the mark of UTF-16.
 """
 
 from __future__ import annotations
@@ -18,18 +19,14 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sparsecbm._base.errors import InputError, unknown
 from sparsecbm._base.files import write_json, write_text
 from sparsecbm._base.names import check_name, same_name_key
-from sparsecbm._base.untrusted import read_bytes
-
-if TYPE_CHECKING:
-    import yaml
+from sparsecbm._base.texts import NO_TEXT, dump_yaml, parse_yaml, read_text
 
 _KEYS = ("names", "groups", "relevance", "class_names", "provenance")
-_MAX_DEPTH = 20
 _SUFFIXES = (".txt", ".json", ".yaml", ".yml")
 _HEADER = re.compile(r"#\s*([A-Za-z][\w ]*):\s+(.*\S)\s*")
 
@@ -38,7 +35,7 @@ def read_concepts(path: str | Path) -> dict[str, Any]:
     """Read a concept file as arguments of `ConceptSet.clean`: names, and what else it holds."""
     path = Path(path).expanduser()
     suffix = _suffix(path)
-    text = _read_text(path)
+    text = read_text(path, "concept file")
     if not text.strip():
         raise InputError(f"concept file {str(path)!r} is empty: expected one concept name a line, or a list")
     with named(path):
@@ -65,7 +62,7 @@ def write_concepts(path: str | Path, concepts: Mapping[str, Any]) -> None:
     elif suffix == ".json":
         write_json(path, _to_tree(concepts))
     else:
-        write_text(path, _dump_yaml(_to_tree(concepts)))
+        write_text(path, dump_yaml(_to_tree(concepts)))
 
 
 def _suffix(path: Path) -> str:
@@ -74,21 +71,6 @@ def _suffix(path: Path) -> str:
             f"concept file {str(path)!r} has the unknown type {path.suffix!r}: expected .txt, .json or .yaml"
         )
     return path.suffix.lower()
-
-
-def _read_text(path: Path) -> str:
-    try:
-        data = read_bytes(path)
-    except InputError as error:
-        raise InputError(str(error).replace("cannot read", "cannot read concept file", 1)) from error
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise InputError(
-            f"concept file {str(path)!r} is not UTF-8 text (byte 0x{data[error.start]:02x} in line {line}): "
-            "save it in the encoding UTF-8"
-        ) from error
 
 
 def _from_lines(text: str) -> dict[str, Any]:
@@ -115,7 +97,7 @@ def _to_lines(concepts: Mapping[str, Any], path: Path) -> str:
     header = [f"# {key}: {value}" for key, value in provenance.items()]
     text = "\n".join([*header, *names]) + "\n"
     # Provenance that is no short text, or has a line break in it, would come back as something else.
-    if _from_lines(text) != {"names": names, "provenance": provenance}:
+    if _from_lines(text) != {"names": names, "provenance": provenance} or NO_TEXT.search(text):
         raise InputError(f"{str(path)!r} cannot hold the provenance {provenance}: save as .json or .yaml, which can")
     return text
 
@@ -205,39 +187,24 @@ def _parse_json(text: str) -> object:
         raise InputError(f"it is not valid JSON ({error})") from error
 
 
-def _dump_yaml(tree: dict[str, Any]) -> str:
-    import yaml
-
-    text = yaml.safe_dump(tree, allow_unicode=True, sort_keys=False, width=10_000)
-    # Unescaped, PyYAML does not read every character back as it wrote it (U+0085 becomes a blank).
-    return text if yaml.safe_load(text) == tree else yaml.safe_dump(tree, sort_keys=False)
-
-
 def _parse_yaml(text: str) -> object:
-    import yaml
+    tree = parse_yaml(text, as_written=True)
+    if not isinstance(tree, dict) or not {"names", "groups"} & set(tree):
+        return tree
+    tree = {key: None if value in ("", "~", "null") else value for key, value in tree.items()}
+    if tree.get("provenance") is not None:
+        tree["provenance"] = parse_yaml(text)["provenance"]
+    if isinstance(tree.get("relevance"), dict):
+        tree["relevance"] = {label: _numbers(names) for label, names in tree["relevance"].items()}
+    return tree
 
-    class Loader(yaml.SafeLoader):
-        """The safe loader, but a repeated key is an error and not a silent loss."""
 
-        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-            keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-            for position, key in enumerate(keys):
-                if key in keys[:position]:
-                    raise InputError(f"key {key!r} is there twice: merge the two")
-            return super().construct_mapping(node, deep)
-
-    try:
-        depth = 0
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
-            # Aliases of aliases unfold to more names than memory holds.
-            if isinstance(event, yaml.AliasEvent):
-                raise InputError(f"line {event.start_mark.line + 1}: YAML aliases are not allowed, write the names out")
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > _MAX_DEPTH:  # PyYAML takes a minute for 20,000 brackets
-                raise InputError(f"line {event.start_mark.line + 1}: nested more than {_MAX_DEPTH} levels deep")
-        return Loader(text).get_single_data()  # what yaml.safe_load does with its own loader
-    # PyYAML's constructors raise ValueError for a date like 2001-13-45, TypeError and AttributeError for odd tags.
-    except (yaml.YAMLError, RecursionError, ValueError, TypeError, AttributeError, LookupError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"it is not valid YAML ({' '.join(str(error).split())[:300]})") from error
+def _numbers(weights: object) -> object:
+    """Weights of names as numbers; what is none is refused by `ConceptSet`, in its words."""
+    if not isinstance(weights, dict):
+        return weights
+    numbers = dict(weights)
+    for name, weight in weights.items():
+        with contextlib.suppress(TypeError, ValueError):
+            numbers[name] = float(weight)
+    return numbers

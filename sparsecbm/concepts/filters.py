@@ -193,7 +193,7 @@ def _too_long(names: Sequence[str], alive: np.ndarray, limit: int) -> list[Drop]
 
 def _is_class_name(names: Sequence[str], alive: np.ndarray, class_names: Sequence[str]) -> list[Drop]:
     def bare(name: str) -> str:
-        key = same_name_key(name.replace("_", " "))
+        key = same_name_key(name)
         article = next((a for a in ("a ", "an ", "the ") if key.startswith(a)), "")
         return key.removeprefix(article)
 

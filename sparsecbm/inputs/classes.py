@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsecbm._base.errors import InputError, suggest, unknown
+from sparsecbm._base.errors import InputError, unknown
+from sparsecbm._base.names import clean_name_array, match_names
+from sparsecbm._base.rows import unit_rows
 from sparsecbm.config.schema import SearchConfig, SearchEmbeddingsConfig
 from sparsecbm.inputs.data import (
     ConceptBank,
@@ -151,20 +153,16 @@ def _read_classes(held: SearchEmbeddingsConfig, class_names: Sequence[str], dim:
         for key in filter(None, (held.class_vectors, held.class_names)):
             if key not in stored:
                 raise unknown(f"array in {str(path)!r}", key, stored.files)
-        rows = np.asarray(stored[held.class_vectors], dtype=np.float32)
-        names = class_names if held.class_names is None else tuple(map(str, stored[held.class_names].tolist()))
+        rows, names = np.asarray(stored[held.class_vectors]), class_names
+        if held.class_names is not None:
+            names = clean_name_array(stored[held.class_names], f"{str(path)!r}, {held.class_names}")
     if rows.ndim != 2 or len(rows) != len(names) or rows.shape[1] != dim:
         raise InputError(f"{str(path)!r}: {held.class_vectors} has shape {rows.shape}; expected ({len(names)}, {dim})")
-    if tuple(names) == tuple(class_names):
-        return rows
-    row = {name: k for k, name in enumerate(names)}
-    missing = [name for name in class_names if name not in row]
-    if missing:
-        raise InputError(
-            f"{str(path)!r} has no text for class {missing[0]!r} ({len(missing)} of {len(class_names)} missing)"
-            f"{suggest(missing[0], row)}"
-        )
-    return rows[[row[name] for name in class_names]]
+    match = match_names(class_names, names)
+    if not match.complete:
+        raise InputError(f"{str(path)!r} has no text for all classes: {match.line('classes')}")
+    rows = unit_rows(rows, f"{str(path)!r}, {held.class_vectors}", names=names, dtype=np.float32)
+    return rows[list(match.positions)]
 
 
 def _descriptions(config: SearchConfig, class_names: Sequence[str]) -> list[list[str]] | None:
@@ -187,12 +185,7 @@ def _descriptions(config: SearchConfig, class_names: Sequence[str]) -> list[list
         }
     else:
         return None
-    by_name = {name.replace("_", " ").casefold(): texts for name, texts in held.items()}
-    found = [by_name.get(name.replace("_", " ").casefold(), []) for name in class_names]
-    missing = [name for name, texts in zip(class_names, found) if not texts]
-    if missing:
-        raise InputError(
-            f"classes.descriptions say nothing about {missing[0]!r} ({len(missing)} of {len(class_names)} classes)"
-            f"{suggest(missing[0], held)}"
-        )
-    return found
+    match = match_names(class_names, [name for name, texts in held.items() if texts])
+    if not match.complete:
+        raise InputError(f"classes.descriptions do not describe all classes: {match.line('classes')}")
+    return [held[match.known[k]] for k in match.positions if k is not None]

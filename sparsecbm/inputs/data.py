@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsecbm._base.errors import InputError, unknown
+from sparsecbm._base.errors import DataWarning, InputError, unknown
+from sparsecbm._base.names import clean_name_array, match_names
 from sparsecbm._base.rows import unit_rows
 from sparsecbm._base.untrusted import open_npz
 from sparsecbm.config.schema import ConceptsConfig, EmbeddingsConfig, ImagesConfig, RunConfig
@@ -142,7 +144,7 @@ def read_concepts(config: EmbeddingsConfig) -> ConceptBank:
             if key not in stored:
                 raise unknown(f"array in {str(path)!r}", key, stored.files)
         vectors = np.asarray(stored[config.concept_vectors])
-        names = tuple(map(str, stored[config.concept_names].tolist()))
+        names = clean_name_array(stored[config.concept_names], f"{str(path)!r}, {config.concept_names}")
     if vectors.ndim != 2 or len(vectors) != len(names):
         raise InputError(
             f"{str(path)!r}: {config.concept_vectors} has shape {vectors.shape} and there are {len(names)} names: "
@@ -234,10 +236,11 @@ def _relevance(concepts: ConceptSet, class_names: Sequence[str]) -> NDArray[np.f
     """Rows of the file's relevance in the order of the data's classes; None unless it knows them all."""
     if concepts.relevance is None or concepts.class_names is None:
         return None
-    row = {name: k for k, name in enumerate(concepts.class_names)}
-    if not set(class_names) <= set(row):
+    match = match_names(class_names, concepts.class_names)
+    if not match.complete:
+        warnings.warn(f"the concept file's relevance is not used: {match.line('classes')}", DataWarning, stacklevel=2)
         return None
-    return concepts.relevance[[row[name] for name in class_names]]
+    return concepts.relevance[list(match.positions)]
 
 
 def _training_data(
@@ -408,7 +411,7 @@ def _vectors(stored: StoredModel, path: str | Path, split: str, max_images: int 
 def same_classes(stored: StoredModel, names: Sequence[str], what: str) -> None:
     """Refuse data whose labels mean other classes: the accuracy would be nonsense (as a published 11% on Pets was)."""
     known: Any = stored.metadata.get("label_names")
-    if not known or not names or list(names) == list(known):
+    if not known or not names or match_names(known, names).positions == tuple(range(len(names))):
         return
     for k, (theirs, ours) in enumerate(zip(names, known)):
         if theirs != ours:

@@ -273,7 +273,9 @@ def test_shapes_of_structured_files(tmp_path: Path, suffix: str) -> None:
         ("c.json", b'{"names": "a"}', "expected a list"),
         ("c.json", b'{"hawk": ["a"], "hawk": ["b"]}', "key 'hawk' is there twice"),
         ("c.json", b"[" * 100_000, "not valid JSON"),
-        ("c.yaml", b"- yes\n- no\n", r"number 1 is True \(bool\), expected text: put it in quotes"),
+        ("c.txt", "red\nblue\n".encode("utf-16-le"), "UTF-16 without a mark"),
+        ("c.yaml", "- red\n- blue\n".encode("utf-16-be"), "UTF-16 without a mark"),
+        ("c.yaml", b"{names: [a], relevance: {k: {a: much}}}", "is 'much': expected a number"),
         ("c.yaml", b"groups: {a: [x], a: [y]}", "key 'a' is there twice"),
         ("c.yaml", b"names: [a\n", "not valid YAML"),
         ("c.yaml", b"!!python/object/apply:os.system ['true']", "not valid YAML"),
@@ -288,6 +290,35 @@ def test_bad_files_give_one_clear_line(tmp_path: Path, name: str, data: bytes, m
         ConceptSet.from_file(path)
     assert name in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_words_in_files_are_read_as_they_are_written(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    words = ("no", "off", "yes", "1e3", "010", "12:30", "2001-01-01", "7", "null", "true")
+    path.write_text("\n".join(f"- {word}" for word in words))
+    concepts = ConceptSet.from_file(path)
+    assert concepts.names == words
+    concepts.save(path)
+    assert ConceptSet.from_file(path) == concepts
+    path.write_text("no: [off, red]\n010: [1e3]\n")
+    assert ConceptSet.from_file(path).class_names == ("no", "010")
+    path.write_text(
+        "provenance: {year: 2024, ok: true}\nnames: [no, 010]\ngroups:\nclass_names: [Great Dane, Off]\n"
+        "relevance: {off: {no: 1e-1}, great_dane: {010: 2}}\n"
+    )
+    concepts = ConceptSet.from_file(path)
+    assert concepts.provenance == {"year": 2024, "ok": True}
+    assert concepts.class_names == ("Great Dane", "Off")
+    np.testing.assert_allclose(concepts.relevance, [[0, 2], [0.1, 0]])
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize(
+    ("name", "text"), [("c.txt", "rot\ngrün\n"), ("c.json", '["rot", "grün"]'), ("c.yaml", "[rot, grün]")]
+)
+def test_encodings_that_can_be_told_are_read(encoding, name, text, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(text.encode(encoding))
+    assert ConceptSet.from_file(tmp_path / name).names == ("rot", "grün")
 
 
 def test_missing_files_and_folders_are_named(tmp_path: Path) -> None:

@@ -167,9 +167,8 @@ _CONCEPT_YAML = {
     "a billion laughs": "a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n",
     "code by a tag": "- !!python/object/apply:os.system [echo]\n",
     "an unknown tag": "- !what x\n",
-    "an impossible date": "- 2001-13-45\n",
-    "a date": "- 2001-12-24\n",
-    "yes, which is true": "- yes\n",
+    "an impossible date": "names: 2001-13-45\n",
+    "a date by a tag": "- !!timestamp 2001-12-24\n",
     "no number for a number tag": "- !!int abc\n",
     "a set": "names: !!set {red}\n",
     "a list as a key": "? [a]\n: [b]\n",
@@ -192,7 +191,7 @@ def concepts() -> Iterator[Case]:
         yield f"YAML: {name}", "concepts.yaml", text.encode()
     yield "text: nothing", "concepts.txt", b""
     yield "text: only comments", "concepts.txt", b"# a\n# b\n"
-    yield "text: UTF-16", "concepts.txt", "red crown\n".encode("utf-16")
+    yield "text: UTF-16 without a mark", "concepts.txt", "red crown\n".encode("utf-16-le")
     yield "text: Latin-1", "concepts.txt", "caf\xe9\n".encode("latin-1")
     yield "text: a picture", "concepts.txt", b"\x89PNG\r\n\x1a\n" + bytes(64)
     yield "an unknown suffix", "concepts.csv", b"red\n"
