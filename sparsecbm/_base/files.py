@@ -47,13 +47,18 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.replace(path)
     # What the system says to safetensors comes as text in its own error.
     except (OSError, SafetensorError) as error:
-        raise StoredFileError(
-            f"cannot write {str(path)!r}: {getattr(error, 'strerror', None) or error}; "
-            "free some space or choose a folder you may write to"
-        ) from error
+        raise cannot_write(path, error) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def cannot_write(path: Path, error: Exception) -> StoredFileError:
+    """Build the error for what the system would not let be written."""
+    return StoredFileError(
+        f"cannot write {str(path)!r}: {getattr(error, 'strerror', None) or error}; "
+        "free some space or choose a folder you may write to"
+    )
 
 
 def _umask() -> int:
@@ -103,17 +108,36 @@ def replace_folder(path: str | Path, write: Callable[[Path], Any], *, keep: bool
             if keep and path.is_dir():
                 shutil.copytree(path, new, symlinks=True)
             write(new)
-            if path.exists():
-                _exchange(new, path)
-            else:
-                new.rename(path)
+            with locked(path.parent):
+                if path.exists():
+                    _exchange(new, path)
+                else:
+                    new.rename(path)
         finally:
             shutil.rmtree(beside, ignore_errors=True)
     except OSError as error:
-        raise StoredFileError(
-            f"cannot write {str(path)!r}: {error.strerror or error}; "
-            "free some space or choose a folder you may write to"
-        ) from error
+        raise cannot_write(path, error) from error
+
+
+@contextlib.contextmanager
+def locked(folder: str | Path) -> Iterator[None]:
+    """Keep other processes that ask for the same lock out of a folder; where the system has no such lock, do nothing.
+
+    The lock is the folder's own, so that no file is left, and a killed process leaves it.
+    """
+    try:
+        import fcntl
+
+        handle = os.open(folder, os.O_RDONLY)
+    except (ImportError, OSError):
+        yield
+        return
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _exchange(new: Path, path: Path) -> None:
@@ -143,17 +167,30 @@ def read_json(path: str | Path) -> Any:
     Raises
     ------
     StoredFileError
-        If the file is missing, larger than `sparsecbm._base.untrusted.MAX_TEXT_BYTES`, or is not JSON.
+        If the file is missing, larger than `sparsecbm._base.untrusted.MAX_TEXT_BYTES`, or is not JSON: a key that an
+        object has twice, NaN and infinity are not.
     """
     path = Path(path)
     data = read_bytes(path)
     try:
-        return json.loads(data.decode("utf-8"))
+        return json.loads(data.decode("utf-8"), object_pairs_hook=_distinct, parse_constant=_no_constant)
     # JSONDecodeError, UnicodeDecodeError and a number of too many digits are all ValueErrors.
     except (ValueError, RecursionError) as error:
         raise StoredFileError(
             f"{str(path)!r} is not valid JSON ({error}); it may be damaged: write it again"
         ) from error
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    held = dict(pairs)
+    if len(held) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)[:80]!r} is there twice")
+    return held
+
+
+def _no_constant(text: str) -> None:
+    raise ValueError(f"{text} is no JSON number")
 
 
 def sha256_file(path: str | Path) -> str:
@@ -170,16 +207,24 @@ def sha256_stream(handle: IO[bytes]) -> str:
     return digest.hexdigest()
 
 
-def plain(value: Any) -> Any:
-    """Turn numpy values, paths and tuples into JSON values; NaN and infinity, which JSON lacks, become None."""
+def plain(value: Any, path: Callable[[Path], str] = str) -> Any:
+    """Turn numpy values, paths and tuples into JSON values; NaN and infinity, which JSON lacks, become None.
+
+    `path` makes a text of a path: what may be published holds its last name only.
+
+    Examples
+    --------
+    >>> plain({"k": np.int64(3), "on": np.True_, "l2": np.array([0.5, np.nan]), "from": Path("folder/words.txt")})
+    {'k': 3, 'on': True, 'l2': [0.5, None], 'from': 'folder/words.txt'}
+    """
     if isinstance(value, Mapping):
-        return {str(key): plain(held) for key, held in value.items()}
+        return {str(key): plain(held, path) for key, held in value.items()}
     if isinstance(value, np.ndarray):
-        return plain(value.tolist())
+        return plain(value.tolist(), path)
     if isinstance(value, (list, tuple, set)):
-        return [plain(held) for held in value]
+        return [plain(held, path) for held in value]
     if isinstance(value, np.generic):
-        return plain(value.item())
+        return plain(value.item(), path)
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    return str(value) if isinstance(value, Path) else value
+    return path(value) if isinstance(value, Path) else value

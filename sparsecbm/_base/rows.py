@@ -142,6 +142,22 @@ def check_scale(values: NDArray[Any], what: str, low: float, high: float) -> Non
         )
 
 
+def finite(values: NDArray[Any], what: str) -> NDArray[Any]:
+    """Return numbers (n, k) that are finite.
+
+    Raises
+    ------
+    InputError
+        If one is not: an embedding, or a weight of the model, is too large to calculate with.
+    """
+    if not np.isfinite(values).all():
+        row = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
+        raise InputError(
+            f"{what} of row {row} are not finite: its numbers, or the model's weights, are too large to calculate with"
+        )
+    return values
+
+
 def _check(lengths: NDArray[np.float64], what: str, names: Sequence[str] | None, first: int) -> None:
     if not what:
         return

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsecbm._base.errors import InputError, unknown
-from sparsecbm.estimators.inputs import unit_rows
+from sparsecbm._base.rows import unit_rows
 
 
 def read_class_rows(
@@ -93,12 +93,7 @@ def _item(item: Any, name: Any, allow_missing: bool, unit: bool) -> NDArray[np.f
         )
     if not np.isfinite(block).all():
         raise InputError(f"class {name!r}: its embeddings contain NaN or infinity; expected finite numbers")
-    return _unit(block, f"class {name!r}") if unit else block
-
-
-def _unit(rows: NDArray[np.float64], what: str) -> NDArray[np.float64]:
-    unit_rows(rows, what)  # refuses zero rows
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return unit_rows(block, f"class {name!r}", dtype=np.float64) if unit else block
 
 
 def mean_rows(blocks: Sequence[NDArray[np.float64]], unit: bool = True) -> NDArray[np.float64]:
@@ -110,4 +105,4 @@ def mean_rows(blocks: Sequence[NDArray[np.float64]], unit: bool = True) -> NDArr
     [[1.0, 0.0], [0.707, 0.707]]
     """
     means = np.stack([block.mean(axis=0) for block in blocks])
-    return _unit(means, "class_embeddings (mean of a class's rows)") if unit else means
+    return unit_rows(means, "class_embeddings (mean of a class's rows)") if unit else means

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from sparsecbm._base.errors import StoredFileError
-from sparsecbm._base.model_files import class_array, holds_together, read_model, write_model
-from sparsecbm.estimators.inputs import unit_rows
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
+from sparsecbm._base.rows import finite, row_lengths, unit_rows
+from sparsecbm.estimators.storage import StoredEstimator
 
 _ROWS = 4096
 
 
-class ClassScoreClassifier(ClassifierMixin, BaseEstimator):
+class ClassScoreClassifier(StoredEstimator, ClassifierMixin, BaseEstimator):
     """Base of the classifiers on embeddings: a subclass fits `classes_` and gives scores of a block of rows.
 
     Attributes
@@ -34,9 +28,6 @@ class ClassScoreClassifier(ClassifierMixin, BaseEstimator):
     metadata_ : dict
         JSON values of the user's choice that `save` keeps; optional.
     """
-
-    _NOT_STORED: ClassVar[tuple[str, ...]] = ()
-    """Parameters that `save` leaves out: arrays, whose fitted form is stored, and seeds."""
 
     @abstractmethod
     def _scores(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -54,17 +45,17 @@ class ClassScoreClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
         if self._unit_rows():
-            unit_rows(X, "X")  # refuses rows without a direction
+            row_lengths(X, "X")  # refuses rows without a direction
         return X
 
     def _float_rows(self, X: NDArray[Any]) -> NDArray[np.float64]:
-        X = X.astype(np.float64)
-        return X / np.linalg.norm(X, axis=1, keepdims=True) if self._unit_rows() else X
+        return unit_rows(X, dtype=np.float64) if self._unit_rows() else X.astype(np.float64)
 
     def _blocks(self, X: ArrayLike, reduce: Any) -> NDArray[Any]:
         X = self._checked(X)
         step = self._block() or max(1, len(X))
-        parts = [reduce(self._scores(self._float_rows(X[s : s + step]))) for s in range(0, len(X), step)]
+        blocks = (self._float_rows(X[start : start + step]) for start in range(0, len(X), step))
+        parts = [reduce(finite(self._scores(block), "class scores")) for block in blocks]
         return np.concatenate(parts)
 
     def logits(self, X: ArrayLike) -> NDArray[np.float64]:
@@ -88,77 +79,3 @@ class ClassScoreClassifier(ClassifierMixin, BaseEstimator):
     def _class_labels(self) -> list[str]:
         names = (getattr(self, "metadata_", None) or {}).get("class_names")
         return list(names) if names else [str(name) for name in self.classes_.tolist()]
-
-    # -- storage -------------------------------------------------------------------------------------------------------
-
-    @abstractmethod
-    def _arrays(self) -> dict[str, NDArray[Any]]:
-        """Fitted arrays to store."""
-
-    @abstractmethod
-    def _restore(self, arrays: dict[str, NDArray[Any]], extra: dict[str, Any]) -> None:
-        """Set what `_arrays` and `_extra` gave; raise on arrays that do not fit."""
-
-    def _extra(self) -> dict[str, Any]:
-        """JSON values to store."""
-        return {}
-
-    def save(self, path: str | Path) -> None:
-        """Write the fitted model to a folder: ``model.safetensors`` and ``config.json``. No pickle.
-
-        Raises
-        ------
-        StoredFileError
-            If the folder cannot be written.
-        """
-        check_is_fitted(self)
-        classes = self.classes_
-        config = {
-            "class": type(self).__name__,
-            "parameters": {k: v for k, v in self.get_params(deep=False).items() if k not in self._NOT_STORED},
-            "classes": {"dtype": classes.dtype.str, "values": classes.tolist()},
-            "n_features_in": int(self.n_features_in_),
-            "feature_names_in": getattr(self, "feature_names_in_", np.array([])).tolist(),
-            "metadata": getattr(self, "metadata_", {}),
-            **self._extra(),
-        }
-        tensors = {name: torch.from_numpy(np.array(value, order="C")) for name, value in self._arrays().items()}
-        write_model(path, tensors, config)
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Read a model that `save` wrote; it predicts as the saved one did.
-
-        Raises
-        ------
-        StoredFileError
-            If a file is missing, foreign or changed.
-        """
-        tensors, config = read_model(path)
-        if config.get("class") != cls.__name__:
-            raise StoredFileError(f"the folder {str(path)!r} holds a {config.get('class')}, not a {cls.__name__}")
-        with holds_together(path):
-            model = cls(**config["parameters"])
-            model.classes_ = class_array(config["classes"]["values"], config["classes"]["dtype"])
-            model.n_features_in_ = int(config["n_features_in"])
-            if config["feature_names_in"]:
-                model.feature_names_in_ = np.array(config["feature_names_in"], dtype=object)
-            model.metadata_ = config["metadata"]
-            model._restore({name: value.numpy() for name, value in tensors.items()}, config)
-        return model
-
-
-def require_shapes(arrays: dict[str, NDArray[Any]], shapes: dict[str, tuple[int, ...]]) -> None:
-    """Check stored arrays: shapes, float64 or integers, finite.
-
-    Raises
-    ------
-    StoredFileError
-        If one is not as expected.
-    """
-    for name, value in arrays.items():
-        if value.dtype not in (np.float64, np.float32, np.int64) or not np.isfinite(value).all():
-            raise StoredFileError(f"array {name!r} of type {value.dtype}: expected finite numbers")
-    for name, shape in shapes.items():
-        if arrays[name].shape != shape:
-            raise StoredFileError(f"array {name!r} has shape {arrays[name].shape}, expected {shape}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,15 +10,22 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import _check_feature_names
 
 from sparsecbm._base.errors import InputError
+from sparsecbm._base.labels import class_numbers, label_column
+from sparsecbm._base.parameters import Count, Flag, NonNegative, Positive, PositiveShare, Text, checked_parameters
+from sparsecbm._base.rows import as_numpy, finite, unit_rows
 from sparsecbm.estimators.class_rows import mean_rows, read_class_rows
-from sparsecbm.estimators.class_scores import ClassScoreClassifier, require_shapes
-from sparsecbm.estimators.inputs import check_concepts, unit_rows
+from sparsecbm.estimators.class_scores import ClassScoreClassifier
+from sparsecbm.estimators.inputs import UNIT, check_concepts
 from sparsecbm.estimators.matrix_search import SearchOptions, SearchProblem, SearchRule, make_rule
 from sparsecbm.estimators.matrix_search.few_shot import FewShotRows, few_shot_rows
 from sparsecbm.estimators.matrix_search.metric_codes import MetricCodes
+from sparsecbm.estimators.storage import Arrays, ModelRecord, check_arrays
 
 if TYPE_CHECKING:
     from sparsecbm.explain import Ledgers
+
+
+_ROWS = 8192
 
 
 class ConceptMatrixSearch(ClassScoreClassifier):
@@ -107,23 +113,23 @@ class ConceptMatrixSearch(ClassScoreClassifier):
     (True, True)
     """
 
-    _NOT_STORED = ("concept_embeddings", "concept_names", "reference_embeddings")
+    _ARRAY_PARAMETERS = ("reference_embeddings",)
 
     def __init__(
         self,
         concept_embeddings: ArrayLike | None = None,
         concept_names: Sequence[str] | None = None,
         *,
-        similarity: str = "whitened",
-        ridge: float = 0.01,
-        max_active_concepts: int = 32,
-        nonnegative: bool = True,
-        max_class_concepts: int | None = None,
-        max_explained_concepts: int = 32,
+        similarity: Text = "whitened",
+        ridge: Positive = 0.01,
+        max_active_concepts: Count = 32,
+        nonnegative: Flag = True,
+        max_class_concepts: Count | None = None,
+        max_explained_concepts: Count = 32,
         reference_embeddings: ArrayLike | None = None,
-        text_weight: float = 2.0,
-        covariance_shrinkage: float = 0.7,
-        logit_scale: float = 100.0,
+        text_weight: NonNegative = 2.0,
+        covariance_shrinkage: PositiveShare = 0.7,
+        logit_scale: Positive = 100.0,
     ) -> None:
         self.concept_embeddings = concept_embeddings
         self.concept_names = concept_names
@@ -171,7 +177,8 @@ class ConceptMatrixSearch(ClassScoreClassifier):
         InputError
             If a parameter, a shape, a name or a value is not as expected; one line says which.
         """
-        self._check_parameters()
+        checked_parameters(self)
+        make_rule(self.similarity, SearchOptions())
         images, labels = self._shots(shots)
         if class_embeddings is None:
             if images is None:
@@ -197,8 +204,7 @@ class ConceptMatrixSearch(ClassScoreClassifier):
         if concepts is None:
             matrix = np.eye(width)
         else:
-            matrix = concepts.astype(np.float64)
-            matrix /= np.linalg.norm(matrix, axis=1, keepdims=True)
+            matrix = unit_rows(concepts, dtype=np.float64)
         texts = np.zeros((len(blocks), width))
         if has_text.any():
             texts[has_text] = mean_rows([block for block in blocks if len(block)], unit)
@@ -209,7 +215,7 @@ class ConceptMatrixSearch(ClassScoreClassifier):
                 texts,
                 has_text,
                 images,
-                self._numbers(labels),
+                class_numbers(labels, len(images), self.classes_, "shots"),
                 self.classes_,
                 covariance_shrinkage=float(self.covariance_shrinkage),
                 text_weight=float(self.text_weight),
@@ -232,29 +238,6 @@ class ConceptMatrixSearch(ClassScoreClassifier):
         self._publish()
         return self
 
-    def _check_parameters(self) -> None:
-        for name, low, high in (
-            ("ridge", 0.0, np.inf),
-            ("logit_scale", 0.0, np.inf),
-            ("text_weight", -1e-300, np.inf),
-            ("covariance_shrinkage", -1e-300, 1.0),
-        ):
-            value = getattr(self, name)
-            if not isinstance(value, Real) or not low < value <= high or value == np.inf:
-                limit = "above 0" if low == 0.0 else "of at least 0" if high == np.inf else "from 0 to 1"
-                raise InputError(f"{name}={value!r}: expected a finite number {limit}")
-        if self.covariance_shrinkage == 0:
-            raise InputError(
-                "covariance_shrinkage=0: few images span few dimensions, expected a number above 0 and at most 1"
-            )
-        for name in ("max_active_concepts", "max_explained_concepts", "max_class_concepts"):
-            value = getattr(self, name)
-            if name == "max_class_concepts" and value is None:
-                continue
-            if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-                raise InputError(f"{name}={value!r}: expected a number of concepts of 1 or more")
-        make_rule(self.similarity, SearchOptions())
-
     def _shots(
         self, shots: tuple[ArrayLike, ArrayLike] | None
     ) -> tuple[NDArray[np.float64] | None, NDArray[Any] | None]:
@@ -262,37 +245,30 @@ class ConceptMatrixSearch(ClassScoreClassifier):
             return None, None
         if not isinstance(shots, tuple) or len(shots) != 2:
             raise InputError("shots: expected a tuple of embeddings (n, d) and n labels")
-        X, y = np.asarray(shots[0], dtype=np.float64), np.asarray(shots[1])
-        if X.ndim != 2 or not len(X) or y.shape != (len(X),):
-            raise InputError(f"shots have shapes {X.shape} and {y.shape}: expected (n, d) and (n,), n at least 1")
+        X = np.asarray(shots[0], dtype=np.float64)
+        if X.ndim != 2 or not len(X):
+            raise InputError(f"shots: embeddings of shape {X.shape}: expected (n, d), n at least 1")
+        y = label_column(shots[1], len(X), "shots")
         if not np.isfinite(X).all():
             raise InputError("shots: the embeddings contain NaN or infinity; expected finite numbers")
         if self.concept_embeddings is not None:
-            unit_rows(X, "shots")
-            X = X / np.linalg.norm(X, axis=1, keepdims=True)
+            X = unit_rows(X, "shots")
         return X, y
-
-    def _numbers(self, labels: NDArray[Any]) -> NDArray[np.int64]:
-        index = {name: i for i, name in enumerate(self.classes_.tolist())}
-        values = labels.tolist()
-        foreign = [value for value in values if value not in index]
-        if foreign:
-            raise InputError(
-                f"shots: label {foreign[0]!r} ({len(foreign)} such rows) is no class; expected one of class_names, "
-                f"such as {next(iter(index))!r}"
-            )
-        return np.array([index[value] for value in values], dtype=np.int64)
 
     def _reference_mean(self, width: int) -> NDArray[np.float64] | None:
         if self.reference_embeddings is None:
             return None
-        rows = np.asarray(self.reference_embeddings)
+        rows = as_numpy(self.reference_embeddings)
+        rows = rows if isinstance(rows, np.ndarray) else np.asarray(rows)
         if rows.ndim != 2 or not len(rows) or rows.shape[1] != width:
             raise InputError(f"reference_embeddings have shape {rows.shape}: expected embeddings of shape (n, {width})")
-        mean = rows.mean(axis=0, dtype=np.float64)  # a memory-mapped array stays on disk
-        if not np.isfinite(mean).all():
-            raise InputError("reference_embeddings contain NaN or infinity; expected finite numbers")
-        return mean
+        total = np.zeros(width)
+        for start in range(0, len(rows), _ROWS):  # a memory-mapped array stays on disk
+            block = rows[start : start + _ROWS]
+            if self._unit_rows():
+                block = unit_rows(block, "reference_embeddings", tolerance=UNIT, first=start)
+            total += block.sum(axis=0, dtype=np.float64)
+        return finite(total[None] / len(rows), "reference_embeddings: the mean")[0]
 
     def _readable_rows(
         self, rows: NDArray[np.float64], concepts: NDArray[np.float64], origin: NDArray[np.float64] | None
@@ -387,7 +363,7 @@ class ConceptMatrixSearch(ClassScoreClassifier):
 
     # -- storage -------------------------------------------------------------------------------------------------------
 
-    def _arrays(self) -> dict[str, NDArray[Any]]:
+    def _arrays(self) -> Arrays:
         stored = {f"rule.{name}": value for name, value in self._rule.arrays.items()}
         for name in ("concept_embeddings", "class_codes"):
             if getattr(self, f"{name}_") is not None:
@@ -397,19 +373,20 @@ class ConceptMatrixSearch(ClassScoreClassifier):
     def _extra(self) -> dict[str, Any]:
         return {"concept_names": self.concept_names_}
 
-    def _restore(self, arrays: dict[str, NDArray[Any]], extra: dict[str, Any]) -> None:
-        self.concept_names_ = list(extra["concept_names"])
-        n_concepts, n_classes = len(self.concept_names_), len(self.classes_)
+    def _restore(self, arrays: Arrays, record: ModelRecord) -> None:
+        self.concept_names_ = record.concept_names
+        k, m, d = len(self.classes_), len(self.concept_names_), self.n_features_in_
+        self._start()
+        shapes = {"rule.concepts": (m, d), "rule.weights": (k, m), "rule.intercept": (k,)}
+        if "rule.rows" in arrays:
+            shapes |= {"rule.rows": (k, d), "rule.constant": (k,), "rule.origin": (d,)}
+        expected: dict[str, tuple[Any, tuple[int, ...]]] = {name: (np.float64, shape) for name, shape in shapes.items()}
+        expected |= {name: known for name, known in {
+            "concept_embeddings": (np.float32, (m, d)), "class_codes": (np.float64, (k, m)),
+        }.items() if name in arrays}  # fmt: skip
+        check_arrays(arrays, expected)
         self.concept_embeddings_ = arrays.pop("concept_embeddings", None)
         self.class_codes_ = arrays.pop("class_codes", None)
-        arrays = {name.removeprefix("rule."): value for name, value in arrays.items()}
-        shapes = {"concepts": (n_concepts, self.n_features_in_), "weights": (n_classes, n_concepts)}
-        shapes["intercept"] = (n_classes,)
-        if "rows" in arrays:
-            shapes |= {"rows": (n_classes, self.n_features_in_), "constant": (n_classes,)}
-            shapes["origin"] = (self.n_features_in_,)
-        require_shapes(arrays, shapes)
         self.concept_embeddings, self.concept_names = self.concept_embeddings_, self.concept_names_
-        self._start()
-        self._rule.arrays = arrays
+        self._rule.arrays = {name.removeprefix("rule."): value for name, value in arrays.items()}
         self._publish()

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from sparsecbm._base.errors import InputError
 from sparsecbm.estimators.class_rows import read_class_rows
-from sparsecbm.estimators.class_scores import require_shapes
+from sparsecbm.estimators.storage import Arrays, ModelRecord, check_arrays
 from sparsecbm.estimators.zero_shot import ZeroShotClassifier
 
 if TYPE_CHECKING:
@@ -133,15 +133,17 @@ class DescriptionClassifier(ZeroShotClassifier):
             truths=truths,
         )
 
-    def _arrays(self) -> dict[str, NDArray[Any]]:
+    def _arrays(self) -> Arrays:
         return {"class_rows": self.class_rows_, "descriptions": self.descriptions_, "class_of": self.class_of_}
 
     def _extra(self) -> dict[str, Any]:
         return {"description_names": self.description_names_}
 
-    def _restore(self, arrays: dict[str, NDArray[Any]], extra: dict[str, Any]) -> None:
-        super()._restore(arrays, extra)
-        self.description_names_ = list(extra["description_names"])
+    def _restore(self, arrays: Arrays, record: ModelRecord) -> None:
+        super()._restore(arrays, record)
+        self.description_names_ = record.description_names
         n = len(self.description_names_)
-        require_shapes(arrays, {"descriptions": (n, self.n_features_in_), "class_of": (n,)})
+        check_arrays(arrays, {"descriptions": (np.float64, (n, self.n_features_in_)), "class_of": (np.int64, (n,))})
         self.descriptions_, self.class_of_ = arrays["descriptions"], arrays["class_of"]
+        if not np.array_equal(np.unique(self.class_of_), np.arange(len(self.classes_))):
+            raise ValueError("the array 'class_of' does not number every class")

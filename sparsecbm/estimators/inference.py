@@ -1,32 +1,31 @@
-"""A saved `SparseCBMClassifier` that can only predict and explain, read without importing scikit-learn.
+"""What a fitted `SparseCBMClassifier` computes: held by the estimator, and read from a stored model without it.
 
 Importing scikit-learn and what it brings (scipy.stats, pandas, joblib) takes longer than explaining many pictures.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
 
-from sparsecbm._base.errors import StoredFileError
-from sparsecbm._base.model_files import class_array, holds_together, read_model
+from sparsecbm._base.model_files import holds_together
+from sparsecbm._base.parameters import Count, Flag
+from sparsecbm._base.rows import finite
+from sparsecbm.bottleneck.gates import GATES, make_gate
 from sparsecbm.bottleneck.model import FrozenBottleneck
 from sparsecbm.bottleneck.rows import Rows
-from sparsecbm.estimators.inputs import unit_rows, unit_rows_lazily
+from sparsecbm.estimators.inputs import unit_rows_lazily
+from sparsecbm.estimators.storage import Arrays, ModelRecord, check_arrays, read_record
 
 _ROWS = 4096
-
-
-def score_blocks(
-    bottleneck: FrozenBottleneck, X: np.ndarray | Rows, weights: np.ndarray, intercept: np.ndarray
-) -> Iterator[np.ndarray]:
-    """Class scores (rows, K), float64, of some rows of checked embeddings at a time."""
-    for start in range(0, len(X), _ROWS):
-        activations = bottleneck.activations(X[start : start + _ROWS])
-        yield activations.astype(np.float64) @ weights.T + intercept
 
 
 def softmax_rows(scores: np.ndarray) -> np.ndarray:
@@ -35,37 +34,57 @@ def softmax_rows(scores: np.ndarray) -> np.ndarray:
     return scores / scores.sum(axis=1, keepdims=True)
 
 
+def standardised(rows: np.ndarray, concepts: np.ndarray | None, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Concept scores (n, M) of rows of length one, by training statistics."""
+    return ((rows if concepts is None else rows @ concepts.T) - mean) / scale
+
+
+class _Limits(BaseModel):
+    """Parameters of `SparseCBMClassifier` that are promises about what it computes."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    max_active_concepts: Count | None
+    concepts_per_class: Count | None
+    nonnegative: Flag
+
+
+@dataclass(eq=False)
 class InferenceModel:
-    """What `SparseCBMClassifier` computes, bit for bit.
+    """A bottleneck, a linear head, and the names of what goes in and comes out.
 
     Attributes
     ----------
-    classes_ : ndarray of shape (K,)
-    concept_names_ : list of str
+    bottleneck_ : FrozenBottleneck
     head_weights_ : ndarray of shape (K, M), float64
     head_intercept_ : ndarray of shape (K,), float64
+    score_mean_, score_scale_ : ndarray of shape (M,), float64
+        Training statistics of the concept scores.
+    concept_embeddings_ : ndarray of shape (M, d), float32, or None
+        Unit rows; None: the columns of X are the concept scores.
+    classes_ : ndarray of shape (K,)
+    concept_names_ : list of str
+    max_active_concepts : int or None
     metadata_ : dict
-    n_features_in_ : int
-    bottleneck_ : FrozenBottleneck
     """
 
-    def __init__(self, tensors: dict[str, Any], config: dict[str, Any]) -> None:
-        self.concept_names_ = list(config["concept_names"])
-        self.classes_ = class_array(config["classes"]["values"], config["classes"]["dtype"])
-        self.n_features_in_ = int(config["n_features_in"])
-        self.metadata_: dict[str, Any] = config["metadata"]
-        self.head_weights_ = tensors["head.weight"].numpy()
-        self.head_intercept_ = tensors["head.intercept"].numpy()
-        self.max_active_concepts = config["parameters"]["max_active_concepts"]
-        self.bottleneck_ = FrozenBottleneck.from_tensors(tensors, config["gate"]["name"], config["gate"]["options"])
-        self._has_concepts = "scores.concept_embeddings" in tensors
-        k, m = len(self.classes_), len(self.concept_names_)
-        if (
-            self.head_weights_.shape != (k, m)
-            or self.head_intercept_.shape != (k,)
-            or self.bottleneck_.weight.shape != (m, self.n_features_in_)
-        ):
-            raise StoredFileError("the arrays of the model folder do not fit its names and classes")
+    bottleneck_: FrozenBottleneck
+    head_weights_: np.ndarray
+    head_intercept_: np.ndarray
+    score_mean_: np.ndarray
+    score_scale_: np.ndarray
+    concept_embeddings_: np.ndarray | None
+    classes_: np.ndarray
+    concept_names_: list[str]
+    max_active_concepts: int | None = None
+    metadata_: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def n_features_in_(self) -> int:
+        """Dimensions d of the embeddings."""
+        return int(self.bottleneck_.weight.shape[1])
+
+    # -- storage -------------------------------------------------------------------------------------------------------
 
     @classmethod
     def load(cls, path: str | Path) -> InferenceModel:
@@ -74,20 +93,141 @@ class InferenceModel:
         Raises
         ------
         StoredFileError
-            If a file is missing, foreign or changed, or holds another kind of model.
+            If a file is missing, foreign or changed, holds another kind of model, or what does not fit together.
         """
-        tensors, config = read_model(path)
-        if config.get("class") != "SparseCBMClassifier":
-            raise StoredFileError(f"the folder holds a {config.get('class')}, not a SparseCBMClassifier")
+        record, arrays = read_record(path, "SparseCBMClassifier")
         with holds_together(path):
-            return cls(tensors, config)
+            return cls.from_record(record, arrays)
+
+    @classmethod
+    def from_record(cls, record: ModelRecord, arrays: Arrays) -> InferenceModel:
+        """Put a model together from what is stored of it.
+
+        Raises
+        ------
+        StoredFileError
+            If arrays, names, classes, gate and limits contradict each other.
+        """
+        classes, names = record.classes.array(), record.concept_names
+        k, m, d = len(classes), len(names), record.n_features_in
+        gate, limits = record.gate, _Limits.model_validate(record.parameters)
+        if gate is None or not record.history:
+            raise ValueError("it has no gate, or no history")
+        GATES.check(gate.name)
+        options = _within(limits, gate.options)
+        state = make_gate(gate.name, m, options).state_dict()
+        expected: dict[str, tuple[Any, tuple[int, ...]]] = {
+            "bottleneck.weight": (np.float32, (m, d)),
+            "bottleneck.bias": (np.float32, (m,)),
+            "head.weight": (np.float64, (k, m)),
+            "head.intercept": (np.float64, (k,)),
+            "scores.mean": (np.float64, (m,)),
+            "scores.scale": (np.float64, (m,)),
+            **{f"gate.{name}": (value.numpy().dtype, tuple(value.shape)) for name, value in state.items()},
+        }
+        if "scores.concept_embeddings" in arrays:
+            expected["scores.concept_embeddings"] = (np.float32, (m, d))
+        check_arrays(arrays, expected)
+        strange = next((name for name in arrays if name not in expected and name.startswith("gate.")), None)
+        if strange is not None:
+            raise ValueError(f"the array {strange!r} belongs to no {gate.name} gate")
+        model = cls(
+            bottleneck_=FrozenBottleneck.from_tensors(_tensors(arrays), gate.name, options),
+            head_weights_=arrays["head.weight"],
+            head_intercept_=arrays["head.intercept"],
+            score_mean_=arrays["scores.mean"],
+            score_scale_=arrays["scores.scale"],
+            concept_embeddings_=arrays.get("scores.concept_embeddings"),
+            classes_=classes,
+            concept_names_=names,
+            max_active_concepts=limits.max_active_concepts,
+            metadata_=record.metadata,
+        )
+        model._check(limits)
+        return model
+
+    def _check(self, limits: _Limits) -> None:
+        """Refuse arrays that do not keep what the parameters promise, or that nothing can be calculated with."""
+        # Later edits of the model may set weights of their own; they are kept, and shown, with it.
+        edits = self.metadata_.get("edits")
+        per_class = limits.concepts_per_class if edits is None else None
+        nonzeros = np.count_nonzero(self.head_weights_)
+        if per_class is not None and nonzeros > per_class * len(self.classes_):
+            raise ValueError(f"concepts_per_class is {per_class}, but the head has {nonzeros} weights")
+        if not (self.score_scale_ > 0).all():
+            raise ValueError("the array 'scores.scale' holds numbers that are not above 0")
+        if self.concept_embeddings_ is not None:
+            lengths = np.linalg.norm(self.concept_embeddings_.astype(np.float64), axis=1)
+            if not np.allclose(lengths, 1.0, atol=1e-2):
+                raise ValueError("the concept embeddings are not of length one")
+
+    def arrays(self) -> Arrays:
+        """All arrays by name, for `from_record`."""
+        stored = {
+            **{name: value.numpy() for name, value in self.bottleneck_.tensors().items()},
+            "head.weight": np.asarray(self.head_weights_, dtype=np.float64),
+            "head.intercept": np.asarray(self.head_intercept_, dtype=np.float64),
+            "scores.mean": self.score_mean_,
+            "scores.scale": self.score_scale_,
+        }
+        if self.concept_embeddings_ is not None:
+            stored["scores.concept_embeddings"] = self.concept_embeddings_
+        return stored
+
+    # -- what it computes of finite embeddings (n, d) ------------------------------------------------------------------
+
+    def rows(self, X: np.ndarray) -> np.ndarray | Rows:
+        """Embeddings as the bottleneck takes them: of length one, unless they are concept scores."""
+        return X if self.concept_embeddings_ is None else unit_rows_lazily(X, "X")
+
+    def units(self, X: np.ndarray) -> np.ndarray:
+        """Units before selection: shape (n, M), float32."""
+        return finite(self.bottleneck_.units(self.rows(X)), "units")
 
     def transform(self, X: np.ndarray) -> np.ndarray:
-        """Concept activations of finite float32 embeddings: shape (n, M), float32."""
-        return self.bottleneck_.activations(unit_rows(X, "X") if self._has_concepts else X)
+        """Concept activations: shape (n, M), float32."""
+        return finite(self.bottleneck_.activations(self.rows(X)), "activations")
+
+    def concept_scores(self, X: np.ndarray) -> np.ndarray:
+        """Standardised concept scores: shape (n, M), float64."""
+        rows = np.asarray(self.rows(X)[:], dtype=np.float32)
+        return standardised(rows, self.concept_embeddings_, self.score_mean_, self.score_scale_)
+
+    def score_blocks(self, X: np.ndarray) -> Iterator[np.ndarray]:
+        """Class scores (rows, K), float64, of some rows at a time: memory does not grow with n times M."""
+        rows = self.rows(X)
+        for start in range(0, len(rows), _ROWS):
+            activations = finite(self.bottleneck_.activations(rows[start : start + _ROWS]), "activations")
+            scores = activations.astype(np.float64) @ self.head_weights_.T + self.head_intercept_
+            yield finite(scores, "class scores")
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
         """Softmax of the class scores: shape (n, K)."""
-        X = unit_rows_lazily(X, "X") if self._has_concepts else X
-        blocks = score_blocks(self.bottleneck_, X, self.head_weights_, self.head_intercept_)
-        return np.concatenate([softmax_rows(scores) for scores in blocks])
+        return np.concatenate([softmax_rows(scores) for scores in self.score_blocks(X)])
+
+
+def _within(limits: _Limits, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a gate that keeps what the parameters promise.
+
+    Raises
+    ------
+    ValueError
+        If the gate is of a kind that cannot.
+    """
+    active, kept = limits.max_active_concepts, options.get("max_active_concepts")
+    if active is not None and type(kept) is not int:
+        raise ValueError(f"max_active_concepts is {active} in its parameters and {kept!r} in its gate")
+    if options.get("nonnegative", limits.nonnegative) is not limits.nonnegative:
+        raise ValueError(f"nonnegative is {limits.nonnegative} in its parameters and not so in its gate")
+    if active is None or kept <= active:
+        return dict(options)
+    warnings.warn(
+        f"the stored model's gate would keep {kept} concepts, its parameters promise {active}: it keeps {active}",
+        stacklevel=2,
+    )
+    return {**options, "max_active_concepts": active}
+
+
+def _tensors(arrays: Arrays) -> dict[str, Tensor]:
+    ours = (name for name in arrays if name.startswith(("bottleneck.", "gate.")))
+    return {name: torch.from_numpy(arrays[name]) for name in ours}

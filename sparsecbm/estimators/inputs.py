@@ -8,27 +8,28 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sparsecbm._base.errors import InputError
+from sparsecbm._base.rows import as_numpy, row_divisors, unit_rows
 from sparsecbm.bottleneck.rows import Rows
 
 _ROWS = 8192
+UNIT = 1e-3
+"""Rows whose length is less than this away from one are taken as they are."""
 
 
-def unit_rows(X: np.ndarray, what: str) -> np.ndarray:
-    """Return `X` with rows of length one, without a copy where they are so already (to 1e-3).
+SAFE_SCALE = (1e-30, 1e30)
+"""Sizes of numbers, other than embeddings of length one, that can be calculated with in float32."""
+
+
+def unit_rows_lazily(X: np.ndarray, what: str) -> np.ndarray | Rows:
+    """Rows of length one without a copy of any: they are scaled as they are used.
 
     Raises
     ------
     InputError
         If a row is zero: a zero vector has no direction, hence no cosine.
     """
-    lengths = _lengths_to_divide_by(X, what)
-    return X if lengths is None else (X / lengths[:, None]).astype(np.float32)
-
-
-def unit_rows_lazily(X: np.ndarray, what: str) -> np.ndarray | Rows:
-    """The same without a copy of any row: they are scaled as they are used."""
-    lengths = _lengths_to_divide_by(X, what)
-    return X if lengths is None else Rows(X, divisors=lengths)
+    divisors = row_divisors(X, what, UNIT)
+    return X if divisors is None else Rows(X, divisors=divisors)
 
 
 def check_finite(X: np.ndarray, what: str) -> None:
@@ -37,19 +38,6 @@ def check_finite(X: np.ndarray, what: str) -> None:
 
     for start in range(0, len(X), _ROWS):
         assert_all_finite(X[start : start + _ROWS].astype(np.float32), input_name=what)
-
-
-def _lengths_to_divide_by(X: np.ndarray, what: str) -> np.ndarray | None:
-    lengths = np.concatenate(
-        [np.linalg.norm(X[start : start + _ROWS].astype(np.float32), axis=1) for start in range(0, len(X), _ROWS)]
-    )
-    zero = np.flatnonzero(lengths == 0)
-    if len(zero):
-        raise InputError(
-            f"{what}: row {zero[0]} is a zero vector ({len(zero)} in all); expected embeddings with a direction, "
-            "encode them again or leave them out"
-        )
-    return None if np.abs(lengths - 1.0).max() < 1e-3 else lengths
 
 
 def check_concepts(
@@ -71,7 +59,7 @@ def check_concepts(
     if concept_embeddings is None:
         embeddings, n_concepts = None, n_features
     else:
-        embeddings = np.asarray(concept_embeddings, dtype=np.float32)
+        embeddings = np.asarray(as_numpy(concept_embeddings))
         if embeddings.ndim != 2 or len(embeddings) == 0:
             raise InputError(
                 f"concept_embeddings has shape {embeddings.shape}: expected (concepts, dimensions), at least one row"
@@ -81,10 +69,7 @@ def check_concepts(
                 f"concept_embeddings have {embeddings.shape[1]} dimensions but the images' embeddings have "
                 f"{n_features}: encode images and concepts with the same encoder"
             )
-        if not np.isfinite(embeddings).all():
-            row = int(np.flatnonzero(~np.isfinite(embeddings).all(axis=1))[0])
-            raise InputError(f"concept_embeddings: row {row} contains NaN or infinity; expected finite numbers")
-        embeddings = unit_rows(embeddings, "concept_embeddings")
+        embeddings = unit_rows(embeddings, "concept_embeddings", tolerance=UNIT, dtype=np.float32)
         n_concepts = len(embeddings)
     names = [f"concept {j}" for j in range(n_concepts)] if concept_names is None else [str(n) for n in concept_names]
     if len(names) != n_concepts:

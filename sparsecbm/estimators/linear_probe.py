@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
 from sparsecbm._base.errors import InputError
-from sparsecbm.estimators.class_scores import ClassScoreClassifier, require_shapes
+from sparsecbm._base.labels import number_classes
+from sparsecbm._base.parameters import OpenShare, Positive, checked_parameters
+from sparsecbm._base.rows import check_scale
+from sparsecbm.estimators.class_scores import ClassScoreClassifier
+from sparsecbm.estimators.storage import Arrays, ModelRecord, check_arrays
 from sparsecbm.heads.solver.elastic_net import make_problem, multinomial_logistic
+
+_SCALES = (1e-6, 1e20)
+"""Sizes of the largest number of X: the penalty is no other for small numbers, and below it no weight pays."""
 
 
 class LinearProbe(ClassScoreClassifier):
@@ -39,7 +43,7 @@ class LinearProbe(ClassScoreClassifier):
     ['finch']
     """
 
-    def __init__(self, *, C: float = 0.1, tol: float = 1e-6) -> None:
+    def __init__(self, *, C: Positive = 0.1, tol: OpenShare = 1e-6) -> None:
         self.C = C
         self.tol = tol
 
@@ -62,12 +66,11 @@ class LinearProbe(ClassScoreClassifier):
         InputError
             If there are fewer than two classes or a value is not as expected.
         """
+        given = checked_parameters(self)
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
-        check_classification_targets(y)
-        self.classes_, labels = np.unique(y, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise InputError(f"y holds one class only, {self.classes_[0]!r}: expected at least two classes")
-        self.coef_, self.intercept_ = fit_linear_probe(X, labels, C=self.C, tol=self.tol)
+        check_scale(X, "X", *_SCALES)
+        self.classes_, labels = number_classes(y, len(X))
+        self.coef_, self.intercept_ = fit_linear_probe(X, labels, C=given.C, tol=given.tol)
         return self
 
     def _unit_rows(self) -> bool:
@@ -76,12 +79,12 @@ class LinearProbe(ClassScoreClassifier):
     def _scores(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
         return X @ self.coef_.T + self.intercept_
 
-    def _arrays(self) -> dict[str, NDArray[Any]]:
+    def _arrays(self) -> Arrays:
         return {"coef": self.coef_, "intercept": self.intercept_}
 
-    def _restore(self, arrays: dict[str, NDArray[Any]], extra: dict[str, Any]) -> None:
-        n_classes = len(self.classes_)
-        require_shapes(arrays, {"coef": (n_classes, self.n_features_in_), "intercept": (n_classes,)})
+    def _restore(self, arrays: Arrays, record: ModelRecord) -> None:
+        k, d = len(self.classes_), self.n_features_in_
+        check_arrays(arrays, {"coef": (np.float64, (k, d)), "intercept": (np.float64, (k,))})
         self.coef_, self.intercept_ = arrays["coef"], arrays["intercept"]
 
 

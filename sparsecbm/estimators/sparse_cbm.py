@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -13,15 +14,31 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from sparsecbm._base.errors import InputError, StoredFileError
-from sparsecbm._base.model_files import holds_together, read_model, write_model
+from sparsecbm._base.errors import InputError
+from sparsecbm._base.files import write_text
+from sparsecbm._base.labels import class_numbers, number_classes
+from sparsecbm._base.parameters import (
+    Annealing,
+    Count,
+    Flag,
+    NonNegative,
+    OpenShare,
+    Positive,
+    PositiveShare,
+    Seed,
+    Share,
+    Text,
+    Verbosity,
+    checked_parameters,
+)
+from sparsecbm._base.rows import check_scale, unit_rows
 from sparsecbm.bottleneck import (
     ConceptBottleneck,
     ConceptBottleneckLayer,
     FrozenBottleneck,
+    Gate,
     PublishedBottleneckLayer,
     Rows,
     Trainer,
@@ -32,15 +49,22 @@ from sparsecbm.bottleneck import (
     make_loss,
     whitening,
 )
-from sparsecbm.estimators.inference import InferenceModel, score_blocks, softmax_rows
-from sparsecbm.estimators.inputs import check_concepts, check_finite, unit_rows_lazily
+from sparsecbm.estimators.inference import InferenceModel, standardised
+from sparsecbm.estimators.inputs import SAFE_SCALE, UNIT, check_concepts, check_finite, unit_rows_lazily
+from sparsecbm.estimators.storage import Arrays, ModelRecord, StoredEstimator
 
 if TYPE_CHECKING:
     from sparsecbm.explain import Ledgers
 
 
 class SparseCBMClassifier(
-    ModelHubMixin, ClassifierMixin, TransformerMixin, BaseEstimator, library_name="sparsecbm", tags=["sparsecbm"]
+    StoredEstimator,
+    ModelHubMixin,
+    ClassifierMixin,
+    TransformerMixin,
+    BaseEstimator,
+    library_name="sparsecbm",
+    tags=["sparsecbm"],
 ):
     """A classifier whose every decision is a short sum over named concepts.
 
@@ -147,32 +171,32 @@ class SparseCBMClassifier(
         concept_embeddings: ArrayLike | None = None,
         concept_names: Sequence[str] | None = None,
         *,
-        loss: str = "gumbel",
-        variant: str = "default",
-        max_active_concepts: int | None = None,
-        concepts_per_class: int | None = None,
+        loss: Text = "gumbel",
+        variant: Literal["default", "published"] = "default",
+        max_active_concepts: Count | None = None,
+        concepts_per_class: Count | None = None,
         concept_relevance: ArrayLike | None = None,
-        min_alignment: float = 0.9,
-        nonnegative: bool = True,
-        loss_weight: float | None = None,
-        covariance_shrinkage: float = 0.3,
-        input_noise: float = 1.0,
-        temperature: tuple[float, float] = (1.0, 0.1),
-        head_l2: float = 1e-4,
-        learning_rate: float = 3e-3,
-        batch_size: int = 256,
-        max_iter: int | None = None,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        n_iter_no_change: int = 5,
-        mixed_precision: str = "no",
-        gradient_accumulation_steps: int = 1,
-        logit_scale: float = 100.0,
-        log_with: str | None = None,
-        log_dir: str | None = None,
-        device: str = "auto",
-        random_state: Any = None,
-        verbose: bool | None = None,
+        min_alignment: PositiveShare = 0.9,
+        nonnegative: Flag = True,
+        loss_weight: NonNegative | None = None,
+        covariance_shrinkage: Share = 0.3,
+        input_noise: NonNegative = 1.0,
+        temperature: Annealing = (1.0, 0.1),
+        head_l2: NonNegative = 1e-4,
+        learning_rate: Positive = 3e-3,
+        batch_size: Count = 256,
+        max_iter: Count | None = None,
+        early_stopping: Flag = False,
+        validation_fraction: OpenShare = 0.1,
+        n_iter_no_change: Count = 5,
+        mixed_precision: Literal["no", "fp16", "bf16"] = "no",
+        gradient_accumulation_steps: Count = 1,
+        logit_scale: Positive = 100.0,
+        log_with: Text | None = None,
+        log_dir: Text | None = None,
+        device: Text = "auto",
+        random_state: Seed | None = None,
+        verbose: Verbosity = None,
     ) -> None:
         self.concept_embeddings = concept_embeddings
         self.concept_names = concept_names
@@ -237,45 +261,43 @@ class SparseCBMClassifier(
         InputError
             If a parameter, a shape or a value is not as expected; one line says which.
         """
+        given = checked_parameters(self)
         X, y = self._validated(X, y, ensure_min_samples=2)
-        check_classification_targets(y)
-        self.classes_, labels = np.unique(y, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise InputError(f"y holds one class only, {self.classes_[0]!r}: expected at least two classes")
+        self.classes_, labels = number_classes(y, len(X))
         concepts, self.concept_names_ = check_concepts(self.concept_embeddings, self.concept_names, self.n_features_in_)
         X = self._rows(X)
         validation = self._validation_data(X_val, y_val)
-        if self.early_stopping and validation is None:
-            X, labels, validation = self._hold_out(X, labels)
-        seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        if given.early_stopping and validation is None:
+            X, labels, validation = self._hold_out(X, labels, given)
+        seed = int(check_random_state(given.random_state).randint(np.iinfo(np.int32).max))
 
-        published = self.variant == "published"
-        kind = loss_class(self.loss, self.variant)
-        if published and self.max_active_concepts is not None:
+        published = given.variant == "published"
+        kind = loss_class(given.loss, given.variant)
+        if published and given.max_active_concepts is not None:
             raise InputError("max_active_concepts with variant='published': the published models have no hard limit")
-        space = whitening(X, self.covariance_shrinkage)
+        space = whitening(X, given.covariance_shrinkage)
         self._set_score_statistics(space, concepts)
         n_concepts, n_classes = len(self.concept_names_), len(self.classes_)
-        loss = make_loss(self.loss, self.variant, self._relevance(X, labels) if kind.needs_relevance else None)
+        loss = make_loss(given.loss, given.variant, self._relevance(X, labels) if kind.needs_relevance else None)
         generator = torch.Generator().manual_seed(seed) if published else None
         if generator is not None:
-            layer = PublishedBottleneckLayer(concepts, X.shape[1], self.logit_scale, generator)
+            layer = PublishedBottleneckLayer(concepts, X.shape[1], given.logit_scale, generator)
             gate = make_gate("dense", n_concepts, {})
         else:
-            layer = ConceptBottleneckLayer(space, concepts, self.min_alignment)
-            gate = self._make_gate(loss.gate_name(self.max_active_concepts), n_concepts)
+            layer = ConceptBottleneckLayer(space, concepts, given.min_alignment)
+            gate = _make_gate(loss.gate_name(given.max_active_concepts), n_concepts, given)
         model = ConceptBottleneck(layer, gate, n_classes, generator)
         trainer = Trainer(
             model,
             loss,
-            self._options(len(X), kind.default_weight, published),
+            _options(given, len(X), kind.default_weight),
             seed=seed,
-            device=self.device,
+            device=given.device,
             scores=self._torch_scores(concepts, raw=published),
             checkpoint_dir=checkpoint_dir,
-            log_with=self.log_with,
-            log_dir=self.log_dir,
-            progress=self.verbose,
+            log_with=given.log_with,
+            log_dir=given.log_dir,
+            progress=given.verbose,
         )
         self.history_ = trainer.fit(X, labels, *(validation or (None, None)))
         self.n_iter_ = int(self.history_[-1]["step"])
@@ -285,37 +307,21 @@ class SparseCBMClassifier(
         self.head_intercept_ = (
             np.zeros(n_classes) if head.bias is None else head.bias.detach().cpu().numpy().astype(np.float64)
         )
-        if self.concepts_per_class is not None:
-            self._refit_head(X, labels, seed, checkpoint_dir)
+        self._check_converged(given)
+        self.certificate_: dict[str, Any] | None = None
+        if given.concepts_per_class is not None:
+            self._refit_head(given.concepts_per_class, X, labels, seed, checkpoint_dir)
         self.metadata_: dict[str, Any] = {}
         return self
 
-    def _make_gate(self, name: str, n_concepts: int):
-        options: dict[str, object] = {}
-        if name != "dense":
-            options["nonnegative"] = bool(self.nonnegative)
-        if name in ("top_k", "gumbel_top_k", "soft_threshold"):
-            options["max_active_concepts"] = self.max_active_concepts
-        return make_gate(name, n_concepts, options)
-
-    def _options(self, n: int, default_weight: float, published: bool) -> TrainingOptions:
-        max_iter = self.max_iter
-        if max_iter is None:
-            max_iter = max(300, 3 * -(-n // min(self.batch_size, n)))
-        return TrainingOptions(
-            max_iter=max_iter,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            layer_learning_rate=(1.0 if published else 0.3) * self.learning_rate,
-            loss_weight=default_weight if self.loss_weight is None else self.loss_weight,
-            head_l2=0.0 if published else self.head_l2,
-            input_noise=0.0 if published else self.input_noise,
-            temperature=tuple(self.temperature),
-            early_stopping=self.early_stopping,
-            n_iter_no_change=self.n_iter_no_change,
-            mixed_precision=self.mixed_precision,
-            gradient_accumulation_steps=self.gradient_accumulation_steps,
-        )
+    def _check_converged(self, given: SimpleNamespace) -> None:
+        arrays = {**self.bottleneck_.tensors(), "weights": self.head_weights_, "intercept": self.head_intercept_}
+        numbers = [self.history_[-1]["loss"], *(np.abs(np.asarray(value)).max() for value in arrays.values())]
+        if not np.isfinite(numbers).all():
+            raise InputError(
+                "the training diverged: its loss or its weights are no finite numbers; learning_rate="
+                f"{given.learning_rate!r} is too large for these data, try {TrainingOptions.learning_rate}"
+            )
 
     def _rows(self, X: np.ndarray) -> np.ndarray | Rows:
         return X if self.concept_embeddings is None else unit_rows_lazily(X, "X")
@@ -328,23 +334,19 @@ class SparseCBMClassifier(
         if X_val is None or y_val is None:
             raise InputError("X_val and y_val go together: one of them is missing")
         X_val = self._rows(self._validated(X_val, reset=False))
-        y_val = np.asarray(y_val)
-        if len(y_val) != len(X_val):
-            raise InputError(f"X_val has {len(X_val)} rows but y_val has {len(y_val)}: expected one label a row")
-        unseen = np.setdiff1d(y_val, self.classes_)
-        if len(unseen):
-            raise InputError(f"y_val holds {unseen[0]!r}, which is not among the training classes")
-        return X_val, np.searchsorted(self.classes_, y_val)
+        return X_val, class_numbers(y_val, len(X_val), self.classes_, "y_val")
 
-    def _hold_out(self, X: np.ndarray | Rows, labels: np.ndarray) -> tuple[Rows, np.ndarray, tuple[Rows, np.ndarray]]:
+    def _hold_out(
+        self, X: np.ndarray | Rows, labels: np.ndarray, given: SimpleNamespace
+    ) -> tuple[Rows, np.ndarray, tuple[Rows, np.ndarray]]:
         counts = np.bincount(labels)
         if counts.min() < 2:
             raise InputError(
-                f"class {self.classes_[counts.argmin()].item()!r} has one image: early_stopping cannot split it; "
+                f"class {self.classes_.tolist()[counts.argmin()]!r} has one image: early_stopping cannot split it; "
                 "give X_val and y_val, or set early_stopping=False"
             )
-        state = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
-        n_held = max(round(self.validation_fraction * len(X)), len(self.classes_))
+        state = check_random_state(given.random_state).randint(np.iinfo(np.int32).max)
+        n_held = max(round(given.validation_fraction * len(X)), len(self.classes_))
         split = train_test_split(np.arange(len(X)), test_size=n_held, stratify=labels, random_state=int(state))
         rows = X if isinstance(X, Rows) else Rows(X)
         train, held = ((rows.take(index), labels[index]) for index in map(np.sort, split))
@@ -378,15 +380,22 @@ class SparseCBMClassifier(
                     "(classes in sorted order, concepts)"
                 )
             return torch.from_numpy(relevance).float()
-        means = class_means(X, labels, shape[0])
-        return torch.from_numpy(np.maximum(self._standardised(means), 0.0)).float()
+        relevance = standardised(
+            class_means(X, labels, shape[0]), self.concept_embeddings_, self.score_mean_, self.score_scale_
+        )
+        return torch.from_numpy(np.maximum(relevance, 0.0)).float()
 
     def _refit_head(
-        self, X: np.ndarray | Rows, labels: np.ndarray, seed: int, checkpoint_dir: str | Path | None
+        self,
+        concepts_per_class: int,
+        X: np.ndarray | Rows,
+        labels: np.ndarray,
+        seed: int,
+        checkpoint_dir: str | Path | None,
     ) -> None:
         from sparsecbm.heads import SparseHead, stays_sparse
 
-        head = SparseHead(concepts_per_class=self.concepts_per_class, random_state=seed)
+        head = SparseHead(concepts_per_class=concepts_per_class, random_state=seed)
         # Sparse only where the dense matrix is too large: a dense one is faster to work on while it fits.
         sparse = self.bottleneck_.gate.name != "dense" and stays_sparse((len(X), len(self.concept_names_)))
         make = self.bottleneck_.sparse_activations if sparse else self.bottleneck_.activations
@@ -402,34 +411,49 @@ class SparseCBMClassifier(
 
     # -- inference -----------------------------------------------------------------------------------------------------
 
-    def _checked(self, X: ArrayLike) -> np.ndarray | Rows:
+    def _inference(self) -> InferenceModel:
+        return InferenceModel(
+            bottleneck_=self.bottleneck_,
+            head_weights_=self.head_weights_,
+            head_intercept_=self.head_intercept_,
+            score_mean_=self.score_mean_,
+            score_scale_=self.score_scale_,
+            concept_embeddings_=self.concept_embeddings_,
+            classes_=self.classes_,
+            concept_names_=self.concept_names_,
+        )
+
+    def _checked(self, X: ArrayLike) -> np.ndarray:
         check_is_fitted(self)
-        X = self._validated(X, reset=False)
-        return X if self.concept_embeddings_ is None else unit_rows_lazily(X, "X")
+        return self._validated(X, reset=False)
 
     def _validated(self, X: ArrayLike, *y: ArrayLike, **options: Any) -> Any:
         """As scikit-learn's `validate_data`, for embeddings that may be memory-mapped."""
         # float16 stays so: a memory-mapped matrix of it would be copied whole, so rows become float32 as they are used.
         # Finiteness is checked here, since scikit-learn's check of float16 makes masks as long as the matrix.
         narrow = getattr(X, "dtype", None) == np.float16
-        checked = validate_data(
-            self, X, *y, dtype=[np.float32, np.float16], ensure_all_finite=not narrow, **options
-        )  # fmt: skip
+        kinds = [np.float64, np.float32, np.float16]
+        checked = validate_data(self, X, *y, dtype=kinds, ensure_all_finite=not narrow, **options)
+        rows = checked[0] if y else checked
         if narrow:
-            check_finite(checked[0] if y else checked, "X")
-        return checked
-
-    def _standardised(self, X: np.ndarray) -> np.ndarray:
-        scores = X if self.concept_embeddings_ is None else X @ self.concept_embeddings_.T
-        return (scores - self.score_mean_) / self.score_scale_
+            check_finite(rows, "X")
+        # Rows of any length become unit rows before they become float32, which could not hold them.
+        if self.concept_embeddings is None:
+            check_scale(rows, "X", *SAFE_SCALE)
+        elif rows.dtype == np.float64:
+            rows = unit_rows(rows, "X", tolerance=UNIT)
+        rows = rows.astype(np.float32) if rows.dtype == np.float64 else rows
+        return (rows, *checked[1:]) if y else rows
 
     def concept_scores(self, X: ArrayLike) -> np.ndarray:
         """Concept scores psi = cos(x, c), standardised with training statistics: shape (n, M), float64."""
-        return self._standardised(np.asarray(self._checked(X)[:], dtype=np.float32))
+        X = self._checked(X)
+        return self._inference().concept_scores(X)
 
     def units(self, X: ArrayLike) -> np.ndarray:
         """Outputs of the Concept Bottleneck Layer before selection: shape (n, M), float32."""
-        return self.bottleneck_.units(self._checked(X))
+        X = self._checked(X)
+        return self._inference().units(X)
 
     def transform(self, X: ArrayLike) -> np.ndarray:
         """Concept activations: shape (n, M), float32, exactly zero where a concept is inactive.
@@ -443,7 +467,7 @@ class SparseCBMClassifier(
         ndarray of shape (n, M)
         """
         X = self._checked(X)
-        return self.bottleneck_.activations(X)
+        return self._inference().transform(X)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Names of the columns of `transform`: the concepts, shape (M,)."""
@@ -452,11 +476,8 @@ class SparseCBMClassifier(
 
     def logits(self, X: ArrayLike) -> np.ndarray:
         """Class scores, one column a class also for two classes: shape (n, K), float64."""
-        return np.concatenate(list(self._score_blocks(X)))
-
-    def _score_blocks(self, X: ArrayLike) -> Iterator[np.ndarray]:
         X = self._checked(X)
-        return score_blocks(self.bottleneck_, X, self.head_weights_, self.head_intercept_)
+        return np.concatenate(list(self._inference().score_blocks(X)))
 
     def decision_function(self, X: ArrayLike) -> np.ndarray:
         """Class scores: shape (n, K); for two classes, the second's minus the first's, shape (n,)."""
@@ -465,11 +486,13 @@ class SparseCBMClassifier(
 
     def predict_proba(self, X: ArrayLike) -> np.ndarray:
         """Softmax of the class scores: shape (n, K), rows sum to 1."""
-        return np.concatenate([softmax_rows(scores) for scores in self._score_blocks(X)])
+        X = self._checked(X)
+        return self._inference().predict_proba(X)
 
     def predict(self, X: ArrayLike) -> np.ndarray:
         """Class of each image: shape (n,). Memory does not grow with n times M or K."""
-        best = [scores.argmax(axis=1) for scores in self._score_blocks(X)]
+        X = self._checked(X)
+        best = [scores.argmax(axis=1) for scores in self._inference().score_blocks(X)]
         return self.classes_[np.concatenate(best)]
 
     def explain(self, X: ArrayLike, sources: Sequence[str] | None = None, truths: Sequence | None = None) -> Ledgers:
@@ -501,101 +524,101 @@ class SparseCBMClassifier(
 
     # -- storage -------------------------------------------------------------------------------------------------------
 
-    _CONSTRUCTOR_ARRAYS = ("concept_embeddings", "concept_names", "concept_relevance", "random_state", "verbose")
+    _ARRAY_PARAMETERS = ("concept_relevance",)
 
-    def save(self, path: str | Path) -> None:
-        """Write the fitted model to a folder: ``model.safetensors`` and ``config.json``. No pickle.
+    def _arrays(self) -> Arrays:
+        return self._inference().arrays()
 
-        Raises
-        ------
-        StoredFileError
-            If the folder cannot be written.
-        """
-        check_is_fitted(self)
-        parameters = {k: v for k, v in self.get_params(deep=False).items() if k not in self._CONSTRUCTOR_ARRAYS}
-        parameters["temperature"] = list(self.temperature)
-        tensors = {
-            **self.bottleneck_.tensors(),
-            "head.weight": torch.from_numpy(self.head_weights_),
-            "head.intercept": torch.from_numpy(self.head_intercept_),
-            "scores.mean": torch.from_numpy(self.score_mean_),
-            "scores.scale": torch.from_numpy(self.score_scale_),
-        }
-        if self.concept_embeddings_ is not None:
-            tensors["scores.concept_embeddings"] = torch.from_numpy(np.array(self.concept_embeddings_, order="C"))
+    def _extra(self) -> dict[str, Any]:
         gate = self.bottleneck_.gate
-        write_model(
-            path,
-            tensors,
-            {
-                "class": type(self).__name__,
-                "parameters": parameters,
-                "gate": {"name": gate.name, "options": gate.options()},
-                "concept_names": self.concept_names_,
-                "classes": {"dtype": self.classes_.dtype.str, "values": self.classes_.tolist()},
-                "n_features_in": int(self.n_features_in_),
-                "history": self.history_,
-                "metadata": getattr(self, "metadata_", {}),
-            },
-        )
+        return {
+            "gate": {"name": gate.name, "options": gate.options()},
+            "concept_names": self.concept_names_,
+            "history": self.history_,
+            "certificate": getattr(self, "certificate_", None),
+        }
 
-    @classmethod
-    def load(cls, path: str | Path) -> SparseCBMClassifier:
-        """Read a model that `save` wrote; it predicts bit for bit as the saved one did.
+    def _restore(self, arrays: Arrays, record: ModelRecord) -> None:
+        held = InferenceModel.from_record(record, arrays)
+        self.concept_embeddings, self.concept_names = held.concept_embeddings_, held.concept_names_
+        for name in (
+            "bottleneck_", "head_weights_", "head_intercept_", "score_mean_", "score_scale_", "concept_embeddings_",
+            "concept_names_",
+        ):  # fmt: skip
+            setattr(self, name, getattr(held, name))
+        self.history_, self.certificate_ = record.history, record.certificate
+        self.n_iter_ = int(record.history[-1]["step"])
+
+    def save_pretrained(
+        self,
+        save_directory: str | Path,
+        *,
+        config: None = None,
+        repo_id: str | None = None,
+        push_to_hub: bool = False,
+        model_card_kwargs: dict[str, Any] | None = None,
+        **push_to_hub_kwargs: Any,
+    ) -> str | None:
+        """`save`, with a model card if there is none; optionally upload it.
+
+        Parameters
+        ----------
+        save_directory : path
+        config : None
+            A model describes itself; nothing else is taken.
+        repo_id, push_to_hub, model_card_kwargs
+            As in ``huggingface_hub.ModelHubMixin``; other arguments go to `push_to_hub`.
 
         Raises
         ------
-        StoredFileError
-            If a file is missing, foreign or changed.
+        InputError
+            If arguments are given that nothing reads; the folder stays as it is.
         """
-        tensors, config = read_model(path)
-        with holds_together(path):
-            return cls._from_parts(tensors, config)
+        if config is not None or (push_to_hub_kwargs and not push_to_hub):
+            name = "config" if config is not None else next(iter(push_to_hub_kwargs))
+            raise InputError(f"save_pretrained reads no {name!r}: leave it out, or give push_to_hub=True to upload")
+        folder = Path(save_directory)
+        self.save(folder)
+        if not (folder / "README.md").exists():
+            write_text(folder / "README.md", str(self.generate_model_card(**(model_card_kwargs or {}))))
+        if not push_to_hub:
+            return None
+        name = repo_id or folder.resolve().name
+        return self.push_to_hub(repo_id=name, model_card_kwargs=model_card_kwargs, **push_to_hub_kwargs)
 
     @classmethod
-    def _from_parts(cls, tensors: dict[str, torch.Tensor], config: dict[str, Any]) -> SparseCBMClassifier:
-        if config["class"] != cls.__name__:
-            raise StoredFileError(f"the folder holds a {config['class']}, not a {cls.__name__}")
-        parameters = dict(config["parameters"])
-        parameters["temperature"] = tuple(parameters["temperature"])
-        concepts = tensors.get("scores.concept_embeddings")
-        concepts = None if concepts is None else concepts.numpy()
-        model = cls(concepts, list(config["concept_names"]), **parameters)
-        model.concept_embeddings_ = concepts
-        # What predicts is read, and checked, in one place.
-        frozen = InferenceModel(tensors, config)
-        model.concept_names_, model.classes_ = frozen.concept_names_, frozen.classes_
-        model.n_features_in_, model.metadata_ = frozen.n_features_in_, frozen.metadata_
-        model.bottleneck_ = frozen.bottleneck_
-        model.head_weights_, model.head_intercept_ = frozen.head_weights_, frozen.head_intercept_
-        model.score_mean_ = tensors["scores.mean"].numpy()
-        model.score_scale_ = tensors["scores.scale"].numpy()
-        model.history_ = config["history"]
-        model.n_iter_ = int(config["history"][-1]["step"])
-        return model
-
-    def _save_pretrained(self, save_directory: Path) -> None:
-        self.save(save_directory)
-
-    @classmethod
-    def _from_pretrained(
+    def from_pretrained(
         cls,
+        pretrained_model_name_or_path: str | Path,
         *,
-        model_id: str,
-        revision: str | None,
-        cache_dir: str | Path | None,
-        force_download: bool,
-        local_files_only: bool,
-        token: str | bool | None,
-        **kwargs: Any,
+        force_download: bool = False,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+        revision: str | None = None,
+        **parameters: Any,
     ) -> SparseCBMClassifier:
-        if Path(model_id).is_dir():
-            return cls.load(model_id)
+        """Load from a folder or a repository of the Hub; arguments as in ``huggingface_hub.ModelHubMixin``.
+
+        Raises
+        ------
+        InputError
+            If parameters of the model are given: a fitted model has those it was fitted with.
+        """
+        if parameters:
+            name = next(iter(parameters))
+            raise InputError(
+                f"from_pretrained takes no {name!r}: a stored model has the parameters it was fitted with; "
+                "load it, then set_params and fit for others"
+            )
+        name = str(pretrained_model_name_or_path)
+        if Path(name).is_dir():
+            return cls.load(name)
         from huggingface_hub import snapshot_download
 
         return cls.load(
             snapshot_download(
-                model_id,
+                name,
                 revision=revision,
                 cache_dir=cache_dir,
                 force_download=force_download,
@@ -604,3 +627,30 @@ class SparseCBMClassifier(
                 allow_patterns=["config.json", "model.safetensors"],
             )
         )
+
+
+def _make_gate(name: str, n_concepts: int, given: SimpleNamespace) -> Gate:
+    options: dict[str, object] = {}
+    if name != "dense":
+        options["nonnegative"] = given.nonnegative
+    if name in ("top_k", "gumbel_top_k", "soft_threshold"):
+        options["max_active_concepts"] = given.max_active_concepts
+    return make_gate(name, n_concepts, options)
+
+
+def _options(given: SimpleNamespace, n: int, default_weight: float) -> TrainingOptions:
+    published = given.variant == "published"
+    return TrainingOptions(
+        max_iter=given.max_iter or max(300, 3 * -(-n // min(given.batch_size, n))),
+        batch_size=given.batch_size,
+        learning_rate=given.learning_rate,
+        layer_learning_rate=(1.0 if published else 0.3) * given.learning_rate,
+        loss_weight=default_weight if given.loss_weight is None else given.loss_weight,
+        head_l2=0.0 if published else given.head_l2,
+        input_noise=0.0 if published else given.input_noise,
+        temperature=given.temperature,
+        early_stopping=given.early_stopping,
+        n_iter_no_change=given.n_iter_no_change,
+        mixed_precision=given.mixed_precision,
+        gradient_accumulation_steps=given.gradient_accumulation_steps,
+    )

@@ -12,7 +12,9 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from sparsecbm._base.errors import InputError, unknown
-from sparsecbm.estimators.inputs import check_concepts, unit_rows
+from sparsecbm._base.parameters import Count, Flag, OpenShare, Verbosity, checked_parameters
+from sparsecbm._base.rows import unit_rows
+from sparsecbm.estimators.inputs import check_concepts
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -117,15 +119,15 @@ class SparseDecomposer(TransformerMixin, BaseEstimator):
         concept_embeddings: ArrayLike | None = None,
         concept_names: Sequence[str] | None = None,
         *,
-        alpha: float = 0.125,
-        max_concepts: int | None = None,
+        alpha: OpenShare = 0.125,
+        max_concepts: Count | None = None,
         suppress: Sequence[str] = (),
-        center: bool = True,
+        center: Flag = True,
         image_mean: ArrayLike | None = None,
         text_mean: ArrayLike | None = None,
-        tolerance: float = 1e-9,
-        sparse_output: bool = False,
-        verbose: bool | None = None,
+        tolerance: OpenShare = 1e-9,
+        sparse_output: Flag = False,
+        verbose: Verbosity = None,
     ) -> None:
         self.concept_embeddings = concept_embeddings
         self.concept_names = concept_names
@@ -155,11 +157,13 @@ class SparseDecomposer(TransformerMixin, BaseEstimator):
         """
         from sparsecbm.estimators.nonnegative_lasso import NonnegativeLasso
 
-        self._check_parameters()
-        X = unit_rows(validate_data(self, X, dtype=np.float32), "X")
+        checked_parameters(self)
+        if self.concept_embeddings is None:
+            raise InputError("concept_embeddings=None: expected the text embeddings of a vocabulary, shape (M, d)")
+        X = unit_rows(validate_data(self, X, dtype=[np.float64, np.float32]), "X", dtype=np.float64)
         concepts, self.concept_names_ = check_concepts(self.concept_embeddings, self.concept_names, self.n_features_in_)
         assert concepts is not None
-        concepts = _scaled(concepts.astype(np.float64))
+        concepts = unit_rows(concepts, dtype=np.float64)
         d = self.n_features_in_
         if self.center:
             self.image_mean_ = (
@@ -295,7 +299,8 @@ class SparseDecomposer(TransformerMixin, BaseEstimator):
         ]
 
     def _rows(self, X: ArrayLike) -> NDArray[np.float64]:
-        return _scaled(unit_rows(validate_data(self, X, dtype=np.float32, reset=False), "X").astype(np.float64))
+        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        return unit_rows(X, "X", dtype=np.float64)
 
     def _parts(self, codes: ArrayLike | csr_matrix) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Unit direction of each code (zero for an empty one) and the length it had."""
@@ -315,22 +320,12 @@ class SparseDecomposer(TransformerMixin, BaseEstimator):
                 f"class_embeddings have {texts.shape[1]} dimensions but the images' embeddings have "
                 f"{self.n_features_in_}: encode both with the same encoder"
             )
-        return _scaled(texts)
-
-    def _check_parameters(self) -> None:
-        if self.concept_embeddings is None:
-            raise InputError("concept_embeddings=None: expected the text embeddings of a vocabulary, shape (M, d)")
-        if not (isinstance(self.alpha, (int, float)) and 0 < self.alpha < 1):
-            raise InputError(f"alpha={self.alpha!r}: expected a penalty between 0 and 1, such as 0.125")
-        k = self.max_concepts
-        if k is not None and (isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1):
-            raise InputError(f"max_concepts={k!r}: expected a whole number of at least 1, or None")
-        if not (isinstance(self.tolerance, (int, float)) and 0 < self.tolerance < 1):
-            raise InputError(f"tolerance={self.tolerance!r}: expected a relative gap between 0 and 1, such as 1e-9")
+        return unit_rows(texts, "class_embeddings", dtype=np.float64)
 
 
 def _scaled(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), _EPSILON)
+    """Unit rows of differences; what is zero but for rounding becomes zero."""
+    return unit_rows(rows, floor=_EPSILON)
 
 
 def _vector(values: ArrayLike, what: str, d: int) -> NDArray[np.float64]:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from numbers import Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import _check_feature_names
 
-from sparsecbm._base.errors import InputError
+from sparsecbm._base.parameters import Positive, checked_parameters
 from sparsecbm.estimators.class_rows import mean_rows, read_class_rows
-from sparsecbm.estimators.class_scores import ClassScoreClassifier, require_shapes
+from sparsecbm.estimators.class_scores import ClassScoreClassifier
+from sparsecbm.estimators.storage import Arrays, ModelRecord, check_arrays
 
 
 class ZeroShotClassifier(ClassScoreClassifier):
@@ -43,7 +43,7 @@ class ZeroShotClassifier(ClassScoreClassifier):
     ['jay']
     """
 
-    def __init__(self, *, logit_scale: float = 100.0) -> None:
+    def __init__(self, *, logit_scale: Positive = 100.0) -> None:
         self.logit_scale = logit_scale
 
     def fit(
@@ -70,8 +70,7 @@ class ZeroShotClassifier(ClassScoreClassifier):
         InputError
             If shapes, names or values are not as expected.
         """
-        if not isinstance(self.logit_scale, Real) or not 0 < self.logit_scale < np.inf:
-            raise InputError(f"logit_scale={self.logit_scale!r}: expected a finite number above 0")
+        checked_parameters(self)
         blocks, self.classes_ = read_class_rows(class_embeddings, class_names)
         self.class_rows_ = mean_rows(blocks)
         self.n_features_in_ = self.class_rows_.shape[1]
@@ -81,9 +80,9 @@ class ZeroShotClassifier(ClassScoreClassifier):
     def _scores(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
         return self.logit_scale * (X @ self.class_rows_.T)
 
-    def _arrays(self) -> dict[str, NDArray[Any]]:
+    def _arrays(self) -> Arrays:
         return {"class_rows": self.class_rows_}
 
-    def _restore(self, arrays: dict[str, NDArray[Any]], extra: dict[str, Any]) -> None:
-        require_shapes(arrays, {"class_rows": (len(self.classes_), self.n_features_in_)})
+    def _restore(self, arrays: Arrays, record: ModelRecord) -> None:
+        check_arrays(arrays, {"class_rows": (np.float64, (len(self.classes_), self.n_features_in_))})
         self.class_rows_ = arrays["class_rows"]

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -15,11 +14,24 @@ from scipy.sparse import csr_matrix, issparse
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.model_selection import StratifiedShuffleSplit
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from sparsecbm._base.checkpoint import Steps
-from sparsecbm._base.errors import InputError, unknown
+from sparsecbm._base.errors import InputError
+from sparsecbm._base.labels import class_numbers, number_classes
+from sparsecbm._base.parameters import (
+    Count,
+    Counts,
+    Flag,
+    OpenShare,
+    Positive,
+    Positives,
+    Seed,
+    Text,
+    checked,
+    checked_parameters,
+)
+from sparsecbm._base.rows import check_scale, finite
 from sparsecbm.heads.nec import anec, counting_rules
 from sparsecbm.heads.selection import SELECTIONS, Budget, State
 from sparsecbm.heads.selection.base import gains, refit, saliency
@@ -35,6 +47,9 @@ _GROWING = ("forward", "splice")
 _SCORES = 2**24
 #: Options for the later points of a path, which start from a refined support.
 _LATER = {"splice": {"rounds": 6}}
+
+_SCALES, _UNSCALED = (1e-100, 1e100), (1e-8, 1e8)
+"""Sizes of the largest activation that can be calculated with: scaled in float64, or not."""
 
 
 class SparseHead(ClassifierMixin, BaseEstimator):
@@ -98,15 +113,15 @@ class SparseHead(ClassifierMixin, BaseEstimator):
 
     def __init__(
         self,
-        concepts_per_class: int | None = 5,
+        concepts_per_class: Count | None = 5,
         *,
-        counting: str = "average",
-        nonnegative: bool = False,
-        method: str = "splice",
-        l2: float | str | Sequence[float] = 0.005,
-        scaling: str | None = "global",
-        tol: float = 1e-6,
-        random_state: int | np.random.RandomState | None = None,
+        counting: Literal["average", "strict"] = "average",
+        nonnegative: Flag = False,
+        method: Text = "splice",
+        l2: Positive | Literal["auto"] | Positives = 0.005,
+        scaling: Literal["global", "column"] | None = "global",
+        tol: OpenShare = 1e-6,
+        random_state: Seed | None = None,
     ) -> None:
         self.concepts_per_class = concepts_per_class
         self.counting = counting
@@ -188,9 +203,7 @@ class SparseHead(ClassifierMixin, BaseEstimator):
         HeadPath
             Heads, accuracies, the three counts, ANEC.
         """
-        sizes = sorted({int(k) for k in nec})
-        if not sizes or sizes[0] < 1:
-            raise InputError(f"nec={nec!r}: expected concepts per class, each >= 1")
+        sizes = sorted(set(checked("nec", nec, Counts)))
         first = clone(self).set_params(concepts_per_class=sizes[0])
         A, codes, weights = first._check(A, y, sample_weight)
         labels = first.classes_[codes]
@@ -243,7 +256,7 @@ class SparseHead(ClassifierMixin, BaseEstimator):
         return validate_data(self, A, reset=False, dtype=np.float64, accept_sparse="csr")
 
     def _linear(self, A: Any) -> np.ndarray:
-        return class_scores(A, self.coef_, self.intercept_)
+        return finite(class_scores(A, self.coef_, self.intercept_), "class scores")
 
     def _scores(self, A: ArrayLike) -> np.ndarray:
         return self._linear(self._checked(A))
@@ -251,35 +264,24 @@ class SparseHead(ClassifierMixin, BaseEstimator):
     def _check(
         self, A: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        k = self.concepts_per_class
-        if k is not None and (not isinstance(k, Integral) or isinstance(k, bool) or k < 1):
-            raise InputError(f"concepts_per_class={k!r}: expected an integer >= 1, or None for a dense head")
-        if self.counting not in ("average", "strict"):
-            raise unknown("counting", self.counting, ("average", "strict"))
-        SELECTIONS.check(self.method)
-        if self.scaling not in ("global", "column", None):
-            raise unknown("scaling", self.scaling, ("global", "column", "None"))
-        for value in self._grid():
-            if not isinstance(value, Real) or not np.isfinite(value) or value <= 0:
-                raise InputError(f"l2={self.l2!r}: expected a positive number, several, or 'auto'")
-        if k is None and self.nonnegative:
+        given = checked_parameters(self)
+        SELECTIONS.check(given.method)
+        if given.concepts_per_class is None and given.nonnegative:
             raise InputError("nonnegative=True needs concepts_per_class: the dense head has no sign constraint")
         kinds = [np.float64, np.float32] if issparse(A) else np.float64
         A, y = validate_data(self, A, y, dtype=kinds, accept_sparse="csr")
-        check_classification_targets(y)
-        if issparse(A) and not (self.method in _GROWING and k is not None and stays_sparse(A.shape)):
+        low, high = _SCALES if given.scaling and A.dtype == np.float64 else _UNSCALED
+        check_scale(A.data if issparse(A) else A, "A", low, high)
+        growing = given.method in _GROWING and given.concepts_per_class is not None
+        if issparse(A) and not (growing and stays_sparse(A.shape)):
             A = A.toarray().astype(np.float64, copy=False)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, A, dtype=np.float64, ensure_non_negative=True)
-        self.classes_, codes = np.unique(y, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise InputError(f"y holds one class, {self.classes_[0]!r}: a classifier needs at least two classes")
+        self.classes_, codes = number_classes(y, A.shape[0])
         return A, codes, sample_weight
 
     def _grid(self) -> tuple:
         if isinstance(self.l2, str):
-            if self.l2 != "auto":
-                raise InputError(f"l2={self.l2!r}: expected a positive number, several, or 'auto'")
             return L2_GRID
         return tuple(self.l2) if isinstance(self.l2, (Sequence, np.ndarray)) else (self.l2,)
 
@@ -326,14 +328,7 @@ class SparseHead(ClassifierMixin, BaseEstimator):
         else:
             inner = np.arange(A.shape[0])
             held = validate_data(self, validation[0], reset=False, dtype=np.float64, accept_sparse="csr")
-            held_y = np.asarray(validation[1])
-            strange = np.setdiff1d(held_y, self.classes_)
-            if strange.size or held_y.shape != (held.shape[0],):
-                raise InputError(
-                    f"validation labels have shape {held_y.shape} and hold unknown {strange[:3].tolist()}: "
-                    f"expected {held.shape[0]} labels of the training classes"
-                )
-            held_codes = np.searchsorted(self.classes_, held_y)
+            held_codes = class_numbers(validation[1], held.shape[0], self.classes_, "validation")
         problem, mean, scale = self._problem(A[inner], codes[inner], None if weights is None else weights[inner])
 
         def judge(value: float) -> dict[str, float]:

@@ -168,7 +168,7 @@ def test_conventions_and_bad_input(toy) -> None:
         assert "\n" not in str(caught.value)
 
     fails("concept_embeddings=None", concept_embeddings=None)
-    fails("alpha=0: expected a penalty between 0 and 1", alpha=0)
+    fails("alpha=0: expected a number between 0 and 1", alpha=0)
     fails("max_concepts=0", max_concepts=0)
     fails("tolerance=0", tolerance=0)
     fails("image_mean has shape .*expected 16 finite numbers", image_mean=[1.0])
