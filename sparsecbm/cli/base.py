@@ -87,7 +87,9 @@ def _command(kept: str = "nothing was written") -> Callable[[Callable[..., None]
             except InputError as error:
                 if kwargs.get("debug"):
                     raise
-                _fail(" ".join(str(error).split()), 2)
+                # In the words of the command: an option of its own, else of the configuration.
+                skip = "--on-error skip" if "on_error" in kwargs else "--set images.on_error=skip"
+                _fail(" ".join(str(error).replace("on_error='skip'", skip).split()), 2)
             except BrokenPipeError:
                 # The reader (head, less) has gone; Python must not complain about it again at exit.
                 sys.stdout = None  # type: ignore[assignment]

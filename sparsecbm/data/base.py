@@ -228,10 +228,20 @@ class EncodedImages:
         return bytes(hashes)
 
     def _failed(self, row: int, error: UndecodableError) -> InputError:
+        name = self._catalogue.name(row)
+        others = [(other, why) for other, why in self._undecodable if other != name]
+        what, them = f"picture {name!r} of {self.spec!r}: {error}", "it"
+        if others:  # all in one go, not one a run
+            listed = "; ".join(f"{other!r}: {why}" for other, why in [(name, str(error)), *others[:7]])
+            more = f"; and {len(others) - 7} more" if len(others) > 7 else ""
+            what, them = f"{len(others) + 1} of {len(self)} pictures of {self.spec!r}: {listed}{more}", "them"
         return InputError(
-            f"cannot decode picture {self._catalogue.name(row)!r} of {self.spec!r}: {error}; "
-            "repair or remove it, or pass on_error='skip' to leave such pictures out"
+            f"cannot decode {what}; repair or remove {them}, or pass on_error='skip' to leave such pictures out"
         )
+
+    @cached_property
+    def _undecodable(self) -> list[tuple[str, str]]:
+        return self._decodable()[1]
 
     def _decodable(self) -> tuple[np.ndarray, list[tuple[str, str]]]:
         def reason(row: int) -> str | None:

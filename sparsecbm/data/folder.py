@@ -6,29 +6,28 @@ labels where folder depths differ, and takes a class called "train" or "test" fo
 
 from __future__ import annotations
 
-import os
-import unicodedata
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from sparsecbm._base.errors import InputError
-from sparsecbm._base.names import name_list
-from sparsecbm.data.base import Catalogue, EncodedImages, LoadOptions
-from sparsecbm.data.decode import read_picture
+from sparsecbm._base.names import clean_name, group_names, name_list, same_name_key
+from sparsecbm.data.base import EncodedImages, LoadOptions
+from sparsecbm.data.files import FileCatalogue, PictureFolder, read_folder
 from sparsecbm.data.select import select
+from sparsecbm.data.splits import SPLITS, canonical_split
 
-_NOT_PICTURES = {"thumbs.db", "desktop.ini", "readme", "readme.md", "readme.txt", "license", "license.txt"}
-_SPLIT_FOLDERS = {"train", "training", "validation", "val", "valid", "dev", "test", "testing"}
+# Folders beside split folders that nobody means for classes.
+_NO_CLASSES = {"annotations", "extra", "images", "labels", "masks", "metadata", "unlabeled", "unlabelled", "unsup"}
 
 
 def load(path: str, options: LoadOptions, spec: str) -> EncodedImages:
     """Load a folder of pictures.
 
-    Layouts: ``PATH/CLASS/picture``, ``PATH/SPLIT/CLASS/picture`` (when every folder in PATH is named like a split) or
-    ``PATH/picture`` (no labels). Folders inside a class folder belong to the class. Hidden files are no pictures.
+    Layouts: ``PATH/CLASS/picture``, ``PATH/SPLIT/CLASS/picture`` (when every folder of pictures in PATH is named like a
+    split) or ``PATH/picture`` (no labels). Folders inside a class folder belong to the class. What is a picture:
+    `sparsecbm.data.files`.
     """
     for column in ("image_column", "label_column"):
         if getattr(options, column) is not None:
@@ -36,81 +35,102 @@ def load(path: str, options: LoadOptions, spec: str) -> EncodedImages:
     return select(FolderCatalogue(Path(path).expanduser(), spec), options, spec)
 
 
-class FolderCatalogue(Catalogue):
+class FolderCatalogue(FileCatalogue):
     """The files of a folder, sorted by name."""
 
     def __init__(self, root: Path, spec: str) -> None:
         if not root.is_dir():
             problem = "is a file, not a folder" if root.exists() else "does not exist"
             raise InputError(f"folder {str(root)!r} {problem}: expected one with a sub-folder of pictures a class")
-        self.what, self.root = repr(spec), root
-        folders = _folders(root)
-        if folders and {folder.name.lower() for folder in folders} <= _SPLIT_FOLDERS:
-            splits = [(folder.name, folder) for folder in folders]
-        else:
-            splits = [("all", root)]
-        classes = sorted({_class_name(folder) for _, top in splits for folder in _folders(top)})
-        number = {name: k for k, name in enumerate(classes)}
-        self.class_names = tuple(classes)
-        self.files: list[str] = []
+        super().__init__((), repr(spec), root)
+        tree = read_folder(root)
+        splits = self._split_folders(tree)
         self.official = {}
+        tops = list(splits.values())
+        self._refuse_depth(tops, tree)
+        classes = [(top, folder) for top in tops for folder in top.filled()]
+        # Training comes first: its spelling of a class is the one that is shown.
+        classes.sort(key=lambda pair: canonical_split(pair[0].name) != "train")
+        names = [clean_name(folder.name, f"a folder of {self.what}") for _, folder in classes]
+        grouped = group_names(names)
+        self.class_names = tuple(sorted(grouped.names))
+        number = {name: k for k, name in enumerate(self.class_names)}
+        label = {id(folder): number[grouped.names[i]] for (_, folder), i in zip(classes, grouped.positions)}
         labels: list[int] = []
-        for name, top in splits:
+        for name, top in splits.items():
             start = len(self.files)
             # Pictures straight in a split's folder have no label.
-            for folder in _folders(top) or [top]:
-                found = _pictures(folder)
+            for folder in top.filled() or [top]:
+                found = folder.all_pictures()
                 self.files += [file.relative_to(root).as_posix() for file in found]
-                labels += [number.get(_class_name(folder), -1) if folder != top else -1] * len(found)
+                labels += [label.get(id(folder), -1)] * len(found)
             self.official[name] = range(start, len(self.files))
-        self._refuse_strays(top for top in {root, *(top for _, top in splits)} if _folders(top))
         if not self.files:
             example = str(root / "cat" / "1.jpg")
-            raise InputError(f"{spec!r} has no pictures: expected files in class folders, such as {example!r}")
+            left = f" ({note})" if (note := tree.note(str(root))) else ""
+            raise InputError(f"{spec!r} has no pictures: expected files in class folders, such as {example!r}{left}")
         self.labels = np.asarray(labels, dtype=np.int64) if classes else None
+        merged = f"{self.what}: {grouped.line('class folders')}" if grouped.merged else ""
+        notes = (merged, self._strays({tree, *tops}), self._empty(tree, tops), tree.note(self.what))
+        self.notes = tuple(filter(None, notes))
 
-    def _refuse_strays(self, folders: Iterable[Path]) -> None:
-        strays = [file for top in folders for file in _files(top) if _looks_like_picture(file)]
-        if strays:
-            names = name_list(sorted(file.relative_to(self.root).as_posix() for file in strays))
-            raise InputError(f"{self.what} has {names} beside the class folders: move them into one to give a class")
+    def _split_folders(self, tree: PictureFolder) -> dict[str, PictureFolder]:
+        """Folder of each split, by its name; the whole as ``all`` where the folders are classes."""
+        named = [folder for folder in tree.folders if canonical_split(folder.name) in SPLITS]
+        splits = [folder for folder in named if folder.any_pictures()]
+        others = [folder for folder in tree.filled() if folder not in named]
+        if splits and not others:
+            return {folder.name: folder for folder in named}
+        # "train" alone, with pictures straight in it and other classes beside it, is a vehicle.
+        vehicle = [canonical_split(folder.name) for folder in splits] == ["train"] and not splits[0].filled()
+        if splits and not (vehicle and not any(same_name_key(folder.name) in _NO_CLASSES for folder in others)):
+            raise InputError(
+                f"{self.what} has {name_list([folder.name for folder in splits])}, named like splits, beside "
+                f"{name_list([folder.name for folder in others])}: move either away, so that all folders are splits or "
+                "all are classes"
+            )
+        return {"all": tree}
 
-    def read(self, row: int) -> bytes:
-        return read_picture(self.root / self.files[row])
+    def _refuse_depth(self, tops: Sequence[PictureFolder], tree: PictureFolder) -> None:
+        """Refuse class folders that are a level too high: they hold the splits, or all the classes."""
+        for top in tops:
+            for folder in top.filled():
+                inside = folder
+                while not inside.pictures and len(inside.filled()) == 1:
+                    inside = inside.filled()[0]
+                names = [inner.name for inner in inside.filled()]
+                splits = {canonical_split(name) for name in names} & set(SPLITS)
+                alone = {other.name for each in tops for other in each.filled()} == {folder.name}
+                same = canonical_split(folder.name) in SPLITS and len(top.filled()) == 1 and top is not tree
+                within = inside is not folder and canonical_split(inside.name) in SPLITS
+                if len(splits) > 1 or within or ((alone or same) and not inside.pictures):
+                    where = inside.path.relative_to(tree.path).as_posix()
+                    held = name_list(names) if names else "pictures"
+                    right = inside.path.parent if within else inside.path
+                    advice = f"give folder:{right}" if alone and top is tree else "move them one level up"
+                    raise InputError(
+                        f"{self.what}: one folder level too many, {where!r} holds {held}: expected CLASS/picture or "
+                        f"SPLIT/CLASS/picture; {advice}"
+                    )
 
-    def name(self, row: int) -> str:
-        return self.files[row]
+    def _strays(self, folders: set[PictureFolder]) -> str:
+        """Say which pictures lie beside class or split folders; refuse so many that the layout must be another."""
+        strays = sorted(
+            (folder.path / name).relative_to(self.root).as_posix()
+            for folder in folders
+            if folder.filled()
+            for name in folder.pictures
+        )
+        if not strays:
+            return ""
+        if len(strays) > max(1, len(self.files) // 10):
+            raise InputError(
+                f"{self.what} has {name_list(strays)} beside the class folders: move them into one to give a class"
+            )
+        return f"{self.what}: left out {name_list(strays)}, beside the class folders"
 
-
-def _folders(top: Path) -> list[Path]:
-    return sorted((p for p in top.iterdir() if p.is_dir() and not p.name.startswith(".")), key=lambda p: p.name)
-
-
-def _class_name(folder: Path) -> str:
-    return unicodedata.normalize("NFC", folder.name)  # some file systems store decomposed accents
-
-
-def _files(top: Path) -> list[Path]:
-    return sorted(p for p in top.iterdir() if p.is_file())
-
-
-def _pictures(top: Path) -> list[Path]:
-    """Every file below `top` but clutter; one that is no picture is found out when it is decoded, not dropped."""
-    found, seen = [], set()
-    for folder, inside, files in os.walk(top, followlinks=True):
-        if os.path.realpath(folder) in seen:  # a link back up
-            inside.clear()
-            continue
-        seen.add(os.path.realpath(folder))
-        inside[:] = sorted(name for name in inside if not name.startswith("."))
-        found += [path for path in (Path(folder, file) for file in sorted(files)) if not _is_clutter(path)]
-    return found
-
-
-def _is_clutter(file: Path) -> bool:
-    return file.name.startswith(".") or file.name.lower() in _NOT_PICTURES
-
-
-def _looks_like_picture(file: Path) -> bool:
-    Image.init()
-    return file.suffix.lower() in Image.EXTENSION
+    def _empty(self, tree: PictureFolder, tops: Sequence[PictureFolder]) -> str:
+        """Say which folders beside classes or splits hold no picture anywhere."""
+        filled = {folder.name for top in {tree, *tops} for folder in top.filled()}
+        empty = sorted({folder.name for top in {tree, *tops} for folder in top.folders} - filled)
+        return f"{self.what}: left out folders without pictures: {name_list(empty)}" if empty else ""

@@ -13,6 +13,7 @@ The same seed gives the same parts, whichever of them is asked for, and the part
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -36,15 +37,20 @@ _ALIASES = {
 }
 
 
+# "training_set", "test-images", "val2017"
+_SET_OF = re.compile("(?P<split>[a-z]+?)(?:[ _-]?(?:set|data|images))?(?:[ _-]?(?:19|20)[0-9]{2})?")
+
+
 def canonical_split(name: str) -> str:
     """Return ``train``, ``validation`` or ``test`` for one of their aliases, and any other name as it is.
 
     Examples
     --------
-    >>> canonical_split("val"), canonical_split("Test"), canonical_split("extra")
-    ('validation', 'test', 'extra')
+    >>> canonical_split("val"), canonical_split("Test_set"), canonical_split("train2017"), canonical_split("extra")
+    ('validation', 'test', 'train', 'extra')
     """
-    return _ALIASES.get(name.lower(), name)
+    found = _SET_OF.fullmatch(name.strip().lower())
+    return _ALIASES.get(found["split"], name) if found else name
 
 
 @dataclass(frozen=True)

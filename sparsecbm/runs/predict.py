@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparsecbm._base.files import atomic_path, plain, remove_leftovers
+from sparsecbm.data.files import picture_files
 from sparsecbm.explain import Ledger, Ledgers, explain
 from sparsecbm.inputs.models import StoredModel, load_model, model_encoder
-from sparsecbm.inputs.picture_files import picture_files
 
 if TYPE_CHECKING:
     from sparsecbm.data.base import EncodedImages

@@ -79,21 +79,27 @@ def damage(root: Path, encoded: Callable[..., bytes]) -> list[str]:
     (root / "ant" / "a truncated.jpg").write_bytes(good[: len(good) // 2])
     (root / "ant" / "b text.png").write_text("not a picture")
     (root / "ant" / "c empty.jpg").write_bytes(b"")
-    (root / "ant" / "d notes.txt").write_text("somebody's notes")
+    (root / "ant" / "d without suffix").write_bytes(b"x")
     (root / "ant" / ".DS_Store").write_bytes(b"\0")  # clutter of a file manager: no picture and no error
-    return ["ant/a truncated.jpg", "ant/b text.png", "ant/c empty.jpg", "ant/d notes.txt"]
+    return ["ant/a truncated.jpg", "ant/b text.png", "ant/c empty.jpg", "ant/d without suffix"]
 
 
-def test_a_picture_that_cannot_be_decoded_is_named(class_folders: Path, encoded: Callable[..., bytes]) -> None:
+def test_all_pictures_that_cannot_be_decoded_are_named_in_one_go(
+    class_folders: Path, encoded: Callable[..., bytes]
+) -> None:
     bad = damage(class_folders, encoded)
     source = load_images(f"folder:{class_folders}", "all")
     assert len(source) == 34
     for name in bad:
-        with pytest.raises(InputError) as error:
+        with pytest.raises(InputError, match=f"4 of 34 pictures of .*: '{name}'") as error:
             source[source.ids.index(name)]
-        assert name in str(error.value)
+        assert all(other in str(error.value) for other in bad)
         assert "on_error='skip'" in str(error.value)
         assert "\n" not in str(error.value)
+    for name in bad[1:]:
+        (class_folders / name).unlink()
+    with pytest.raises(InputError, match=f"cannot decode picture '{bad[0]}'"):
+        list(load_images(f"folder:{class_folders}", "all"))
 
 
 def test_skipped_pictures_are_counted_and_leave_no_gap(class_folders: Path, encoded: Callable[..., bytes]) -> None:
@@ -196,18 +202,18 @@ def test_exif_orientation_is_applied(tmp_path: Path) -> None:
     assert upright.getpixel((5, 17)) == (255, 0, 0)
 
 
-@pytest.mark.parametrize("make", ["missing", "file", "empty", "stray"])
+@pytest.mark.parametrize("make", ["missing", "file", "empty", "strays"])
 def test_unusable_folders_are_named(tmp_path: Path, encoded: Callable[..., bytes], make: str) -> None:
     root = tmp_path / "set"
     if make == "file":
         root.write_text("x")
     elif make != "missing":
         (root / "ant").mkdir(parents=True)
-    if make == "stray":
-        (root / "ant" / "1.png").write_bytes(encoded(1))
-        (root / "lost.png").write_bytes(encoded(2))
-    message = {"missing": "does not exist", "file": "is a file", "empty": "no pictures", "stray": r"lost\.png"}[make]
-    with pytest.raises(InputError, match=message):
+    if make == "strays":
+        for name in ("ant/1.png", "lost.png", "lost too.png"):
+            (root / name).write_bytes(encoded(1))
+    messages = {"missing": "does not exist", "file": "is a file", "empty": "no pictures", "strays": r"lost too\.png"}
+    with pytest.raises(InputError, match=messages[make]):
         load_images(f"folder:{root}", "all")
 
 
