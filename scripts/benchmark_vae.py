@@ -95,14 +95,14 @@ def configuration(arguments: argparse.Namespace, method: str, shape: str, seed: 
 def run_one(arguments: argparse.Namespace, method: str, shape: str, seed: int) -> dict[str, Any]:
     """Make one run, or find it made."""
     from sparsecbm._base.files import read_json
-    from sparsecbm.config.reading import build_vae_config
+    from sparsecbm.config import VaeConfig, build_config
     from sparsecbm.runs import vae_run
 
     words = f"{arguments.data} {shape} {method} {seed}".replace(",", "").replace(" = ", "").replace("+", "-")
     folder = arguments.out / "-".join(words.split())
     if (folder / "metrics.json").exists():
         return read_json(folder / "metrics.json")
-    config = build_vae_config(configuration(arguments, method, shape, seed) | {"output": str(folder)})
+    config = build_config(configuration(arguments, method, shape, seed) | {"output": str(folder)}, kind=VaeConfig)
     return vae_run(config).metrics
 
 
@@ -290,7 +290,7 @@ def speed(arguments: argparse.Namespace) -> None:
 def task_run(arguments: argparse.Namespace, config: str, name: str, overrides: dict[str, Any]) -> dict[str, Any]:
     """Run a built-in configuration with changes, or find it run."""
     from sparsecbm._base.files import read_json
-    from sparsecbm.config.reading import load_vae_config
+    from sparsecbm.config import VaeConfig, load_config
     from sparsecbm.runs import vae_run
 
     folder = arguments.out / "-".join(f"{config} {name}".split())
@@ -303,7 +303,9 @@ def task_run(arguments: argparse.Namespace, config: str, name: str, overrides: d
         changes["training.epochs"] = arguments.epochs
     if arguments.pictures is not None:
         changes["evaluation.max_pictures"] = arguments.pictures
-    return vae_run(load_vae_config(config, [f"{key}={json.dumps(value)}" for key, value in changes.items()])).metrics
+    return vae_run(
+        load_config(config, [f"{key}={json.dumps(value)}" for key, value in changes.items()], kind=VaeConfig)
+    ).metrics
 
 
 def structured(arguments: argparse.Namespace) -> None:

@@ -473,7 +473,7 @@ class Resident:
     def _round(self, count: int) -> None:
         from sparsecbm import runs
         from sparsecbm._base.errors import InputError
-        from sparsecbm.config.reading import build_vae_config
+        from sparsecbm.config import VaeConfig, build_config
         from sparsecbm.data import load_images
         from sparsecbm.embeddings import cache_entries, embed_images, prune_cache
         from sparsecbm.encoders import load_encoder
@@ -506,7 +506,7 @@ class Resident:
             "output": str(scratch / "vae"), "data": data, "model": {"groups": [8], "hidden": [16]},
             "training": {"epochs": 2}, "evaluation": {"samples": 5, "pictures": 4}, "device": "cpu",
         }  # fmt: skip
-        runs.vae_run(build_vae_config(quick), progress=False)
+        runs.vae_run(build_config(quick, kind=VaeConfig), progress=False)
         broken = scratch / "broken"
         shutil.copytree(scratch / "saved", broken, dirs_exist_ok=True)
         (broken / "model.safetensors").write_bytes(b"\0" * 100)

@@ -26,9 +26,9 @@ def search(
     Your own words, one a line:  [bold]sparsecbm search search_birds --set concepts.file=words.txt[/bold]
     """
     from sparsecbm import runs
-    from sparsecbm.config.reading import load_search_config
+    from sparsecbm.config import SearchConfig, load_config
 
-    result = runs.search_run(load_search_config(config, _overrides(set_, output=output)))
+    result = runs.search_run(load_config(config, _overrides(set_, output=output), kind=SearchConfig))
     _say(result, as_json, show_search)
 
 

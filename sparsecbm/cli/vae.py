@@ -35,10 +35,10 @@ def vae(
     Several devices:  [bold]accelerate launch -m sparsecbm vae CONFIG[/bold]
     """
     from sparsecbm import runs
-    from sparsecbm.config.reading import load_vae_config
+    from sparsecbm.config import VaeConfig, load_config
 
     overrides = _overrides(set_, **{"output": output, "data.folder": data_dir})
-    result = runs.vae_run(load_vae_config(config, overrides))
+    result = runs.vae_run(load_config(config, overrides, kind=VaeConfig))
     _say(result, as_json, show_vae)
 
 

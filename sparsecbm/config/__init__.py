@@ -1,16 +1,6 @@
 """Configurations: what may stand in one (`schema`), and how one is read (`reading`)."""
 
-from sparsecbm.config.reading import (
-    build_config,
-    build_search_config,
-    build_vae_config,
-    builtin_configs,
-    dump_config,
-    find_config,
-    load_config,
-    load_search_config,
-    load_vae_config,
-)
+from sparsecbm.config.reading import build_config, builtin_configs, dump_config, find_config, load_config
 from sparsecbm.config.schema import RunConfig, SearchConfig, VaeConfig
 
 __all__ = [
@@ -18,12 +8,8 @@ __all__ = [
     "SearchConfig",
     "VaeConfig",
     "build_config",
-    "build_search_config",
-    "build_vae_config",
     "builtin_configs",
     "dump_config",
     "find_config",
     "load_config",
-    "load_search_config",
-    "load_vae_config",
 ]

@@ -24,44 +24,8 @@ KINDS: dict[str, type[_Section]] = {"train": RunConfig, "search": SearchConfig, 
 AnyConfig = TypeVar("AnyConfig", bound=_Section)
 
 
-def load_search_config(source: str | Path, overrides: Sequence[str] = ()) -> SearchConfig:
-    """Read the configuration of a search; see `load_config`."""
-    return _load(source, overrides, SearchConfig)
-
-
-def build_search_config(
-    values: Mapping[str, Any], overrides: Sequence[str] = (), *, what: str = "config", name: str = "search"
-) -> SearchConfig:
-    """Check the configuration of a search given as a mapping; see `load_config`.
-
-    Examples
-    --------
-    >>> build_search_config({"search": {"similarity": "cosine"}}).baselines
-    ['zero_shot']
-    """
-    return _build(values, overrides, SearchConfig, what=what, name=name)
-
-
-def load_vae_config(source: str | Path, overrides: Sequence[str] = ()) -> VaeConfig:
-    """Read the configuration of a discrete-latent VAE; see `load_config`."""
-    return _load(source, overrides, VaeConfig)
-
-
-def build_vae_config(
-    values: Mapping[str, Any], overrides: Sequence[str] = (), *, what: str = "config", name: str = "vae"
-) -> VaeConfig:
-    """Check the configuration of a discrete-latent VAE given as a mapping; see `load_config`.
-
-    Examples
-    --------
-    >>> build_vae_config({"model": {"prior": "rbm"}}, ["objective.samples=5"]).objective.samples
-    5
-    """
-    return _build(values, overrides, VaeConfig, what=what, name=name)
-
-
-def load_config(source: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
-    """Read a run configuration.
+def load_config(source: str | Path, overrides: Sequence[str] = (), kind: type[AnyConfig] = RunConfig) -> AnyConfig:
+    """Read a configuration.
 
     Parameters
     ----------
@@ -70,10 +34,12 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     overrides : sequence of str
         ``"section.key=value"`` each, the value in YAML; they win over the file. Relative paths in the file are taken
         from the file's folder, those in overrides from the current folder.
+    kind : {RunConfig, SearchConfig, VaeConfig}
+        What it configures.
 
     Returns
     -------
-    RunConfig
+    RunConfig, SearchConfig or VaeConfig
         Checked values.
 
     Raises
@@ -82,42 +48,39 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
         If the file is missing, too large, not plain YAML, or holds an unknown key or a bad value; the message names the
         key with its path and the nearest known one.
     """
-    return _load(source, overrides, RunConfig)
+    path = find_config(source, next(name for name, held in KINDS.items() if held is kind))
+    values = _anchor_paths(read_yaml(path), path.parent)
+    return build_config(values, overrides, kind, what=str(source), name=path.stem)
 
 
 def build_config(
-    values: Mapping[str, Any], overrides: Sequence[str] = (), *, what: str = "config", name: str = "run"
-) -> RunConfig:
+    values: Mapping[str, Any],
+    overrides: Sequence[str] = (),
+    kind: type[AnyConfig] = RunConfig,
+    *,
+    what: str = "config",
+    name: str | None = None,
+) -> AnyConfig:
     """Check a configuration given as a mapping; see `load_config`.
 
     Examples
     --------
     >>> build_config({"model": {"loss": "l1"}}, ["seed=3"]).seed
     3
+    >>> build_config({"model": {"prior": "rbm"}}, ["objective.samples=5"], VaeConfig).objective.samples
+    5
     >>> build_config({"model": {"los": "l1"}})
     Traceback (most recent call last):
         ...
     sparsecbm._base.errors.InputError: config: unknown key 'model.los'; did you mean 'model.loss'?
     """
-    return _build(values, overrides, RunConfig, what=what, name=name)
-
-
-def _load(source: str | Path, overrides: Sequence[str], model: type[AnyConfig]) -> AnyConfig:
-    path = find_config(source, next(kind for kind, held in KINDS.items() if held is model))
-    values = _anchor_paths(read_yaml(path), path.parent)
-    return _build(values, overrides, model, what=str(source), name=path.stem)
-
-
-def _build(
-    values: Mapping[str, Any], overrides: Sequence[str], model: type[AnyConfig], *, what: str, name: str
-) -> AnyConfig:
-    merged = {"name": name, **_copy(values)}
+    merged = _copy(values) if name is None else {"name": name, **_copy(values)}
     for override in overrides:
         _override(merged, override)
     try:
-        return model.model_validate(merged)
+        return kind.model_validate(merged)
     except ValidationError as error:
-        raise InputError(f"{what}: {_one_line(error, model)}") from None
+        raise InputError(f"{what}: {_one_line(error, kind)}") from None
 
 
 def builtin_configs(kind: str = "train") -> dict[str, Path]:
@@ -181,7 +144,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 
 def dump_config(config: RunConfig | SearchConfig | VaeConfig) -> str:
-    """Return the configuration as YAML that `load_config` (`load_search_config`) reads back unchanged."""
+    """Return the configuration as YAML that `load_config` reads back unchanged."""
     return dump_yaml(config.model_dump(mode="json"))
 
 
@@ -280,7 +243,9 @@ def _one_line(error: ValidationError, model: type[BaseModel]) -> str:
             return f"unknown key {place!r}: expected one of {', '.join(prefix + key for key in known)}{tail}"
         return f"unknown key {place!r}{near.replace(chr(39), chr(39) + prefix, 1)}{tail}"
     if problem["type"] == "literal_error":
-        allowed = [str(choice).strip("' ") for choice in problem["ctx"]["expected"].replace(" or ", ",").split(",")]
+        allowed = [
+            str(choice).strip("' ") for choice in problem.get("ctx", {})["expected"].replace(" or ", ",").split(",")
+        ]
         return f"unknown {place} {value!r}: expected one of {', '.join(allowed)}{suggest(str(value), allowed)}{tail}"
     if problem["type"] in ("model_type", "dict_type"):
         return f"{place}={value!r}: expected a section (keys and values){tail}"

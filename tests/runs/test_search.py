@@ -12,15 +12,9 @@ import pytest
 from sparsecbm import ConceptSet, runs
 from sparsecbm._base.errors import InputError, StoredFileError
 from sparsecbm.cli import main
-from sparsecbm.config.reading import (
-    build_search_config,
-    builtin_configs,
-    dump_config,
-    load_config,
-    load_search_config,
-    read_yaml,
-)
-from sparsecbm.config.schema import BASELINES, MatrixSearchConfig, SearchConfig
+from sparsecbm.config import SearchConfig, build_config, builtin_configs, dump_config, load_config
+from sparsecbm.config.reading import read_yaml
+from sparsecbm.config.schema import BASELINES, MatrixSearchConfig
 from sparsecbm.runs.search import BASELINE_RUNS
 
 SMALL = ("images.max_train=120", "images.max_test=120", "examples=6", "images.max_validation=20")
@@ -42,7 +36,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> runs.SearchResult:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SPARSECBM_CACHE", str(tmp_path_factory.getbasetemp() / "sparsecbm-cache"))
         output = tmp_path_factory.mktemp("search") / "out"
-        return runs.search_run(load_search_config("search_birds", [*SMALL, f"output={output}"]))
+        return runs.search_run(load_config("search_birds", [*SMALL, f"output={output}"], kind=SearchConfig))
 
 
 def test_one_table_ledgers_that_add_up_and_a_page(found: runs.SearchResult) -> None:
@@ -68,7 +62,7 @@ def test_one_table_ledgers_that_add_up_and_a_page(found: runs.SearchResult) -> N
     assert page.count("data:image") >= 6
     assert not re.search(r"(src|href)=\"(?!data:|#)", page)  # it loads nothing
     assert "everything else" in page
-    assert load_search_config(found.output / "config.yaml").search.max_explained_concepts == 8
+    assert load_config(found.output / "config.yaml", kind=SearchConfig).search.max_explained_concepts == 8
 
 
 def test_named_concepts_are_the_true_attributes(found: runs.SearchResult) -> None:
@@ -84,7 +78,7 @@ def test_named_concepts_are_the_true_attributes(found: runs.SearchResult) -> Non
 
 
 def test_a_second_run_is_the_same_and_foreign_files_stay(found: runs.SearchResult, tmp_path: Path) -> None:
-    config = load_search_config("search_birds", [*SMALL, "baselines=[]", f"output={tmp_path / 'a'}"])
+    config = load_config("search_birds", [*SMALL, "baselines=[]", f"output={tmp_path / 'a'}"], kind=SearchConfig)
     again = runs.search_run(config)
     assert again.metrics["examples"] == found.metrics["examples"]
     runs.search_run(config)  # over its own results
@@ -127,28 +121,28 @@ def embeddings(folder: Path, order: list[int] | None = None, names: bool = True)
 def test_class_texts_in_another_order_are_matched_by_name(tmp_path: Path) -> None:
     # A published classifier paired two lists by position; on Pets it scored 11%.
     embeddings(tmp_path, order=[2, 0, 3, 1])
-    result = runs.search_run(load_search_config(tmp_path / "config.yaml"))
+    result = runs.search_run(load_config(tmp_path / "config.yaml", kind=SearchConfig))
     assert {row.name: row.accuracy > 0.9 for row in result.methods}["zero-shot CLIP"]
     assert result.methods[0].accuracy > 0.9
-    wrong = load_search_config(tmp_path / "config.yaml", ["embeddings.class_names=null"])
+    wrong = load_config(tmp_path / "config.yaml", ["embeddings.class_names=null"], kind=SearchConfig)
     assert runs.search_run(wrong).methods[0].accuracy < 0.5  # in the stored order, which is another: the caller's word
     np.savez(tmp_path / "k.npz", embeddings=np.eye(12)[:3], names=np.array(["a", "b", "c"]))
     with pytest.raises(InputError, match="has no text for all classes: 1 of 4 classes not found: 'd'"):
-        runs.search_run(load_search_config(tmp_path / "config.yaml"))
+        runs.search_run(load_config(tmp_path / "config.yaml", kind=SearchConfig))
 
 
 def test_classes_of_one_name_and_a_few_labelled_pictures(tmp_path: Path) -> None:
     embeddings(tmp_path)
-    result = runs.search_run(load_search_config(tmp_path / "config.yaml", ["few_shot=3", "examples=40"]))
+    result = runs.search_run(load_config(tmp_path / "config.yaml", ["few_shot=3", "examples=40"], kind=SearchConfig))
     assert result.methods[0].accuracy > 0.9
     assert "3 labelled pictures a class" in result.methods[0].note
     assert "cat (class 3)" in result.examples.classes
-    texts_only = load_search_config(tmp_path / "config.yaml", ["embeddings.classes=null", "baselines=[]"])
+    texts_only = load_config(tmp_path / "config.yaml", ["embeddings.classes=null", "baselines=[]"], kind=SearchConfig)
     with pytest.raises(InputError, match="nothing says what the classes are"):
         runs.search_run(texts_only)
     assert runs.search_run(texts_only.model_copy(update={"few_shot": 3})).methods[0].accuracy > 0.9
     with pytest.raises(InputError, match="class 'ant' has 10 training pictures"):
-        runs.search_run(load_search_config(tmp_path / "config.yaml", ["few_shot=11"]))
+        runs.search_run(load_config(tmp_path / "config.yaml", ["few_shot=11"], kind=SearchConfig))
 
 
 def test_descriptions_are_matched_by_name(tmp_path: Path) -> None:
@@ -159,7 +153,7 @@ def test_descriptions_are_matched_by_name(tmp_path: Path) -> None:
     path = tmp_path / "said.json"
     path.write_text(json.dumps(dict(reversed(said.items()))))
     overrides = [*SMALL, "classes.builtin=null", f"classes.descriptions={path}", f"output={tmp_path / 'o'}"]
-    config = load_search_config("search_birds", [*overrides, "baselines=[descriptions]"])
+    config = load_config("search_birds", [*overrides, "baselines=[descriptions]"], kind=SearchConfig)
     assert [row.accuracy > 0.95 for row in runs.search_run(config).methods] == [True, True]
     said.pop("Farrow jay")
     path.write_text(json.dumps(said))
@@ -177,7 +171,7 @@ def test_configurations() -> None:
     assert set(builtin_configs("search")) == NAMES
     assert not NAMES & set(builtin_configs())
     for name, path in builtin_configs("search").items():
-        config = load_search_config(name)
+        config = load_config(name, kind=SearchConfig)
         assert set(read_yaml(path)) <= set(SearchConfig.model_fields)
         assert config.name == name
         if config.concepts.file is not None:
@@ -201,7 +195,7 @@ def test_hub_configs_search_a_stand_in_of_the_same_layout(name: str, tmp_path: P
 
     from sparsecbm.data.birds import BirdImages
 
-    images = load_search_config(name).images
+    images = load_config(name, kind=SearchConfig).images
     column, label = images.image_column or "image", images.label_column or "label"
     features = Features({column: ImageFeature(), label: ClassLabel(names=["ant", "bee", "cat"])})
     (tmp_path / "data" / "data").mkdir(parents=True)
@@ -217,7 +211,7 @@ def test_hub_configs_search_a_stand_in_of_the_same_layout(name: str, tmp_path: P
         "examples=2",
         f"output={tmp_path / 'o'}",
     ]
-    result = runs.search_run(load_search_config(name, [*overrides, "classes.templates=photo"]))
+    result = runs.search_run(load_config(name, [*overrides, "classes.templates=photo"], kind=SearchConfig))
     assert result.metrics["classes"] == 3
     assert result.metrics["pictures"] >= 3
     assert {row.name for row in result.methods} > {"zero-shot CLIP", "sparse decomposition"}
@@ -226,16 +220,16 @@ def test_hub_configs_search_a_stand_in_of_the_same_layout(name: str, tmp_path: P
 
 def test_what_is_as_run_reads_back(tmp_path: Path) -> None:
     for name in builtin_configs("search"):
-        config = load_search_config(name, ["few_shot=4"])
+        config = load_config(name, ["few_shot=4"], kind=SearchConfig)
         (tmp_path / "c.yaml").write_text(dump_config(config))
-        assert load_search_config(tmp_path / "c.yaml") == config
+        assert load_config(tmp_path / "c.yaml", kind=SearchConfig) == config
 
 
 def test_mistakes_in_a_configuration() -> None:
     with pytest.raises(InputError, match="'search_birds' is for `sparsecbm search`, not for `sparsecbm train`"):
         load_config("search_birds")
     with pytest.raises(InputError, match="'birds_gumbel' is for `sparsecbm train`, not for `sparsecbm search`"):
-        load_search_config("birds_gumbel")
+        load_config("birds_gumbel", kind=SearchConfig)
     for values, match in (
         ({"serch": {}}, r"unknown key 'serch'; did you mean 'search'\?"),
         ({"search": {"similarity": "cosin"}}, r"did you mean 'cosine'\?"),
@@ -244,7 +238,7 @@ def test_mistakes_in_a_configuration() -> None:
         ({"decomposer": {"alpha": 1}}, "decomposer.alpha=1"),
     ):
         with pytest.raises(InputError, match=match) as caught:
-            build_search_config(values)
+            build_config(values, kind=SearchConfig)
         assert "\n" not in str(caught.value)
 
 

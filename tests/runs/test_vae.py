@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from sparsecbm._base.errors import InputError, StoredFileError
-from sparsecbm.config.reading import build_vae_config, builtin_configs, dump_config, load_vae_config
+from sparsecbm.config import VaeConfig, build_config, builtin_configs, dump_config, load_config
 from sparsecbm.runs import vae_run
 from sparsecbm.vae import TrainingOptions, load_pictures, load_vae
 
@@ -28,7 +28,7 @@ def config(output: Path, **sections):
     merged = {**SMALL, "output": str(output)}
     for name, section in sections.items():
         merged[name] = {**merged.get(name, {}), **section} if isinstance(section, dict) else section
-    return build_vae_config(merged)
+    return build_config(merged, kind=VaeConfig)
 
 
 def test_gumbolt_end_to_end(tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ def test_gumbolt_end_to_end(tmp_path: Path) -> None:
         assert np.asarray(Image.open(tmp_path / f"{name}.png").convert("L")).std() > 10
     model = load_vae(tmp_path / "model")
     assert model.sample(3, generator=torch.Generator().manual_seed(0)).shape == (3, 64)
-    again = vae_run(load_vae_config(tmp_path / "config.yaml"))
+    again = vae_run(load_config(tmp_path / "config.yaml", kind=VaeConfig))
     assert again.metrics["test"] == test  # same configuration, same number, to the last digit
 
 
@@ -102,16 +102,16 @@ def test_built_in_configurations_are_valid_and_read_back(tmp_path: Path) -> None
     names = builtin_configs("vae")
     assert {"vae_digits_gumbolt", "vae_mnist_gumbolt", "vae_toy"} <= set(names)
     for name in names:
-        found = load_vae_config(name)
+        found = load_config(name, kind=VaeConfig)
         path = tmp_path / "config.yaml"
         path.write_text(dump_config(found), encoding="utf-8")
-        assert load_vae_config(path) == found
+        assert load_config(path, kind=VaeConfig) == found
 
 
 def test_training_section_mirrors_the_options() -> None:
     from dataclasses import asdict
 
-    assert build_vae_config({}).training.model_dump() == asdict(TrainingOptions())
+    assert build_config({}, kind=VaeConfig).training.model_dump() == asdict(TrainingOptions())
 
 
 def test_names_mirror_the_registries() -> None:
@@ -140,7 +140,7 @@ def test_mistakes_are_one_line(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=message):
             vae_run(config(tmp_path / "b", model=model, objective=objective))
     with pytest.raises(InputError, match=r"unknown key 'objective.sample'; did you mean 'objective.samples'"):
-        build_vae_config({"objective": {"sample": 5}})
+        build_config({"objective": {"sample": 5}}, kind=VaeConfig)
     with pytest.raises(StoredFileError, match=r"holds no mnist: expected mnist.npz or mnist/mnist.npz"):
         vae_run(config(tmp_path / "a", data={"name": "mnist", "folder": str(tmp_path)}))
     (tmp_path / "mine").mkdir()

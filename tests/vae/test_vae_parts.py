@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sparsecbm._base.parts import NEGATIVE_PHASES, OBJECTIVES, PRIORS
-from sparsecbm.config.reading import build_vae_config
+from sparsecbm.config import VaeConfig, build_config
 from sparsecbm.runs import vae_run
 from sparsecbm.samplers import noise
 from sparsecbm.vae import LogPartition, NegativePhase, Objective, Prior, exact_log_likelihood, load_vae
@@ -88,7 +88,7 @@ def outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_parts_from_outside_train_and_are_measured_and_stored(outside: None, tmp_path: Path) -> None:
-    config = build_vae_config(
+    config = build_config(
         {
             "data": {"max_train": 200, "max_validation": 40, "max_test": 20},
             "model": {"groups": [6], "prior": "chain", "prior_options": {"start": 0.25}},
@@ -96,7 +96,8 @@ def test_parts_from_outside_train_and_are_measured_and_stored(outside: None, tmp
             "training": {"epochs": 4, "evaluate_every": 2, "adam_eps": 1e-8},
             "evaluation": {"samples": 4000, "pictures": 4},
             "output": str(tmp_path),
-        }
+        },
+        kind=VaeConfig,
     )
     metrics = vae_run(config).metrics
     assert metrics["test"]["log_partition"]["method"] == "passing along the chain"
