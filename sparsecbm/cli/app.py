@@ -7,11 +7,10 @@ from typing import Annotated
 
 import typer
 
-from sparsecbm.cli.base import AsJson, Debug, Device, EncoderSpec, Model, _command, app
+from sparsecbm.cli.base import AsJson, Device, EncoderSpec, Model, command
 
 
-@app.command("app")
-@_command("the page is closed")
+@command("the page is closed", name="app")
 def app_command(
     model: Model,
     host: Annotated[str, typer.Option(help="Address to listen on; the default is this computer alone.")] = "127.0.0.1",
@@ -19,7 +18,6 @@ def app_command(
     encoder: EncoderSpec = None,
     device: Device = "auto",
     as_json: AsJson = False,
-    debug: Debug = False,
 ) -> None:
     """Open an interactive page: drop a picture, read its ledger, move concepts, see the prediction change.
 

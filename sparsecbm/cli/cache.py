@@ -3,44 +3,35 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from sparsecbm.cli.base import AsJson, Debug, _command, _print_json, app
-from sparsecbm.cli.terminal import make_console
+from sparsecbm.cli.base import add_group, command
+from sparsecbm.cli.terminal import make_console, make_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sparsecbm.runs import CacheResult, PruneResult
 
-cache_app = typer.Typer(help="Look at and prune the stored embeddings.", rich_markup_mode="rich")
-app.add_typer(cache_app, name="cache")
+cache_app = add_group("cache", "Look at and prune the stored embeddings.")
 
 
-@cache_app.callback(invoke_without_command=True)
-def _cache_root(context: typer.Context) -> None:
-    if context.invoked_subcommand is None:
-        print(context.get_help())
-
-
-@cache_app.command("show")
-@_command()
-def cache_show(as_json: AsJson = False, debug: Debug = False) -> None:
+@command(name="show", group=cache_app)
+def cache_show() -> Any:
     """Show what is stored: encoder, source, rows, size, age, last use.
 
     Example:  [bold]sparsecbm cache show --json[/bold]
     """
     from sparsecbm import runs
 
-    print_cache(runs.cache_run(), as_json)
+    return runs.cache_run()
 
 
-@cache_app.command("prune")
-@_command("what was removed so far is gone; the rest is whole")
+@command("what was removed so far is gone; the rest is whole", name="prune", group=cache_app)
 def cache_prune(
     older_than: Annotated[
         str | None, typer.Option(metavar="AGE", help="Remove what was not used for so long, such as 30d, 12h, 2w.")
@@ -50,27 +41,18 @@ def cache_prune(
         typer.Option(metavar="SIZE", help="Then remove the least recently used down to so much, such as 5GB; 0: all."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
-    as_json: AsJson = False,
-    debug: Debug = False,
-) -> None:
+) -> Any:
     """Remove stored embeddings by age and size; what a process is writing stays.
 
     Example:  [bold]sparsecbm cache prune --older-than 30d --max-size 5GB --dry-run[/bold]
     """
     from sparsecbm import runs
 
-    result = runs.prune_run(older_than, max_size, dry_run=dry_run)
-    if as_json:
-        _print_json(result.to_json())
-    else:
-        _show_pruning(result)
+    return runs.prune_run(older_than, max_size, dry_run=dry_run)
 
 
-def print_cache(result: CacheResult, as_json: bool) -> None:
-    """Print the list of entries, as a table or as JSON."""
-    if as_json:
-        _print_json(result.to_json())
-        return
+def show_cache_show(result: CacheResult) -> None:
+    """Print the list of entries."""
     console = make_console()
     console.print(f"[dim]{escape(result.folder)}[/dim]")
     if result.entries:
@@ -78,7 +60,8 @@ def print_cache(result: CacheResult, as_json: bool) -> None:
     console.print(f"{len(result.entries)} entries, {_size(result.bytes)}")
 
 
-def _show_pruning(result: PruneResult) -> None:
+def show_cache_prune(result: PruneResult) -> None:
+    """Print what was removed."""
     report, console = result.report, make_console()
     console.print(f"[dim]{escape(result.folder)}[/dim]")
     if report.removed:
@@ -93,12 +76,9 @@ def _show_pruning(result: PruneResult) -> None:
 
 
 def _table(entries: Sequence) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for column, justify in (
-        ("entry", "left"), ("of", "left"), ("encoder", "left"), ("rows", "right"), ("dim", "right"), ("size", "right"),
-        ("age", "right"), ("last used", "right"),
-    ):  # fmt: skip
-        table.add_column(column, justify=justify, no_wrap=column != "of")  # type: ignore[arg-type]
+    table = make_table("entry", "of", "encoder", ">rows", ">dim", ">size", ">age", ">last used")
+    for column in table.columns:
+        column.no_wrap = column.header != "of"
     now = time.time()
     for entry in entries:
         what = " ".join(word for word in (entry.kind, entry.source) if word) or entry.state

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 
-from sparsecbm.cli.base import AsJson, Debug, Device, _command, _say, app
-from sparsecbm.cli.terminal import _head, make_console
+from sparsecbm.cli.base import Device, add_group, command
+from sparsecbm.cli.terminal import head, make_console
 
 if TYPE_CHECKING:
-    from sparsecbm.concepts import ConceptSet
+    from sparsecbm.config.schema import FiltersConfig
     from sparsecbm.runs import (
         BuildResult,
         CheckResult,
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     )
 
 
-concepts_app = typer.Typer(help="Build, look at, check and filter concept sets.", rich_markup_mode="rich")
-app.add_typer(concepts_app, name="concepts")
+concepts_app = add_group("concepts", "Build, look at, check and filter concept sets.")
 
 ConceptFile = Annotated[Path, typer.Argument(metavar="FILE", help="Concept file: .txt, .json or .yaml.")]
 Classes = Annotated[
@@ -36,18 +35,11 @@ Thresholds = Annotated[
     list[str] | None,
     typer.Option("--set", "-s", metavar="KEY=VALUE", help="Filter threshold, such as max_length=40; null: off."),
 ]
-Select = Annotated[int | None, typer.Option(min=1, help="Keep the so many concepts that cover the classes best.")]
+Select = Annotated[int | None, typer.Option(min=1, help="Keep this many concepts, those that cover the classes best.")]
 Times = Annotated[int, typer.Option(min=1, help="How many selected concepts each class should have.")]
 
 
-@concepts_app.callback(invoke_without_command=True)
-def _concepts_root(context: typer.Context) -> None:
-    if context.invoked_subcommand is None:
-        print(context.get_help())
-
-
-@concepts_app.command("build")
-@_command("answers so far are kept; the same command goes on from there")
+@command("answers so far are kept; the same command goes on from there", name="build", group=concepts_app)
 def concepts_build(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help=".json or .yaml file to write.")],
     classes: Classes = None,
@@ -73,9 +65,7 @@ def concepts_build(
     temperature: Annotated[float, typer.Option(min=0, help="0: always the most probable answer.")] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="Of answers, with a temperature above 0.")] = 0,
     device: Device = "auto",
-    as_json: AsJson = False,
-    debug: Debug = False,
-) -> None:
+) -> Any:
     """Build a concept set for your classes, with where each name comes from.
 
     Example:  [bold]sparsecbm concepts build --vocabulary words.txt --classes birds --encoder bundled -o my.yaml[/bold]
@@ -86,52 +76,31 @@ def concepts_build(
     A ConceptNet dump is read once, a few minutes for the whole of it:
     [bold]sparsecbm concepts build --conceptnet assertions.csv.gz --classes classes.txt --select 200 -o mine.yaml[/bold]
     """
+    options = dict(locals())
     from sparsecbm import runs
 
-    result = runs.build_concepts(
-        output,
-        classes=classes,
-        model=model,
-        conceptnet=conceptnet,
-        vocabulary=vocabulary,
-        encoder=encoder,
-        images=images,
-        max_images=max_images,
-        templates=templates,
-        filters=_filters(set_) if filters or set_ else None,
-        select=select,
-        times=times,
-        per_class=per_class,
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        seed=seed,
-        device=device,
-    )
-    _say(result, as_json, show_build)
+    thresholds = options.pop("set_")
+    options["filters"] = _filters(thresholds) if filters or thresholds else None
+    return runs.build_concepts(**options)
 
 
-@concepts_app.command("show")
-@_command()
+@command(name="show", group=concepts_app)
 def concepts_show(
-    file: ConceptFile,
+    path: ConceptFile,
     limit: Annotated[int, typer.Option(min=1, help="Names shown.")] = 50,
-    as_json: AsJson = False,
-    debug: Debug = False,
-) -> None:
+) -> Any:
     """List the concepts of a file as they will be used, and where they come from.
 
     Example:  [bold]sparsecbm concepts show my-concepts.txt --limit 10[/bold]
     """
     from sparsecbm import runs
 
-    result = runs.check_concepts(file)
-    _say(result, as_json, lambda result: show_concepts(result.concepts, limit))
+    return runs.check_concepts(path)
 
 
-@concepts_app.command("check")
-@_command()
+@command(name="check", group=concepts_app)
 def concepts_check(
-    file: ConceptFile,
+    path: ConceptFile,
     max_length: Annotated[int, typer.Option(min=1, help="Name longer concepts, in characters.")] = 30,
     classes: Classes = None,
     encoder: Encoder = None,
@@ -139,32 +108,21 @@ def concepts_check(
     max_images: MaxImages = None,
     templates: Templates = None,
     set_: Thresholds = None,
-    as_json: AsJson = False,
-    debug: Debug = False,
-) -> None:
+) -> Any:
     """Say what is odd about a concept file: repetitions, long names, class names, redundant or never seen concepts.
 
     Example:  [bold]sparsecbm concepts check my-concepts.txt --classes birds --encoder bundled --images birds[/bold]
     """
+    options = dict(locals())
     from sparsecbm import runs
 
-    result = runs.check_concepts(
-        file,
-        max_length,
-        classes=classes,
-        encoder=encoder,
-        images=images,
-        max_images=max_images,
-        templates=templates,
-        filters=_filters(set_),
-    )
-    _say(result, as_json, show_check)
+    filters = _filters(options.pop("set_"))
+    return runs.check_concepts(**options, filters=filters)
 
 
-@concepts_app.command("filter")
-@_command()
+@command(name="filter", group=concepts_app)
 def concepts_filter(
-    file: ConceptFile,
+    path: ConceptFile,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where to write what is kept.")
     ] = None,
@@ -176,9 +134,7 @@ def concepts_filter(
     set_: Thresholds = None,
     select: Select = None,
     times: Times = 1,
-    as_json: AsJson = False,
-    debug: Debug = False,
-) -> None:
+) -> Any:
     """Drop concepts that are long, name a class, repeat each other, or never show; say which and why.
 
     Example:  [bold]sparsecbm concepts filter raw.txt --classes classes.txt --encoder bundled -o kept.txt[/bold]
@@ -186,33 +142,23 @@ def concepts_filter(
     Then, of what is left, the few that cover all classes:
     [bold]sparsecbm concepts filter raw.txt --classes birds --encoder bundled --select 20 -o kept.yaml[/bold]
     """
+    options = dict(locals())
     from sparsecbm import runs
 
-    result = runs.filter_concepts(
-        file,
-        output,
-        filters=_filters(set_),
-        classes=classes,
-        encoder=encoder,
-        images=images,
-        max_images=max_images,
-        templates=templates,
-        select=select,
-        times=times,
-    )
-    _say(result, as_json, show_filter)
+    filters = _filters(options.pop("set_"))
+    return runs.filter_concepts(**options, filters=filters)
 
 
-def _filters(overrides: list[str] | None):
-    from sparsecbm.config.reading import build_config
+def _filters(overrides: list[str] | None) -> FiltersConfig | None:
+    from sparsecbm.config import build_config
 
     keys = [f"concepts.filters.{override}" for override in overrides or ()]
     return build_config({"concepts": {"filters": {}}}, keys, what="--set").concepts.filters
 
 
-def show_concepts(concepts: ConceptSet, limit: int) -> None:
+def show_concepts_show(result: CheckResult, limit: int) -> None:
     """Print concept names, by group where there are groups."""
-    console = make_console()
+    console, concepts = make_console(), result.concepts
     groups = concepts.groups or (None,) * len(concepts.names)
     for name, group in list(zip(concepts.names, groups))[:limit]:
         console.print(escape(name) if group is None else f"[dim]{escape(str(group))}[/dim]  {escape(name)}")
@@ -222,10 +168,10 @@ def show_concepts(concepts: ConceptSet, limit: int) -> None:
         console.print("\n[bold]Where they come from[/bold]")
         for key, value in concepts.provenance.items():
             shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            console.print(f"  [dim]{escape(str(key))}[/dim]  {escape(_head(' '.join(shown.split()), 160))}")
+            console.print(f"  [dim]{escape(str(key))}[/dim]  {escape(head(' '.join(shown.split()), 160))}")
 
 
-def show_check(result: CheckResult) -> None:
+def show_concepts_check(result: CheckResult) -> None:
     """Print what is odd about a concept file."""
     console = make_console()
     console.print(f"[bold]{escape(result.path)}[/bold]: {len(result.concepts):,} concepts")
@@ -246,7 +192,7 @@ def show_check(result: CheckResult) -> None:
         console.print("  nothing odd")
 
 
-def show_build(result: BuildResult) -> None:
+def show_concepts_build(result: BuildResult) -> None:
     """Print what a build found and kept."""
     console = make_console()
     of = f" for {len(result.classes):,} classes" if result.classes else ""
@@ -261,7 +207,7 @@ def show_build(result: BuildResult) -> None:
     console.print(f"written: {escape(str(result.output))}")
 
 
-def show_filter(result: FilterResult) -> None:
+def show_concepts_filter(result: FilterResult) -> None:
     """Print what the filters kept and dropped."""
     console = make_console()
     summary, *rest = result.report.lines

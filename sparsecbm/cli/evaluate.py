@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,25 +10,20 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from sparsecbm.cli.base import AsJson, Debug, Device, EncoderSpec, Model, Output, _command, _say, app
-from sparsecbm.cli.terminal import make_console, metric_rows, show_metrics
+from sparsecbm.cli.base import Device, EncoderSpec, ImageSpec, MaxImages, Model, Output, Split, Vectors, command
+from sparsecbm.cli.terminal import make_console, make_table, metric_rows, print_files, print_notes, show_metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from sparsecbm.runs import EvaluateResult
 
 
-@app.command()
-@_command("finished heads and controls are kept; the same command goes on from there")
+@command("finished heads and controls are kept; the same command goes on from there")
 def evaluate(
     model: Model,
-    images: Annotated[str | None, typer.Option(help="Image spec; by default the one it was trained on.")] = None,
-    split: Annotated[str, typer.Option(help="Split to measure on.")] = "test",
-    max_images: Annotated[int | None, typer.Option(min=1, help="At most so many pictures.")] = None,
-    embeddings: Annotated[
-        Path | None, typer.Option(help="File of vectors made elsewhere, in place of pictures.")
-    ] = None,
+    images: ImageSpec = None,
+    split: Split = "test",
+    max_images: MaxImages = None,
+    embeddings: Vectors = None,
     controls: Annotated[
         bool, typer.Option("--controls/--no-controls", help="Train controls and follow accuracy against NEC, or not.")
     ] = True,
@@ -45,9 +41,7 @@ def evaluate(
     output: Output = None,
     encoder: EncoderSpec = None,
     device: Device = "auto",
-    as_json: AsJson = False,
-    debug: Debug = False,
-) -> None:
+) -> Any:
     """Measure a model beside its controls, and write metrics, confusion matrix and a plot of accuracy against NEC.
 
     Controls: random words and random directions in place of the concepts, by
@@ -58,24 +52,12 @@ def evaluate(
 
     In a hurry:  [bold]sparsecbm evaluate sparsecbm-demo --no-controls[/bold]
     """
+    options = dict(locals())
     from sparsecbm import runs
 
-    result = runs.evaluate_run(
-        model,
-        images=images,
-        split=split,
-        max_images=max_images,
-        embeddings=embeddings,
-        encoder=encoder,
-        device=device,
-        controls=controls,
-        train_split=train_split,
-        words=words,
-        seeds=seeds,
-        nec=None if nec is None else _numbers(nec),
-        output=runs.default_output(model) if output is None else output,
-    )
-    _say(result, as_json, show_evaluation)
+    options["nec"] = None if nec is None else _numbers(nec)
+    options["output"] = runs.default_output(model) if output is None else output
+    return runs.evaluate_run(**options)
 
 
 def _numbers(text: str) -> list[int]:
@@ -88,7 +70,7 @@ def _numbers(text: str) -> list[int]:
     return [] if values == [0] else values
 
 
-def show_evaluation(result: EvaluateResult) -> None:
+def show_evaluate(result: EvaluateResult) -> None:
     """Print metrics, controls, accuracy against NEC, what to keep in mind, and where the files lie."""
     console = make_console()
     show_metrics(
@@ -105,20 +87,18 @@ def show_evaluation(result: EvaluateResult) -> None:
         console.print(_controls(controls["table"], controls["labels"]))
         if controls["verdict"]:
             console.print(f"[bold]{escape(controls['verdict'])}[/bold]", soft_wrap=False)
-        for name, why in controls["skipped"].items():
-            console.print(f"[yellow]skipped[/yellow] {name.replace('_', ' ')}: {escape(why)}", soft_wrap=False)
+        skipped = [f"{name.replace('_', ' ')}: {why}" for name, why in controls["skipped"].items()]
+        print_notes(console, skipped, "skipped")
         if controls["paths"]:
             console.print()
             console.print(_paths(controls["paths"], controls["anec"], controls["labels"]))
     warned = result.metrics.get("warnings") or []
     rest = [line for line in (controls or {}).get("warnings", []) if line not in warned]
-    for line in [*warned, *rest, *result.notes]:
-        console.print(f"[yellow]note[/yellow] {escape(line)}", soft_wrap=False)
+    print_notes(console, [*warned, *rest, *result.notes])
     console.print(f"[dim]{result.seconds:.1f} s[/dim]")
     if result.files:
         console.print()
-        for what, path in result.files.items():
-            console.print(f"  {what:<14} {escape(str(path))}")
+        print_files(console, result.files)
 
 
 def _more(metrics: Mapping[str, Any]) -> list[tuple[str, str, str]]:
@@ -139,14 +119,9 @@ def _more(metrics: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def _controls(rows: list[dict[str, Any]], labels: dict[str, str]) -> Table:
-    table = Table(title="[bold]Controls[/bold], on the same pictures", title_justify="left", box=None, pad_edge=False)
-    table.add_column("")
-    table.add_column("accuracy", justify="right")
-    table.add_column("model minus it", justify="right")
-    table.add_column("alignment", justify="right")
     with_truth = any(row["concept_auc"] is not None for row in rows)
-    if with_truth:
-        table.add_column("concept AUC", justify="right")
+    columns = ["", ">accuracy", ">model minus it", ">alignment", *([">concept AUC"] if with_truth else [])]
+    table = make_table(*columns, title="[bold]Controls[/bold], on the same pictures")
     for row in rows:
         accuracy = f"{row['accuracy']:.1%}"
         if row["sd"] is not None and row["name"] not in ("shuffled_names", "linear_probe", "nearest_mean"):
@@ -174,15 +149,9 @@ def _percent(share: float) -> str:
 
 
 def _paths(paths: dict[str, list[dict[str, Any]]], anec: dict[str, float], labels: dict[str, str]) -> Table:
-    table = Table(
-        title="[bold]Accuracy against concepts per class[/bold] (NEC), a new head on the same activations",
-        title_justify="left", box=None, pad_edge=False,
-    )  # fmt: skip
-    table.add_column("NEC")
-    for point in next(iter(paths.values())):
-        table.add_column(str(point["nec"]), justify="right")
-    if anec:
-        table.add_column("ANEC", justify="right")
+    columns = ["NEC", *(f">{point['nec']}" for point in next(iter(paths.values()))), *([">ANEC"] if anec else [])]
+    title = "[bold]Accuracy against concepts per class[/bold] (NEC), a new head on the same activations"
+    table = make_table(*columns, title=title)
     for name, path in paths.items():
         cells = [labels[name], *(_percent(point["accuracy"]) for point in path)]
         cells += [_percent(anec[name])] if anec else []

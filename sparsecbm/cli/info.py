@@ -2,42 +2,40 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from sparsecbm.cli.base import AsJson, Debug, _command, _say, app
-from sparsecbm.cli.cache import print_cache
+from sparsecbm.cli.base import command
+from sparsecbm.cli.cache import show_cache_show
 from sparsecbm.cli.terminal import make_console
 
 if TYPE_CHECKING:
-    from sparsecbm.runs import InfoResult
+    from sparsecbm.runs import CacheResult, InfoResult
 
 
-@app.command()
-@_command()
+@command()
 def info(
     cache: Annotated[bool, typer.Option("--cache", help="List the stored embeddings instead.")] = False,
-    as_json: AsJson = False,
-    debug: Debug = False,
-) -> None:
+) -> Any:
     """Show versions, devices, the cache folder, and what can be chosen by name.
 
     Example:  [bold]sparsecbm info --json[/bold]
     """
     from sparsecbm import runs
 
-    if cache:
-        print_cache(runs.cache_run(), as_json)
+    return runs.cache_run() if cache else runs.info_run()
+
+
+def show_info(result: InfoResult | CacheResult) -> None:
+    """Print versions, devices and choices, or the stored embeddings."""
+    from sparsecbm.runs import CacheResult
+
+    if isinstance(result, CacheResult):
+        show_cache_show(result)
         return
-    result = runs.info_run()
-    _say(result, as_json, show_info)
-
-
-def show_info(result: InfoResult) -> None:
-    """Print versions, devices and choices."""
     console = make_console()
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="dim", no_wrap=True)

@@ -1,38 +1,33 @@
-"""``sparsecbm search``."""
+"""``sparsecbm search``: Concept Matrix Search."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
-from rich.table import Table
 
-from sparsecbm.cli.base import AsJson, Config, Debug, Output, Set, _command, _overrides, _say, app
-from sparsecbm.cli.terminal import _ledger, make_console
+from sparsecbm.cli.base import Config, Output, Set, command, overrides
+from sparsecbm.cli.terminal import make_console, make_table, print_ledger
 
 if TYPE_CHECKING:
     from sparsecbm.runs import SearchResult
 
 
-@app.command()
-@_command("finished shards of embeddings are kept; the same command goes on from there")
-def search(
-    config: Config, output: Output = None, set_: Set = None, as_json: AsJson = False, debug: Debug = False
-) -> None:
+@command("finished shards of embeddings are kept; the same command goes on from there")
+def search(config: Config, output: Output = None, set_: Set = None) -> Any:
     """Classify without training, by Concept Matrix Search, and show which concepts decided.
 
     Example:  [bold]sparsecbm search search_birds --set search.similarity=sparse[/bold]
 
     Your own words, one a line:  [bold]sparsecbm search search_birds --set concepts.file=words.txt[/bold]
     """
+    from sparsecbm import config as configs
     from sparsecbm import runs
-    from sparsecbm.config import SearchConfig, load_config
 
-    result = runs.search_run(load_config(config, _overrides(set_, output=output), kind=SearchConfig))
-    _say(result, as_json, show_search)
+    return runs.search_run(configs.load_config(config, overrides(set_, output=output), configs.SearchConfig))
 
 
-def show_search(result: SearchResult, k: int = 6) -> None:
+def show_search(result: SearchResult) -> None:
     """Print the comparison, two explained pictures, and where the page lies."""
     console = make_console()
     found = result.metrics
@@ -40,9 +35,7 @@ def show_search(result: SearchResult, k: int = 6) -> None:
         f"[bold]{escape(found['config'])}[/bold]: {found['pictures']:,} pictures, {found['classes']:,} classes, "
         f"{found['concepts']:,} concepts"
     )
-    table = Table(box=None, pad_edge=False)
-    for column, justify in (("method", "left"), ("accuracy", "right"), ("seconds", "right"), ("uses", "left")):
-        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    table = make_table("method", ">accuracy", ">seconds", "uses")
     for row in result.methods:
         shown = "–" if row.accuracy is None else f"{row.accuracy:.1%}"
         style = "bold" if row.main else None
@@ -52,5 +45,5 @@ def show_search(result: SearchResult, k: int = 6) -> None:
     wrong = [ledger for ledger in result.examples if ledger.truth != ledger.target]
     for ledger in [*right[:1], *wrong[:1]]:
         console.print()
-        _ledger(console, ledger, k)
+        print_ledger(console, ledger, k=6)
     console.print(f"\npage: {escape(str(result.page))}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -38,6 +39,31 @@ def make_console() -> Console:
     return _Console(highlight=False, soft_wrap=True, width=_PIPED_WIDTH if piped else None)
 
 
+def make_table(*columns: str, **options: Any) -> Table:
+    """Return an empty table; a column whose name begins with ``>`` is set right."""
+    table = Table(title_justify="left", box=None, pad_edge=False, **options)
+    for column in columns:
+        table.add_column(column.removeprefix(">"), justify="right" if column.startswith(">") else "left")
+    return table
+
+
+def print_seconds(console: Console, seconds: Mapping[str, float]) -> None:
+    """Print what took how long."""
+    console.print(f"[dim]{', '.join(f'{name} {value:.1f} s' for name, value in seconds.items())}[/dim]\n")
+
+
+def print_files(console: Console, files: Mapping[str, Path]) -> None:
+    """Print where files lie, and what they are."""
+    for what, path in files.items():
+        console.print(f"  {what:<14} {escape(str(path))}")
+
+
+def print_notes(console: Console, notes: Iterable[str], kind: str = "note") -> None:
+    """Print what a reader should know."""
+    for line in notes:
+        console.print(f"[yellow]{kind}[/yellow] {escape(line)}", soft_wrap=False)
+
+
 def metric_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Return (name, value, note) of the headline metrics, leaving out what was not measured."""
     from sparsecbm.runs import headline
@@ -56,7 +82,7 @@ def show_metrics(console: Console, rows: Sequence[tuple[str, str, str]], title: 
     console.print(table)
 
 
-def _ledger(console: Console, ledger: Ledger, k: int) -> None:
+def print_ledger(console: Console, ledger: Ledger, k: int) -> None:
     width = min(console.width, 100)
     head, *lines = ledger.to_text(k=k, width=width).split("\n")
     console.print(Text(head, style="bold"))
@@ -66,15 +92,15 @@ def _ledger(console: Console, ledger: Ledger, k: int) -> None:
         console.print(text)
 
 
-def _head(text: str, limit: int) -> str:
+def head(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def _tail(text: str, limit: int) -> str:
+def tail(text: str, limit: int) -> str:
     """Keep the end, which tells file names apart."""
     return text if len(text) <= limit else "…" + text[1 - limit :]
 
 
-def _skipped(console: Console, skipped: Sequence[tuple[str, str]]) -> None:
+def print_skipped(console: Console, skipped: Sequence[tuple[str, str]]) -> None:
     for name, reason in skipped:
         console.print(f"[yellow]skipped[/yellow] {escape(name)}: {escape(reason)}")

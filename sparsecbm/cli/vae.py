@@ -7,17 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
-from sparsecbm.cli.base import AsJson, Config, Debug, Output, Set, _command, _overrides, _say, app
-from sparsecbm.cli.terminal import make_console, show_metrics
+from sparsecbm.cli.base import Config, Output, Set, command, overrides
+from sparsecbm.cli.terminal import make_console, make_table, print_seconds, show_metrics
 
 if TYPE_CHECKING:
     from sparsecbm.runs import VaeResult
 
 
-@app.command()
-@_command("the training checkpoint is kept; the same command goes on from there")
+@command("the training checkpoint is kept; the same command goes on from there")
 def vae(
     config: Config,
     output: Output = None,
@@ -25,21 +23,18 @@ def vae(
         Path | None, typer.Option(metavar="FOLDER", help="Folder of mnist/ or omniglot_small/; data.folder for short.")
     ] = None,
     set_: Set = None,
-    as_json: AsJson = False,
-    debug: Debug = False,
-) -> None:
+) -> Any:
     """Train a discrete-latent VAE and measure its likelihood, with an interval, by hard samples.
 
     Example:  [bold]sparsecbm vae vae_digits_gumbolt --set objective.samples=5[/bold]
 
     Several devices:  [bold]accelerate launch -m sparsecbm vae CONFIG[/bold]
     """
+    from sparsecbm import config as configs
     from sparsecbm import runs
-    from sparsecbm.config import VaeConfig, load_config
 
-    overrides = _overrides(set_, **{"output": output, "data.folder": data_dir})
-    result = runs.vae_run(load_config(config, overrides, kind=VaeConfig))
-    _say(result, as_json, show_vae)
+    changes = overrides(set_, **{"output": output, "data.folder": data_dir})
+    return runs.vae_run(configs.load_config(config, changes, configs.VaeConfig))
 
 
 def show_vae(result: VaeResult) -> None:
@@ -47,9 +42,8 @@ def show_vae(result: VaeResult) -> None:
     console = make_console()
     metrics = result.metrics
     if metrics["task"] == "toy":
-        table = Table(title=f"{escape(metrics['config'])}: one-sample gradients against the exact one", box=None)
-        for column in ("estimator", "bias", "spread", "where descent ends"):
-            table.add_column(column, justify="left" if column == "estimator" else "right")
+        title = f"{escape(metrics['config'])}: one-sample gradients against the exact one"
+        table = make_table("estimator", ">bias", ">spread", ">where descent ends", title=title)
         for name, row in metrics["estimators"].items():
             table.add_row(name, f"{row['bias']:.3f}", f"{row['spread']:.2f}", f"{row['final']:.3f}")
         console.print(table)
@@ -59,8 +53,7 @@ def show_vae(result: VaeResult) -> None:
         show_metrics(console, _rows(metrics), title=title)
         if metrics["data"]["note"]:
             console.print(f"[dim]{escape(metrics['data']['name'])}: {escape(metrics['data']['note'])}[/dim]")
-    seconds = metrics["seconds"]
-    console.print(f"[dim]{', '.join(f'{name} {value:.1f} s' for name, value in seconds.items())}[/dim]\n")
+    print_seconds(console, metrics["seconds"])
     for path in sorted(result.output.iterdir()):
         if not path.name.startswith("."):
             console.print(f"  {escape(str(path))}")

@@ -243,9 +243,8 @@ def _one_line(error: ValidationError, model: type[BaseModel]) -> str:
             return f"unknown key {place!r}: expected one of {', '.join(prefix + key for key in known)}{tail}"
         return f"unknown key {place!r}{near.replace(chr(39), chr(39) + prefix, 1)}{tail}"
     if problem["type"] == "literal_error":
-        allowed = [
-            str(choice).strip("' ") for choice in problem.get("ctx", {})["expected"].replace(" or ", ",").split(",")
-        ]
+        expected = str(problem.get("ctx", {})["expected"]).replace(" or ", ",")
+        allowed = [choice.strip("' ") for choice in expected.split(",")]
         return f"unknown {place} {value!r}: expected one of {', '.join(allowed)}{suggest(str(value), allowed)}{tail}"
     if problem["type"] in ("model_type", "dict_type"):
         return f"{place}={value!r}: expected a section (keys and values){tail}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,12 +69,14 @@ class ExplainResult:
     shown: Sequence[Ledger]
     images: Sequence[Any] = field(default=(), repr=False)
     skipped: Sequence[tuple[str, str]] = ()
+    top: int = 10
+    drawn: Sequence[Path] = ()
 
-    def to_json(self, k: int = 10) -> dict[str, Any]:
-        """As JSON values; `k` lines a picture, the rest summed."""
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values; `top` lines a picture, the rest summed."""
         rows = []
         for ledger in self.shown:
-            count, remainder = ledger.rest(k)
+            count, remainder = ledger.rest(self.top)
             rows.append(
                 {
                     "image": ledger.source,
@@ -84,7 +86,7 @@ class ExplainResult:
                     "score": ledger.score,
                     "bias": ledger.bias,
                     "active_concepts": ledger.n_active,
-                    "contributions": [entry._asdict() for entry in ledger.top(k)],
+                    "contributions": [entry._asdict() for entry in ledger.top(self.top)],
                     "others": {"count": count, "contribution": remainder},
                 }
             )
@@ -132,6 +134,8 @@ def explain_run(
     *,
     target: str | None = None,
     against: str | None = None,
+    top: int = 10,
+    plot: str | Path | None = None,
     encoder: str | None = None,
     on_error: str = "raise",
     device: str = "auto",
@@ -146,6 +150,10 @@ def explain_run(
         Class to explain; None takes the predicted one of each picture.
     against : str, optional
         Explain the score difference to this class.
+    top : int
+        Concepts named for each picture.
+    plot : str or Path, optional
+        Folder to draw each ledger into; see `plot_ledgers`.
     """
     stored, pictures, vectors = _encode(model, images, encoder, on_error, device, check=(target, against))
     classifier = stored.classifier
@@ -158,7 +166,8 @@ def explain_run(
         sources=pictures.ids,
     )
     shown = [ledgers.ledger(i, target, against) for i in range(len(ledgers))]
-    return ExplainResult(stored.path, ledgers, shown, pictures, tuple(pictures.skipped))
+    result = ExplainResult(stored.path, ledgers, shown, pictures, tuple(pictures.skipped), top)
+    return result if plot is None else replace(result, drawn=plot_ledgers(result, plot, top))
 
 
 def plot_ledgers(result: ExplainResult, folder: str | Path, k: int = 10) -> list[Path]:

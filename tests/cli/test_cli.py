@@ -241,7 +241,10 @@ BAD = [
     (["predict", "m", "x.png", "--top", "0"], r"Invalid value for .?--top"),
     (["train", "birds_gumble"], r"unknown config 'birds_gumble'.*did you mean 'birds_gumbel'\?"),
     (["train", "birds_gumbel", "--set", "model.los=l1"], r"unknown key 'model\.los'; did you mean 'model\.loss'\?"),
-    (["train", "birds_gumbel", "--set", "model.loss=gumbl"], r"unknown model\.loss 'gumbl'.*did you mean 'gumbel'"),
+    (
+        ["train", "birds_gumbel", "--set", "model.loss=gumbl"],
+        r"model\.loss: unknown loss 'gumbl'.*did you mean 'gumbel'",
+    ),
     (["train", "birds_gumbel", "--set", "encoder.spec=bundeld"], r"unknown encoder 'bundeld'.*did you mean 'bundled'"),
     (["train", "birds_gumbel", "--set", "images.spec=birdz"], r"unknown images 'birdz'.*did you mean 'birds'"),
     (["embed", "birds_gumbel", "--set", "concepts.file=EMPTY"], r"concept file .* is empty"),
