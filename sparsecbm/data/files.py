@@ -88,9 +88,8 @@ class PictureFolder:
         named = [path.as_posix() for path in shown if not _is_system(path)]
         parts = [f"{len(left) - len(named)} hidden or left behind by a system"] if len(named) < len(left) else []
         parts += [f"{len(named)} of another type ({name_list(named, 3)})"] if named else []
-        return (
-            f"{what}: left out {len(left)} file{'s' if len(left) > 1 else ''} that are no pictures: {', '.join(parts)}"
-        )
+        files = "1 file that is no picture" if len(left) == 1 else f"{len(left)} files that are no pictures"
+        return f"{what}: left out {files}: {', '.join(parts)}"
 
 
 def read_folder(top: Path) -> PictureFolder:

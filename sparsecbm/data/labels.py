@@ -119,7 +119,8 @@ def gather_labels(columns: Sequence[LabelColumn], what: str, row_name: Callable[
     classes: list[str] = []
     of_list = {names: dict(enumerate(_place(names, classes))) for names in lists}
     # A part may spell one class in several ways, but what a list names exactly is another class.
-    spelled = [name for part in texts for name in part.values if name not in classes]
+    known = set(classes)
+    spelled = [name for part in texts for name in part.values if name not in known]
     grouped = group_names(spelled)
     notes = (f"{what}: {grouped.line('class names')}",) if grouped.merged else ()
     order = sorted(grouped.names)

@@ -108,6 +108,7 @@ def embed_run(config: RunConfig) -> EmbedResult:
         name: {
             "images": len(split.vectors),
             "skipped": len(split.images.skipped) if split.images is not None else 0,
+            "notes": list(getattr(split.images, "notes", ())),
             "seconds": split.seconds,
             "cache": split.provenance.get("cache"),
         }

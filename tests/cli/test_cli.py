@@ -274,6 +274,24 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, match, tmp_path, monke
     assert shown.out == ""
 
 
+def test_pictures_left_out_and_broken_are_said_in_the_words_of_the_command(
+    folder: Path, bird: Path, tmp_path: Path, capsys
+) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name, data in {"a.png": bird.read_bytes(), "b.png": b"x", "c.png": b"y", ".d.png": b"z"}.items():
+        (photos / name).write_bytes(data)
+    assert run("predict", str(folder), str(photos)) == 2
+    warning, error = capsys.readouterr().err.strip().splitlines()
+    assert warning.startswith("warning: ")
+    assert "left out 1 file that is no picture: 1 hidden" in warning
+    assert error.startswith("error: cannot decode 2 of 3 pictures")
+    assert "b.png" in error
+    assert "c.png" in error
+    assert "or pass --on-error skip to leave" in error
+    assert run("predict", str(folder), str(photos), "--on-error", "skip") == 0
+
+
 def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch, capsys) -> None:
     (tmp_path / "cache").write_text("a file where the folder should be")
     monkeypatch.setenv("SPARSECBM_CACHE", str(tmp_path / "cache"))

@@ -83,7 +83,7 @@ def test_strangers_beside_splits_change_nothing(tree: Callable, extra: list[str]
         ([f"images/{name}/1.png" for name in ("cat", "dog")] + ["annotations/1.xml"], "give folder:.*images$"),
         (["a.png", "b.png", "other/1.png"], "'a.png', 'b.png' beside the class folders"),
         ([*BOTH, "val/cat/1.png", "validation/cat/1.png"], "both 'val' and 'validation'"),
-        (["cat/notes.txt", "dog/"], r"no pictures.*left out 1 file that are no pictures: 1 of another type"),
+        (["cat/notes.txt", "dog/"], r"no pictures.*left out 1 file that is no picture: 1 of another type"),
     ],
 )
 def test_layouts_that_mean_two_things_are_refused(tree: Callable, names: list[str], message: str) -> None:
