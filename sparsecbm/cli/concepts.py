@@ -13,6 +13,8 @@ from sparsecbm.cli.base import Device, add_group, command
 from sparsecbm.cli.terminal import head, make_console
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from sparsecbm.config.schema import FiltersConfig
     from sparsecbm.runs import (
         BuildResult,
@@ -111,6 +113,9 @@ def concepts_check(
 ) -> Any:
     """Say what is odd about a concept file: repetitions, long names, class names, redundant or never seen concepts.
 
+    With labelled pictures, also what the set is worth before training: how much of the classes five concepts a class
+    hold, beyond as many meaningless directions, and which classes they cannot tell apart.
+
     Example:  [bold]sparsecbm concepts check my-concepts.txt --classes birds --encoder bundled --images birds[/bold]
     """
     options = dict(locals())
@@ -190,6 +195,35 @@ def show_concepts_check(result: CheckResult) -> None:
         console.print(f"  [dim]{escape(line)}[/dim]")
     if not result.odd:
         console.print("  nothing odd")
+    if result.judged is not None:
+        _show_judged(console, result)
+
+
+def _show_judged(console: Console, result: CheckResult) -> None:
+    made, names = result.judged, result.concepts.names
+    assert made is not None
+    reached = sum(made.meaningless) / len(made.meaningless)
+    gap, low, high = (100 * made.advantage[key] for key in ("difference", "low", "high"))
+    console.print(
+        f"[bold]Before training[/bold], by {made.concepts_per_class} concepts a class (plain scores, held out): "
+        f"{made.accuracy:.1%}, which is {made.information:.0%} of what a black box gets from the same embeddings "
+        f"({made.probe:.1%})."
+    )
+    console.print(
+        f"As many meaningless directions reach {reached:.1%}: these concepts are worth {gap:+.1f} points "
+        f"(95% interval {low:+.1f} to {high:+.1f})."
+    )
+    for a, b, alike in made.redundant[:10]:
+        console.print(
+            f"  says the same as {escape(repr(names[b]))}: {escape(repr(names[a]))} (correlation {alike:.2f})"
+        )
+    for a, b, share in made.confused[:10]:
+        console.print(
+            f"  not told apart: {escape(repr(a))} and {escape(repr(b))} ({share:.0%} on the right side of the two)"
+        )
+    for rest, what in ((made.redundant[10:], "redundant"), (made.confused[10:], "pairs of classes")):
+        if rest:
+            console.print(f"  [dim]and {len(rest):,} more {what}; --json lists them[/dim]")
 
 
 def show_concepts_build(result: BuildResult) -> None:

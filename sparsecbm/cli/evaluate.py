@@ -44,7 +44,7 @@ def evaluate(
 ) -> Any:
     """Measure a model beside its controls, and write metrics, confusion matrix and a plot of accuracy against NEC.
 
-    Controls: random words and random directions in place of the concepts, by
+    Controls: meaningless directions and random words in place of the concepts, by
     the model's own recipe on its own training data; shuffled names; a linear
     probe and the nearest class mean. Files go to evaluation/ beside the model.
 
@@ -99,6 +99,11 @@ def show_evaluate(result: EvaluateResult) -> None:
     if result.files:
         console.print()
         print_files(console, result.files)
+
+
+def _advantage(result: EvaluateResult) -> dict[str, Any]:
+    found = (result.controls or {}).get("advantage")
+    return {"advantage": found} if found else {}
 
 
 def _more(metrics: Mapping[str, Any]) -> list[tuple[str, str, str]]:

@@ -74,6 +74,8 @@ def show_train(result: TrainResult) -> None:
     metrics = result.metrics["test"]
     if metrics is not None:
         show_metrics(console, metric_rows(metrics), title=f"{escape(result.metrics['config'])}: test pictures")
+        if metrics.get("verdict"):
+            console.print(f"[bold]{escape(metrics['verdict'])}[/bold]", soft_wrap=False)
         print_notes(console, metrics.get("warnings") or ())
     print_seconds(console, result.metrics["seconds"])
     files = {"metrics": result.output / "metrics.json", "configuration": result.output / "config.yaml"}

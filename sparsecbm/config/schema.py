@@ -54,6 +54,12 @@ class EmbeddingsConfig(_Section):
     """Array in `concepts` of shape (M, d)."""
     concept_names: Name = "names"
     """Array in `concepts` of M names."""
+    classes: Name | None = None
+    """.npz of the class texts' embeddings in the same space."""
+    class_vectors: Name = "embeddings"
+    """Array in `classes` of shape (K, d)."""
+    class_names: Name | None = "names"
+    """Array in `classes` of the K names; null: rows are in the order of the images' class names."""
     encoder: Name | None = None
     """Spec of the encoder that made the vectors, taken on trust, so that the model can be used on pictures."""
 
@@ -140,6 +146,9 @@ class EvaluationConfig(_Section):
 
     examples: Annotated[int, Field(ge=0, le=200)] = 12
     """Pictures explained in the report: half of them right, half wrong where there are so many."""
+    control: bool = True
+    """Train the same recipe once more, on as many meaningless directions: what the concepts reach beyond it they owe to
+    what they mean. Left out in a launch of several processes."""
     baseline: bool = True
     """Score a linear probe and the nearest class mean on the same embeddings, as accuracies to compare with."""
 
@@ -177,12 +186,6 @@ class SearchEmbeddingsConfig(EmbeddingsConfig):
 
     train: Name | None = None
     """Split with labels for `few_shot`, and the reference set of statistics."""
-    classes: Name | None = None
-    """.npz of the class texts' embeddings in the same space."""
-    class_vectors: Name = "embeddings"
-    """Array in `classes` of shape (K, d)."""
-    class_names: Name | None = "names"
-    """Array in `classes` of the K names; null: rows are in the order of the images' class names."""
 
 
 class MatrixSearchConfig(_Section):

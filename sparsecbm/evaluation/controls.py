@@ -2,8 +2,12 @@
 
 Random concepts can reach published accuracies, so each result stands beside
 
+* ``matched_directions``: the same recipe on as many meaningless directions with the mean and covariance of the concept
+  embeddings (`matched_directions`). What the concepts reach beyond it is their *advantage*;
+* ``equal_freedom``: the same directions, each given the freedom to turn that the fitted model gave the concept of its
+  number. Where the recipe gives all concepts the same freedom, this is the control above;
 * ``random_words``: the same recipe on embeddings of words that have nothing to do with the classes;
-* ``random_directions``: the same recipe on as many random unit vectors;
+* ``random_directions``: the same recipe on uniformly random unit vectors, an easier control, on request;
 * ``shuffled_names``: the same model with its names permuted against its concept embeddings. A classifier that never
   reads a name keeps its accuracy exactly, so this control is about the explanations: name alignment and concept AUC
   under a permutation are the floor that the model's own must clear. Where names do take part in training (a
@@ -16,9 +20,8 @@ The estimator comes in as a factory, so that any classifier over concept embeddi
 
 from __future__ import annotations
 
-import inspect
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,56 +29,46 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, clone
-from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestCentroid
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from sparsecbm._base.errors import InputError, unknown
 from sparsecbm._base.progress import ProgressBar
-from sparsecbm.evaluation.metrics import concept_auc, mean_sd, name_alignment, paired_bootstrap
-from sparsecbm.evaluation.words import random_words
-
-__all__ = [
-    "CONTROLS",
-    "ControlReport",
-    "Factory",
-    "ProbeInDisguiseWarning",
-    "control_table",
-    "disguise",
-    "estimator_factory",
-    "linear_probe",
-    "nec_grid",
-    "random_directions",
-    "random_words",
-    "run_controls",
-]
+from sparsecbm.evaluation.directions import matched_directions, random_directions
+from sparsecbm.evaluation.meaning import concept_auc, name_alignment
+from sparsecbm.evaluation.metrics import mean_sd, paired_difference
+from sparsecbm.evaluation.probes import ProbeInDisguiseWarning, disguise, linear_probe, nec_grid
+from sparsecbm.evaluation.refits import refit
 
 #: Builds an unfitted classifier over embeddings from concept embeddings (M, d) and a seed.
 Factory = Callable[[np.ndarray, int], Any]
 
-#: Names of the controls, in the order of the table.
-CONTROLS = ("random_words", "random_directions", "shuffled_names", "linear_probe", "nearest_mean")
-
-#: Name and meaning of every row of the table.
+#: Name and meaning of every row of the table, in its order; the first two are the classifier on trial.
 ROWS: dict[str, tuple[str, str]] = {
     "concepts": ("The model", "its own concepts"),
     "retrained": ("Same, retrained", "the same recipe with other seeds"),
+    "matched_directions": ("Meaningless directions", "the same recipe on as many directions that mean nothing"),
+    "equal_freedom": (
+        "The same, equally free",
+        "meaningless directions, each as free to turn as the concept it replaces",
+    ),
     "random_words": ("Random words", "the same recipe on words that have nothing to do with the pictures"),
-    "random_directions": ("Random directions", "the same recipe on random unit vectors"),
+    "random_directions": ("Random directions", "the same recipe on directions drawn from all sides"),
     "shuffled_names": ("Shuffled names", "this model, its names permuted: only alignment and AUC can show it"),
     "linear_probe": ("Linear probe", "no concepts: logistic regression on the same embeddings"),
     "nearest_mean": ("Nearest class mean", "no concepts, no training: the closest class mean"),
 }
 
+#: Names of all controls, and of those that run unasked.
+ALL_CONTROLS = tuple(ROWS)[2:]
+CONTROLS = tuple(name for name in ALL_CONTROLS if name != "random_directions")
+
+#: Controls that put other vectors in the concepts' place.
+_BANKS = ("matched_directions", "equal_freedom", "random_words", "random_directions", "shuffled_names")
+
 _PERMUTATIONS = 10
 
 _MAX_MEASURED = 20_000
 """Test images, evenly spread, for alignment and AUC: they need (n, M) arrays at once."""
-
-
-class ProbeInDisguiseWarning(UserWarning):
-    """A dense head over at least d concepts: any linear classifier of the embeddings, whatever the concepts mean."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +80,8 @@ class ControlReport:
     accuracy : dict of str to list of float
         Test accuracy for each seed; "concepts" is the classifier on trial, "retrained" its recipe with other seeds.
     differences : dict of str to dict
-        `paired_bootstrap` of the classifier (first seed) against each control (first seed).
+        `paired_difference` of the classifier (first seed) from each control. With one seed the interval is over
+        pictures alone; with more it also holds the luck of the draw.
     n_concepts : dict of str to int
         Concepts used; 0 where there are none.
     alignment : dict of str to float
@@ -141,23 +135,58 @@ class ControlReport:
             "anec": self.anec,
             "skipped": self.skipped,
             "warnings": list(self.warnings),
+            "advantage": self.advantage,
             "verdict": self.verdict(),
         }
 
+    @property
+    def advantage(self) -> dict[str, dict[str, float]]:
+        """What the concepts reach beyond meaningless directions, by control; empty where that was not run.
+
+        ``own_recipe`` and ``equal_freedom``, each with the control's ``accuracy`` (mean over draws), the ``difference``
+        and its interval, ``low`` to ``high``. They are one control where the recipe frees all concepts alike.
+        """
+        found = {}
+        for key, name in (("own_recipe", "matched_directions"), ("equal_freedom", "equal_freedom")):
+            name = name if name in self.differences else "matched_directions"
+            if name in self.differences:
+                gap = {part: self.differences[name][part] for part in ("difference", "low", "high")}
+                found[key] = {"accuracy": float(np.mean(self.accuracy[name])), **gap}
+        return found
+
     def verdict(self) -> str | None:
-        """One sentence on whether the accuracy owes anything to the concepts; None without a control that can tell."""
-        against = [name for name in ("random_words", "random_directions") if name in self.differences]
-        if not against:
-            return None
-        level = [name for name in against if self.differences[name]["low"] <= 0]
-        if level:
-            said = " and ".join(name.replace("_", " ") for name in level)
-            return f"{said.capitalize()} are not clearly worse: this accuracy does not show that the concepts matter."
-        name = min(against, key=lambda name: self.differences[name]["difference"])
-        gap, low, high = (100 * self.differences[name][key] for key in ("difference", "low", "high"))
-        rest = "".join(f", {other.replace('_', ' ')} by more" for other in against if other != name)
-        beaten = f"The concepts beat {name.replace('_', ' ')} by {gap:.1f} points"
-        return f"{beaten} (95% interval {low:.1f} to {high:.1f}){rest}."
+        """Say in one sentence whether the accuracy owes anything to the concepts; None without the control."""
+        return None if not self.advantage else advantage_in_words(self.accuracy["concepts"][0], self.advantage)
+
+
+def advantage_in_words(accuracy: float, advantage: Mapping[str, Mapping[str, float]]) -> str:
+    """Put an accuracy beside what the same number of meaningless directions reaches.
+
+    Parameters
+    ----------
+    accuracy : float
+        Of the concepts, in [0, 1].
+    advantage : mapping
+        `ControlReport.advantage`.
+
+    Examples
+    --------
+    >>> found = {"own_recipe": {"accuracy": 0.662, "difference": 0.031, "low": 0.02, "high": 0.043}}
+    >>> first, rest = advantage_in_words(0.693, found).split("; ")
+    >>> first
+    'The same number of meaningless directions reaches 66.2%'
+    >>> rest
+    'these concepts reach 69.3%: what they mean is worth 3.1 points (95% interval 2.0 to 4.3).'
+    """
+    hardest = min(advantage.values(), key=lambda found: found["difference"])
+    said = f"The same number of meaningless directions reaches {hardest['accuracy']:.1%}"
+    if hardest["low"] <= 0:
+        return f"{said}; these concepts reach {accuracy:.1%}: it does not show that what they mean matters."
+    gap, low, high = (100 * hardest[key] for key in ("difference", "low", "high"))
+    return (
+        f"{said}; these concepts reach {accuracy:.1%}: what they mean is worth {gap:.1f} points "
+        f"(95% interval {low:.1f} to {high:.1f})."
+    )
 
 
 def control_table(report: ControlReport) -> list[dict[str, Any]]:
@@ -199,62 +228,6 @@ def estimator_factory(estimator: BaseEstimator) -> Factory:
     return build
 
 
-def random_directions(n: int, dim: int, rng: np.random.Generator) -> np.ndarray:
-    """`n` uniformly random unit vectors (n, dim), float32."""
-    vectors = rng.standard_normal((n, dim))
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
-
-
-def linear_probe() -> BaseEstimator:
-    """Logistic regression on unit embeddings, centred and scaled by one number."""
-    return make_pipeline(
-        StandardScaler(with_std=False), FunctionTransformer(_unit_variance), LogisticRegression(C=0.1, max_iter=500)
-    )
-
-
-def _unit_variance(centred: np.ndarray) -> np.ndarray:
-    # Unit rows of d dimensions have coordinates of variance about 1 / d; the factor makes C comparable across encoders.
-    return centred * np.sqrt(centred.shape[1])
-
-
-def disguise(
-    n_concepts: int, embed_dim: int, head_weights: ArrayLike, active_per_image: float | None = None
-) -> str | None:
-    """Say why a head is a linear probe in disguise, or return None.
-
-    Parameters
-    ----------
-    n_concepts, embed_dim : int
-        M and d. With M >= d the concept scores determine the embedding.
-    head_weights : array-like of shape (K, M)
-        Weights of the head; "dense" means on average at least d, or more than half of all, non-zero in each class.
-    active_per_image : float, optional
-        Mean number of non-zero activations an image; below d the activations are no linear map of the embedding.
-    """
-    used = float((np.asarray(head_weights) != 0).sum(1).mean())
-    if n_concepts < embed_dim or (used < embed_dim and used <= n_concepts / 2):
-        return None
-    if active_per_image is not None and active_per_image < embed_dim:
-        return None
-    return (
-        f"{n_concepts} concepts span the {embed_dim}-dimensional embedding and the head uses {used:.0f} a class: "
-        "this is a linear probe in disguise and any words would do as well; set concepts_per_class or "
-        "max_active_concepts"
-    )
-
-
-def nec_grid(n_concepts: int) -> tuple[int, ...]:
-    """NEC values of a path: 5, 10, ..., 30 (those of ANEC), and 1, 2, 3 as well for at most 100 concepts.
-
-    Examples
-    --------
-    >>> nec_grid(1608), nec_grid(12)
-    ((5, 10, 15, 20, 25, 30), (1, 2, 3, 5, 10))
-    """
-    first = (1, 2, 3) if n_concepts <= 100 else ()
-    return tuple(k for k in (*first, 5, 10, 15, 20, 25, 30) if k <= n_concepts)
-
-
 def run_controls(
     estimator: BaseEstimator | Factory,
     X: ArrayLike,
@@ -274,6 +247,7 @@ def run_controls(
     head_weights: ArrayLike | None = None,
     random_state: int = 0,
     checkpoint_dir: str | Path | None = None,
+    cache_dir: str | Path | None = None,
     verbose: bool | None = False,
 ) -> ControlReport:
     """Fit a classifier and its controls on the same embeddings and score them on the same test images.
@@ -297,12 +271,13 @@ def run_controls(
         Text embeddings of unrelated words; M of them are drawn for each seed (all of them where R < M, and the table
         says so). Without them the control is skipped.
     controls : sequence of str
-        Names among `CONTROLS`.
+        Names among `ALL_CONTROLS`.
     n_seeds : int
         Repetitions with seeds random_state, random_state + 1, ...; they seed the estimator and the random concepts.
     nec : sequence of int
-        Also follow `SparseHead.path` at these NEC on the activations of the classifier and of both random banks
-        (first seed): heads fitted on the training activations, scored on the test activations, nothing chosen there.
+        Also follow `SparseHead.path` at these NEC on the activations of the classifier and of the banks put in its
+        concepts' place (first seed): heads fitted on the training activations, scored on the test activations,
+        nothing chosen there.
     truth : tuple of (columns, attributes), optional
         Numbers of the concepts whose truth is known, and that truth, bool (n_test, len(columns)).
     probe : estimator, optional
@@ -314,6 +289,8 @@ def run_controls(
     checkpoint_dir : path, optional
         Keep trainings (of estimators whose ``fit`` takes a `checkpoint_dir`) and finished heads of the paths there; the
         same call, interrupted, goes on from them.
+    cache_dir : path, optional
+        Keep fitted controls there, by data and recipe, for the next call (`refit`).
     verbose : bool or None
         Progress bar; None shows it on a terminal when it takes more than a second.
 
@@ -335,8 +312,8 @@ def run_controls(
         shape = "" if concepts is None else f", concepts {concepts.shape}"
         raise InputError(f"embeddings {X.shape} and {X_test.shape}{shape}: expected matrices with equal columns")
     for name in controls:
-        if name not in CONTROLS:
-            raise unknown("control", name, CONTROLS)
+        if name not in ALL_CONTROLS:
+            raise unknown("control", name, ALL_CONTROLS)
     if n_seeds < 1:
         raise InputError(f"n_seeds={n_seeds!r}: expected at least 1")
     if concepts is None and fitted is None:
@@ -344,8 +321,8 @@ def run_controls(
     words = None if random_word_embeddings is None else np.asarray(random_word_embeddings)
     if words is not None and (words.ndim != 2 or words.shape[1] != X.shape[1]):
         raise InputError(f"random_word_embeddings have shape {words.shape}: expected (words, {X.shape[1]})")
-    return _Trial(
-        estimator,
+    trial = _Trial(
+        None if concepts is None else estimator_factory(estimator) if hasattr(estimator, "get_params") else estimator,
         X,
         y,
         X_test,
@@ -355,47 +332,48 @@ def run_controls(
         tuple(controls),
         tuple(nec),
         truth,
-        random_state,
+        int(random_state),
+        # Whether names (through the relevance of each name for each class) take part in training.
+        not hasattr(estimator, "get_params") or getattr(estimator, "concept_relevance", None) is not None,
         None if checkpoint_dir is None else Path(checkpoint_dir),
-    ).run(fitted, retrain, n_seeds, probe, head_weights, verbose)
+        None if cache_dir is None else Path(cache_dir),
+    )
+    trial.run(fitted, retrain, n_seeds, probe, head_weights, verbose)
+    return trial.report()
 
 
+def freedoms(fitted: Any) -> dict[str, Any]:
+    """Parameters that hand a fitted model's per-concept freedoms on to a control; empty where all are equally free."""
+    given = getattr(fitted, "freedoms", None)
+    return {} if given is None else dict(given())
+
+
+@dataclass
 class _Trial:
     """One call of `run_controls`: gathers the rows."""
 
-    def __init__(
-        self,
-        estimator: BaseEstimator | Factory,
-        X: np.ndarray,
-        y: np.ndarray,
-        X_test: np.ndarray,
-        y_test: np.ndarray,
-        concepts: np.ndarray | None,
-        words: np.ndarray | None,
-        controls: tuple[str, ...],
-        nec: tuple[int, ...],
-        truth: tuple[Sequence[int], ArrayLike] | None,
-        random_state: int,
-        checkpoint_dir: Path | None,
-    ) -> None:
-        self.X, self.y, self.X_test, self.y_test = X, y, X_test, y_test
-        self.concepts, self.words, self.controls, self.nec, self.truth = concepts, words, controls, nec, truth
-        self.seed, self.checkpoint_dir = random_state, checkpoint_dir
-        self.rows = np.unique(np.linspace(0, len(X_test) - 1, min(len(X_test), _MAX_MEASURED)).round().astype(int))
-        is_estimator = hasattr(estimator, "get_params")
-        self.build: Factory | None = None if concepts is None else (
-            estimator_factory(estimator) if is_estimator else estimator
-        )  # fmt: skip
-        # Whether names (through the relevance of each name for each class) take part in training.
-        self.names_matter = not is_estimator or getattr(estimator, "concept_relevance", None) is not None
-        self.accuracy: dict[str, list[float]] = {}
-        self.right: dict[str, np.ndarray] = {}
-        self.sizes: dict[str, int] = {}
-        self.alignment: dict[str, list[float]] = {}
-        self.auc: dict[str, list[float]] = {}
-        self.paths: dict[str, list[dict[str, float]]] = {}
-        self.skipped: dict[str, str] = {}
-        self.notes: list[str] = []
+    build: Factory | None
+    X: np.ndarray
+    y: np.ndarray
+    X_test: np.ndarray
+    y_test: np.ndarray
+    concepts: np.ndarray | None
+    words: np.ndarray | None
+    controls: tuple[str, ...]
+    nec: tuple[int, ...]
+    truth: tuple[Sequence[int], ArrayLike] | None
+    seed: int
+    names_matter: bool
+    checkpoint_dir: Path | None
+    cache_dir: Path | None
+    accuracy: dict[str, list[float]] = field(default_factory=dict)
+    right: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
+    alignment: dict[str, list[float]] = field(default_factory=dict)
+    auc: dict[str, list[float]] = field(default_factory=dict)
+    paths: dict[str, list[dict[str, float]]] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def run(
         self,
@@ -405,40 +383,40 @@ class _Trial:
         probe: BaseEstimator | None,
         head_weights: ArrayLike | None,
         verbose: bool | None,
-    ) -> ControlReport:
+    ) -> None:
         self._skip()
-        banks = [name for name in ("random_words", "random_directions") if self._runs(name)]
-        fits = (fitted is None or retrain) + len(banks) + (self._runs("shuffled_names") and self.names_matter)
-        steps = n_seeds * fits + sum(self._runs(name) for name in ("linear_probe", "nearest_mean"))
-        steps += (1 + len(banks)) * bool(self.nec)
+        banks = [name for name in _BANKS if self._runs(name)]
+        steps = n_seeds * ((fitted is None or retrain) + len(banks))
+        steps += sum(self._runs(name) for name in ("linear_probe", "nearest_mean")) + len(banks) * bool(self.nec)
         with ProgressBar("controls", steps, verbose) as bar:
+            trial = fitted
             if fitted is not None:
-                self._judge("concepts", fitted, head_weights)
+                self._judge(fitted, head_weights)
                 self._path("concepts", fitted, bar)
             for seed in range(self.seed, self.seed + n_seeds):
-                first = seed == self.seed
-                for name, bank in self._banks(np.random.default_rng(seed)).items():
-                    if name == "concepts" and fitted is not None:
-                        if not retrain:
-                            continue
-                        name = "retrained"
-                    if name == "shuffled_names" and not self.names_matter:
+                drawn = self._draw(np.random.default_rng(seed))
+                for name in ("concepts", *banks):
+                    row = "retrained" if name == "concepts" and fitted is not None else name
+                    if row == "retrained" and not retrain:
                         continue
+                    if name == "shuffled_names" and not self.names_matter:
+                        self._permute_names(trial, seed)
+                        continue
+                    given = freedoms(trial) if name == "equal_freedom" else {}
+                    if name == "equal_freedom" and not given:
+                        continue  # all are equally free: it is the control before it
                     bar.update(0, name.replace("_", " "))
-                    assert self.build is not None
-                    model = self._fit(self.build(bank, seed), f"{name}-{seed}")
-                    self._score(name, model, len(bank))
+                    model = self._fit(drawn[name], seed, name, given)
                     bar.update(1)
-                    if name == "concepts" and first:
-                        self._judge(name, model, head_weights, score=False)
-                        fitted_here = model
-                    if name in ("concepts", "retrained", "shuffled_names"):
-                        self._meaning(name, model)
-                    if first and name in ("concepts", "random_words", "random_directions"):
-                        self._path(name, model, bar)
-            trial = fitted if fitted is not None else fitted_here
-            if self._runs("shuffled_names") and not self.names_matter:
-                self._permute_names(trial, n_seeds)
+                    if row == "concepts" and trial is None:
+                        trial = model
+                        self._judge(model, head_weights)
+                    else:
+                        self._score(row, model, len(drawn[name]))
+                        if row in ("concepts", "retrained", "shuffled_names"):
+                            self._meaning(row, model)
+                    if seed == self.seed and row in ("concepts", *banks) and row != "shuffled_names":
+                        self._path(row, model, bar)
             if self._runs("linear_probe"):
                 bar.update(0, "linear probe")
                 self._score("linear_probe", (linear_probe() if probe is None else clone(probe)).fit(self.X, self.y), 0)
@@ -446,12 +424,14 @@ class _Trial:
             if self._runs("nearest_mean"):
                 self._score("nearest_mean", NearestCentroid().fit(self.X, self.y), 0)
                 bar.update(1)
-        return self._report()
 
-    def _fit(self, model: Any, name: str) -> Any:
-        if self.checkpoint_dir is None or "checkpoint_dir" not in inspect.signature(model.fit).parameters:
-            return model.fit(self.X, self.y)
-        return model.fit(self.X, self.y, checkpoint_dir=self.checkpoint_dir / name)
+    def _fit(self, bank: np.ndarray, seed: int, name: str, given: dict[str, Any]) -> Any:
+        assert self.build is not None
+        model = self.build(bank, seed)
+        if given:
+            model.set_params(**given)
+        kept = None if self.checkpoint_dir is None else self.checkpoint_dir / f"{name}-{seed}"
+        return refit(model, self.X, self.y, cache_dir=self.cache_dir, checkpoint_dir=kept)
 
     def _runs(self, name: str) -> bool:
         return name in self.controls and name not in self.skipped
@@ -459,34 +439,34 @@ class _Trial:
     def _skip(self) -> None:
         if self.concepts is None:
             why = "the model was trained on concept scores: their embeddings are not known"
-            self.skipped.update({name: why for name in CONTROLS[:3] if name in self.controls})
+            self.skipped.update({name: why for name in _BANKS if name in self.controls})
         elif "random_words" in self.controls and self.words is None:
             self.skipped["random_words"] = "no text embeddings of random words were given"
 
-    def _banks(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    def _draw(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         if self.concepts is None:
             return {}
-        # Drawn in a fixed order, so that leaving out one control changes no other.
+        # All are drawn in a fixed order, so that leaving out one control changes no other.
         size, dim = self.concepts.shape
-        drawn = {"concepts": self.concepts, "random_directions": random_directions(size, dim, rng)}
-        order = rng.permutation(size)
+        matched, order = matched_directions(self.concepts, rng), rng.permutation(size)
+        drawn = {"concepts": self.concepts, "matched_directions": matched, "equal_freedom": matched}
+        drawn["shuffled_names"] = self.concepts[order]
         if self.words is not None:
             drawn["random_words"] = self.words[rng.choice(len(self.words), min(size, len(self.words)), replace=False)]
-        drawn["shuffled_names"] = self.concepts[order]
-        return {name: bank for name, bank in drawn.items() if name == "concepts" or self._runs(name)}
+        drawn["random_directions"] = random_directions(size, dim, rng)
+        return drawn
 
     def _score(self, name: str, model: Any, n_concepts: int) -> None:
         hits = (np.asarray(model.predict(self.X_test)) == self.y_test).astype(float)
         self.accuracy.setdefault(name, []).append(float(hits.mean()))
-        self.right.setdefault(name, hits)
+        self.right.setdefault(name, []).append(hits)
         self.sizes[name] = n_concepts
 
-    def _judge(self, name: str, model: Any, head_weights: ArrayLike | None, score: bool = True) -> None:
+    def _judge(self, model: Any, head_weights: ArrayLike | None) -> None:
         """Score the classifier on trial and look for a probe in disguise."""
         size = self.X.shape[1] if self.concepts is None else len(self.concepts)
-        if score:
-            self._score(name, model, size)
-            self._meaning(name, model)
+        self._score("concepts", model, size)
+        self._meaning("concepts", model)
         weights = head_weights
         if weights is None:
             weights = getattr(model, "head_weights_", getattr(model, "coef_", None))
@@ -494,52 +474,51 @@ class _Trial:
             return
         active = None
         if hasattr(model, "transform"):
-            active = float((np.asarray(model.transform(self.X_test[self.rows])) != 0).sum(1).mean())
+            active = float((np.asarray(model.transform(self._measured)) != 0).sum(1).mean())
         if note := disguise(size, self.X.shape[1], weights, active):
             self.notes.append(note)
             warnings.warn(note, ProbeInDisguiseWarning, stacklevel=4)
 
-    def _meaning(self, name: str, model: Any) -> None:
+    @property
+    def _rows(self) -> np.ndarray:
+        n = len(self.X_test)
+        return np.unique(np.linspace(0, n - 1, min(n, _MAX_MEASURED)).round().astype(int))
+
+    @property
+    def _measured(self) -> np.ndarray:
+        return self.X_test[self._rows]
+
+    def _meaning(self, name: str, model: Any, orders: Sequence[np.ndarray] = ()) -> None:
         """Alignment and AUC of the units: unit j carries the name of concept j, whatever vector it was given."""
         units, activations = self._units(model)
         if units is None or self.concepts is None:
             return
-        scores = self.X_test[self.rows] @ self.concepts.T
-        self.alignment.setdefault(name, []).append(name_alignment(units, scores).mean)
-        if self.truth is not None:
-            self.auc.setdefault(name, []).append(self._auc(activations))
-
-    def _auc(self, activations: np.ndarray) -> float:
-        assert self.truth is not None
-        columns, attributes = self.truth
-        return concept_auc(activations[:, list(columns)], np.asarray(attributes)[self.rows]).mean
+        scores = self._measured @ self.concepts.T
+        for order in orders or [np.arange(len(self.concepts))]:
+            self.alignment.setdefault(name, []).append(name_alignment(units[:, order], scores).mean)
+            if self.truth is not None:
+                columns, attributes = self.truth
+                of_units = concept_auc(activations[:, order[list(columns)]], np.asarray(attributes)[self._rows])
+                self.auc.setdefault(name, []).append(of_units.mean)
 
     def _units(self, model: Any) -> tuple[Any, Any]:
         if not hasattr(model, "transform"):
             return None, None
-        X = self.X_test[self.rows]
+        X = self._measured
         activations = np.asarray(model.transform(X))
         units = np.asarray(model.units(X)) if hasattr(model, "units") else activations
         shape = None if self.concepts is None else (len(X), len(self.concepts))
         return (units, activations) if units.shape == activations.shape == shape else (None, None)
 
-    def _permute_names(self, model: Any, n_seeds: int) -> None:
+    def _permute_names(self, model: Any, seed: int) -> None:
         """The model under other names: the accuracy stays, alignment and AUC fall to what chance gives."""
-        assert self.concepts is not None
-        size = len(self.concepts)
-        units, activations = self._units(model)
-        self.accuracy["shuffled_names"] = [self.accuracy["concepts"][0]] * n_seeds
-        self.right["shuffled_names"] = self.right["concepts"]
-        self.sizes["shuffled_names"] = size
-        if units is None:
-            return
-        scores = self.X_test[self.rows] @ self.concepts.T
-        rng = np.random.default_rng([self.seed, 1])
-        for _ in range(_PERMUTATIONS):
-            order = rng.permutation(size)
-            self.alignment.setdefault("shuffled_names", []).append(name_alignment(units[:, order], scores).mean)
-            if self.truth is not None:
-                self.auc.setdefault("shuffled_names", []).append(self._auc(activations[:, order]))
+        self.accuracy.setdefault("shuffled_names", []).append(self.accuracy["concepts"][0])
+        self.right.setdefault("shuffled_names", []).append(self.right["concepts"][0])
+        self.sizes["shuffled_names"] = self.sizes["concepts"]
+        if seed == self.seed:
+            rng = np.random.default_rng([self.seed, 1])
+            orders = [rng.permutation(self.sizes["concepts"]) for _ in range(_PERMUTATIONS)]
+            self._meaning("shuffled_names", model, orders)
 
     def _path(self, name: str, model: Any, bar: ProgressBar) -> None:
         if not self.nec or not hasattr(model, "transform"):
@@ -557,15 +536,16 @@ class _Trial:
         self.paths[name] = found.table()
         bar.update(1)
 
-    def _report(self) -> ControlReport:
+    def report(self) -> ControlReport:
         size = self.sizes["concepts"]
         if self.sizes.get("random_words", size) < size:
             self.notes.append(f"only {self.sizes['random_words']} random words for {size} concepts")
         ordered = [name for name in ROWS if name in self.accuracy]
+        first = self.right["concepts"][0]
         return ControlReport(
             {name: self.accuracy[name] for name in ordered},
             {
-                name: paired_bootstrap(self.right["concepts"], self.right[name], random_state=self.seed)
+                name: paired_difference(first, self.right[name], random_state=self.seed)
                 for name in ordered
                 if name != "concepts"
             },

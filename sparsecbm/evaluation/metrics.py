@@ -1,14 +1,13 @@
-"""Numbers that every evaluation reports: accuracy and calibration, sparsity, and what the units mean."""
+"""Numbers that every evaluation reports: accuracy and calibration, sparsity, intervals."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import softmax
-from scipy.stats import rankdata
+from scipy.stats import bootstrap, norm, t
 from sklearn.metrics import (
     accuracy_score,
     balanced_accuracy_score,
@@ -20,22 +19,8 @@ from sklearn.metrics import (
 from sparsecbm._base.errors import InputError
 
 
-class UnitScores(NamedTuple):
-    """A score for each unit, and their mean.
-
-    Attributes
-    ----------
-    mean : float
-        Mean over the units that have a score.
-    per_unit : ndarray of shape (M,)
-        One score a unit.
-    """
-
-    mean: float
-    per_unit: np.ndarray
-
-
-def _matrix(name: str, value: ArrayLike) -> np.ndarray:
+def check_matrix(name: str, value: ArrayLike) -> np.ndarray:
+    """Return `value` as a matrix of finite numbers, or say what is wrong with it."""
     value = np.asarray(value)
     if value.ndim != 2 or 0 in value.shape:
         raise InputError(f"{name} has shape {value.shape}: expected two dimensions, none of them empty")
@@ -91,7 +76,11 @@ def classification_metrics(
     """
     if (proba is None) == (scores is None):
         raise InputError("give either proba (n, K) or scores (n, K), and not both")
-    table = _matrix("proba", proba) if proba is not None else softmax(_matrix("scores", scores).astype(float), axis=1)
+    table = (
+        check_matrix("proba", proba)
+        if proba is not None
+        else softmax(check_matrix("scores", scores).astype(float), axis=1)
+    )
     if proba is not None and (table.min() < 0 or np.abs(table.sum(1) - 1).max() > 1e-3):
         raise InputError("proba holds rows that are not probabilities: give unnormalised values as scores=")
     labels, codes = _codes(y, table, classes)
@@ -158,7 +147,7 @@ def expected_calibration_error(
     float
         In [0, 1]; 0 where confidence equals accuracy in every bin.
     """
-    proba = _matrix("proba", proba)
+    proba = check_matrix("proba", proba)
     y = np.asarray(y)
     weight = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight, dtype=float)
     confidence, right = proba.max(1), (proba.argmax(1) == y).astype(float)
@@ -191,7 +180,7 @@ def active_concepts(A: ArrayLike) -> dict[str, float]:
     >>> active_concepts([[0.0, 2.0, 0.0], [1.0, 1.0, 0.0]])
     {'mean': 1.5, 'max': 2, 'zero_share': 0.5, 'never': 1}
     """
-    used = _matrix("A", A) != 0
+    used = check_matrix("A", A) != 0
     rows = used.sum(1)
     return {
         "mean": float(rows.mean()),
@@ -199,81 +188,6 @@ def active_concepts(A: ArrayLike) -> dict[str, float]:
         "zero_share": float(1 - used.mean()),
         "never": int((~used.any(0)).sum()),
     }
-
-
-def name_alignment(units: ArrayLike, scores: ArrayLike) -> UnitScores:
-    """Does unit j still mean concept j? Pearson correlation of each unit with its own concept score over images.
-
-    Parameters
-    ----------
-    units : array-like of shape (n, M)
-        Values of the bottleneck's units on held-out images.
-    scores : array-like of shape (n, M)
-        Concept scores of the same images.
-
-    Returns
-    -------
-    UnitScores
-        ``mean`` over all units, in [-1, 1], and ``per_unit``, where a unit (or score) that is constant counts as 0.
-
-    Raises
-    ------
-    InputError
-        If the shapes differ.
-
-    Examples
-    --------
-    >>> mean, per_unit = name_alignment([[0.0, 1.0], [1.0, 1.0], [2.0, 1.0]], [[0.0, 5.0], [2.0, 6.0], [4.0, 9.0]])
-    >>> [round(float(value), 6) for value in (mean, *per_unit)]
-    [0.5, 1.0, 0.0]
-    """
-    units, scores = _matrix("units", units).astype(float), _matrix("scores", scores).astype(float)
-    if units.shape != scores.shape:
-        raise InputError(f"units have shape {units.shape}, scores {scores.shape}: expected the same shape")
-    constant = (np.ptp(units, axis=0) == 0) | (np.ptp(scores, axis=0) == 0)
-    units, scores = units - units.mean(0), scores - scores.mean(0)
-    norms = np.sqrt(np.einsum("nm,nm->m", units, units) * np.einsum("nm,nm->m", scores, scores))
-    products = np.einsum("nm,nm->m", units, scores)
-    per_unit = np.where(constant | (norms == 0), 0.0, products / np.where(norms == 0, 1.0, norms))
-    per_unit = np.clip(per_unit, -1.0, 1.0)
-    return UnitScores(float(per_unit.mean()), per_unit)
-
-
-def concept_auc(A: ArrayLike, attributes: ArrayLike) -> UnitScores:
-    """Area under the ROC curve of each activation against the true attribute of the same number.
-
-    Parameters
-    ----------
-    A : array-like of shape (n, M)
-        Activations; ties (exact zeros above all) count half.
-    attributes : array-like of bool, shape (n, M)
-        Truth.
-
-    Returns
-    -------
-    UnitScores
-        ``mean`` over the attributes that have both values, in [0, 1] (NaN if there are none), and ``per_unit``, NaN
-        where all images agree on the attribute.
-
-    Examples
-    --------
-    >>> concept_auc([[0.1], [0.4], [0.9]], [[False], [False], [True]]).mean
-    1.0
-    """
-    A, truth = _matrix("A", A), np.asarray(attributes)
-    if truth.shape != A.shape:
-        raise InputError(f"A has shape {A.shape}, attributes {truth.shape}: expected one attribute for each activation")
-    if truth.dtype != bool and not np.isin(truth, (0, 1)).all():
-        raise InputError("attributes hold values other than 0 and 1: expected booleans")
-    truth = truth.astype(bool)
-    positive = truth.sum(0).astype(float)
-    negative = len(truth) - positive
-    # Mann-Whitney: the rank sum of the positives, ties at their mean rank, for all concepts at once.
-    ranks = rankdata(A, axis=0)
-    pairs = positive * negative
-    wins = np.where(truth, ranks, 0.0).sum(0) - positive * (positive + 1) / 2
-    per_concept = np.where(pairs > 0, wins / np.where(pairs > 0, pairs, 1.0), np.nan)
-    return UnitScores(float(np.nanmean(per_concept)) if (pairs > 0).any() else float("nan"), per_concept)
 
 
 def mean_sd(values: ArrayLike) -> tuple[float, float]:
@@ -316,17 +230,64 @@ def paired_bootstrap(
         raise InputError(f"shapes {first.shape} and {second.shape}: expected one number for each of the same images")
     if not 0 < confidence < 1:
         raise InputError(f"confidence={confidence!r}: expected a number between 0 and 1")
-    rng = np.random.default_rng(random_state)
     gaps = first - second
-    draws = np.empty(n_resamples)
-    for start in range(0, n_resamples, 256):
-        count = min(256, n_resamples - start)
-        draws[start : start + count] = gaps[rng.integers(gaps.size, size=(count, gaps.size))].mean(1)
-    low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
+    if gaps.size == 1:  # one picture has no spread to resample
+        low = high = gaps.item()
+        draws = gaps
+    else:
+        found = bootstrap(
+            (gaps,),
+            np.mean,
+            n_resamples=n_resamples,
+            batch=max(1, 2**21 // gaps.size),
+            confidence_level=confidence,
+            method="percentile",
+            random_state=np.random.default_rng(random_state),
+        )
+        (low, high), draws = found.confidence_interval, found.bootstrap_distribution
     tail = min((draws <= 0).mean(), (draws >= 0).mean())
     return {
         "difference": float(gaps.mean()),
         "low": float(low),
         "high": float(high),
         "p_value": float(min(1.0, max(2 * tail, 1 / n_resamples))),
+    }
+
+
+def paired_difference(
+    first: ArrayLike, draws: Sequence[ArrayLike], *, random_state: int | np.random.Generator | None = 0
+) -> dict[str, float]:
+    """Difference of a method from a random one, drawn once or several times, on the same images.
+
+    One draw: `paired_bootstrap` over the images. R draws: `first` is compared with their mean, and under "no
+    difference" it is one draw more. The variance is that over images (bootstrap) plus (1 + 1/R) times the variance of
+    the draws' means; the interval is Student's, its degrees of freedom after Welch and Satterthwaite.
+
+    Parameters
+    ----------
+    first : array-like of shape (n,)
+        A number for each image (1 for right, 0 for wrong).
+    draws : sequence of R array-likes of shape (n,)
+        The same of each draw.
+    random_state : int, Generator or None
+        Seed of the resampling.
+
+    Returns
+    -------
+    dict
+        As `paired_bootstrap`, at 95%.
+    """
+    found = paired_bootstrap(first, np.mean(draws, axis=0), random_state=random_state)
+    of_draws = float(np.var(np.mean(draws, axis=1), ddof=1)) * (1 + 1 / len(draws)) if len(draws) > 1 else 0.0
+    if of_draws == 0:
+        return found
+    over_images = ((found["high"] - found["low"]) / (2 * norm.ppf(0.975))) ** 2
+    total = over_images + of_draws
+    student = t(total**2 / of_draws**2 * (len(draws) - 1))
+    width = float(student.ppf(0.975) * np.sqrt(total))
+    return {
+        "difference": found["difference"],
+        "low": found["difference"] - width,
+        "high": found["difference"] + width,
+        "p_value": float(2 * student.sf(abs(found["difference"]) / np.sqrt(total))),
     }

@@ -5,16 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsecbm._base.errors import InputError, unknown
-from sparsecbm._base.names import clean_name_array, match_names
-from sparsecbm._base.rows import unit_rows
+from sparsecbm._base.errors import InputError
+from sparsecbm._base.names import match_names
 from sparsecbm.config.schema import SearchConfig, SearchEmbeddingsConfig
+from sparsecbm.inputs.class_texts import bird_descriptions, read_class_texts
 from sparsecbm.inputs.data import (
     ConceptBank,
     EmbeddedSplit,
@@ -133,7 +132,7 @@ def _read_task(config: SearchConfig, held: SearchEmbeddingsConfig, start: float)
             f"images have {pictures.vectors.shape[1]} dimensions and concepts {bank.vectors.shape[1]}: "
             "embed both with the same encoder"
         )
-    names = None if held.classes is None else _read_classes(held, class_names, pictures.vectors.shape[1])
+    names = None if held.classes is None else read_class_texts(held, class_names, pictures.vectors.shape[1])
     spec = held.encoder or "elsewhere"
     seconds = time.perf_counter() - start
     return Task(pictures, reference, _distinct(class_names), bank, names, None, spec, seconds)
@@ -144,35 +143,10 @@ def _distinct(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(name if names.index(name) == k else f"{name} (class {k})" for k, name in enumerate(names))
 
 
-def _read_classes(held: SearchEmbeddingsConfig, class_names: Sequence[str], dim: int) -> NDArray[np.float32]:
-    """Rows of the class texts in the order of the images' class names, matched by name wherever names are given."""
-    from sparsecbm._base.untrusted import open_npz
-
-    path = Path(held.classes or "")
-    with open_npz(path, "class embeddings") as stored:
-        for key in filter(None, (held.class_vectors, held.class_names)):
-            if key not in stored:
-                raise unknown(f"array in {str(path)!r}", key, stored.files)
-        rows, names = np.asarray(stored[held.class_vectors]), class_names
-        if held.class_names is not None:
-            names = clean_name_array(stored[held.class_names], f"{str(path)!r}, {held.class_names}")
-    if rows.ndim != 2 or len(rows) != len(names) or rows.shape[1] != dim:
-        raise InputError(f"{str(path)!r}: {held.class_vectors} has shape {rows.shape}; expected ({len(names)}, {dim})")
-    match = match_names(class_names, names)
-    if not match.complete:
-        raise InputError(f"{str(path)!r} has no text for all classes: {match.line('classes')}")
-    rows = unit_rows(rows, f"{str(path)!r}, {held.class_vectors}", names=names, dtype=np.float32)
-    return rows[list(match.positions)]
-
-
 def _descriptions(config: SearchConfig, class_names: Sequence[str]) -> list[list[str]] | None:
     """Descriptions of each class, in the order of the classes of the pictures."""
     if config.classes.builtin == "birds":
-        from sparsecbm.data import birds
-
-        phrases = birds.concept_phrases()
-        truth = birds.species_attributes()
-        held = {name: [phrases[j] for j in np.flatnonzero(truth[k])] for k, name in enumerate(birds.SPECIES)}
+        held = bird_descriptions()
     elif config.classes.descriptions is not None:
         from sparsecbm.concepts import ConceptSet
 

@@ -17,6 +17,7 @@ from sparsecbm._base.names import clean_name_array, match_names
 from sparsecbm._base.rows import unit_rows
 from sparsecbm._base.untrusted import open_npz
 from sparsecbm.config.schema import ConceptsConfig, EmbeddingsConfig, ImagesConfig, RunConfig
+from sparsecbm.inputs.class_texts import embed_class_texts, read_class_texts
 from sparsecbm.inputs.models import StoredModel
 
 if TYPE_CHECKING:
@@ -290,15 +291,16 @@ class Prepared:
     bank: ConceptBank
     encoder: dict[str, Any] | None
     seconds: float
+    class_texts: NDArray[np.float32] | None = None
 
 
 def prepare(config: RunConfig) -> Prepared:
     """Embed or read all splits and the concept bank."""
     start = time.perf_counter()
     if config.embeddings is not None:
-        splits, class_names, bank, encoder = _read(config)
+        splits, class_names, bank, encoder, class_texts = _read(config)
     else:
-        splits, class_names, bank, encoder = _embed(config)
+        splits, class_names, bank, encoder, class_texts = _embed(config)
     train = splits["train"]
     if train.labels is None:
         raise InputError("the training pictures have no labels: give images.label_column, or class folders")
@@ -307,10 +309,15 @@ def prepare(config: RunConfig) -> Prepared:
             f"images have {train.vectors.shape[1]} dimensions and concepts {bank.vectors.shape[1]}: "
             "embed both with the same encoder"
         )
-    return Prepared(splits, class_names, bank, encoder, time.perf_counter() - start)
+    return Prepared(splits, class_names, bank, encoder, time.perf_counter() - start, class_texts)
 
 
-def _embed(config: RunConfig) -> tuple[dict[str, EmbeddedSplit], tuple[str, ...], ConceptBank, dict[str, Any]]:
+_Parts = tuple[
+    dict[str, EmbeddedSplit], tuple[str, ...], ConceptBank, dict[str, Any] | None, NDArray[np.float32] | None
+]
+
+
+def _embed(config: RunConfig) -> _Parts:
     encoder = open_encoder(config)
     splits: dict[str, EmbeddedSplit] = {}
     class_names: tuple[str, ...] = ()
@@ -319,10 +326,13 @@ def _embed(config: RunConfig) -> tuple[dict[str, EmbeddedSplit], tuple[str, ...]
         class_names = class_names or names
     bank = embed_concepts(config, encoder, class_names, splits["train"].vectors)
     note = {"spec": encoder.spec, "fingerprint": encoder.fingerprint, "precision": encoder.precision}
-    return splits, class_names, bank, note
+    texts = None
+    if class_names:
+        texts = embed_class_texts(encoder, class_names, bank.record["templates"], config.encoder.cache)
+    return splits, class_names, bank, note, texts
 
 
-def _read(config: RunConfig) -> tuple[dict[str, EmbeddedSplit], tuple[str, ...], ConceptBank, dict[str, Any] | None]:
+def _read(config: RunConfig) -> _Parts:
     assert config.embeddings is not None
     splits: dict[str, EmbeddedSplit] = {}
     class_names: tuple[str, ...] = ()
@@ -333,7 +343,25 @@ def _read(config: RunConfig) -> tuple[dict[str, EmbeddedSplit], tuple[str, ...],
             class_names = class_names or names
     bank = read_concepts(config.embeddings)
     spec = config.embeddings.encoder
-    return splits, class_names, bank, None if spec is None else {"spec": spec, "fingerprint": None}
+    texts = None
+    if config.embeddings.classes is not None:
+        texts = read_class_texts(config.embeddings, class_names, bank.vectors.shape[1])
+    return splits, class_names, bank, None if spec is None else {"spec": spec, "fingerprint": None}, texts
+
+
+def model_class_texts(
+    stored: StoredModel, held: EmbeddedSplit, load: Callable[[], Encoder]
+) -> NDArray[np.float32] | None:
+    """Texts of a model's classes, as in its training; None where there were none, or they cannot be had now."""
+    if held.images is not None:
+        templates = (stored.metadata.get("concepts") or {}).get("templates")
+        return embed_class_texts(load(), stored.class_names, templates, "disk-or-memory")
+    config = stored.embeddings
+    if config is None or config.classes is None or not Path(config.classes).is_file():
+        return None
+    known = stored.metadata.get("label_names") or stored.class_names
+    rows = read_class_texts(config, known, stored.classifier.n_features_in_)
+    return rows[[list(known).index(name) for name in stored.class_names]]
 
 
 def open_split(

@@ -46,7 +46,7 @@ def _word_vectors(
         known = f" (--encoder {spec} as the model remembers)" if spec else ""
         return None, (
             f"there is no encoder to embed words: give --encoder SPEC{known}, or --words FILE.npz; "
-            "until then random directions stand in for them"
+            "until then meaningless directions stand in for them"
         )
     n = len(classifier.concept_names_) * seeds
     exclude = (*classifier.concept_names_, *stored.class_names)

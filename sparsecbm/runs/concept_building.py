@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sparsecbm.concepts import ConceptSet, FilterReport
+    from sparsecbm.embeddings import Embeddings
     from sparsecbm.encoders import Encoder
 
 _SUFFIXES = (".json", ".yaml", ".yml")
@@ -161,7 +162,7 @@ def build_concepts(
         raise InputError("--images needs --encoder: pictures are compared with concept texts")
     names = () if classes is None else read_class_names(classes)
     embedder = None if encoder is None else Embedder(encoder, templates, device)
-    pictures = None if images is None or embedder is None else embedder.images(images, max_images)
+    pictures = None if images is None or embedder is None else embedder.pictures(images, max_images).vectors
     journal = output.with_name(f".{output.name}.answers.jsonl")
     if model is not None:
         concepts = _ask(model, names, journal, max_new_tokens, temperature, seed, device)
@@ -200,12 +201,12 @@ class Embedder:
         shown = [name.replace("_", " ") for name in names]
         return embed_texts(self.encoder, shown, self.patterns, cache="disk-or-memory").vectors
 
-    def images(self, spec: str, limit: int | None) -> NDArray[np.float32]:
+    def pictures(self, spec: str, limit: int | None) -> Embeddings:
         from sparsecbm.embeddings import embed_images
         from sparsecbm.inputs.data import open_images
 
         source = open_images(ImagesConfig(spec=spec, max_train=limit), "train")
-        return embed_images(self.encoder, source, cache="disk-or-memory").vectors
+        return embed_images(self.encoder, source, cache="disk-or-memory")
 
 
 def _ask(

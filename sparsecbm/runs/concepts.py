@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sparsecbm._base.errors import InputError
 from sparsecbm._base.files import plain
 from sparsecbm.config.schema import FiltersConfig
@@ -14,6 +17,10 @@ from sparsecbm.config.schema import FiltersConfig
 if TYPE_CHECKING:
     from sparsecbm.concepts import ConceptSet, FilterReport
     from sparsecbm.concepts.problems import Problem
+    from sparsecbm.evaluation import ConceptSetReport
+
+MAX_JUDGED = 4000
+"""Pictures on which a concept set is judged; of more, a stratified subset."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +42,8 @@ class CheckResult:
         Names that repeat each other but for an article or a plural, or that give a class away.
     seen : FilterReport or None
         What an encoder says: concepts near a class or each other, and such as no picture shows.
+    judged : ConceptSetReport or None
+        What the set's scores hold of the classes of labelled pictures, before anything is trained.
     """
 
     path: str
@@ -44,11 +53,23 @@ class CheckResult:
     groups: dict[str, int]
     problems: list[Problem] = field(default_factory=list)
     seen: FilterReport | None = None
+    judged: ConceptSetReport | None = None
 
     @property
     def odd(self) -> bool:
         """Whether anything was found."""
         return bool(self.changes or self.long or self.problems or (self.seen is not None and self.seen.dropped))
+
+    def _judged(self) -> dict[str, Any] | None:
+        if self.judged is None:
+            return None
+        made, names = self.judged, self.concepts.names
+        return {
+            **vars(made),
+            "information": made.information,
+            "beyond_chance": made.beyond_chance,
+            "redundant": [(names[a], names[b], alike) for a, b, alike in made.redundant],
+        }
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
@@ -61,6 +82,7 @@ class CheckResult:
                 "groups": self.groups,
                 "problems": [vars(problem) for problem in self.problems],
                 "seen": None if self.seen is None else [vars(drop) for drop in self.seen.dropped],
+                "judged": self._judged(),
                 "classes": self.concepts.class_names,
                 "provenance": self.concepts.provenance,
                 "names": self.concepts.names,
@@ -109,7 +131,8 @@ def check_concepts(
     max_length : int
         Longer names are odd, in characters.
     classes, encoder, images, max_images, templates, filters
-        As for `filter_concepts`; what the filters would drop is reported.
+        As for `filter_concepts`; what the filters would drop is reported, and, where the pictures have labels, what
+        the set's scores hold of their classes (`sparsecbm.evaluation.judge_concept_set`).
 
     Raises
     ------
@@ -127,13 +150,29 @@ def check_concepts(
     long = [name for name in concepts if len(name) > max_length]
     class_names = None if classes is None else read_class_names(classes)
     problems = name_problems(concepts, class_names, max_length=None)
-    seen = None
+    seen = judged = None
     if encoder is not None or images is not None:
-        vectors = _vectors(concepts, class_names, encoder, images, max_images, templates)
+        vectors, labels = _vectors(concepts, class_names, encoder, images, max_images, templates)
         # Every name is asked about, whatever its length and though it names a class: that has been said already.
         options = (filters or FiltersConfig()).model_dump() | {"max_length": None}
         _, seen = concepts.filter(**vectors, **options)
-    return CheckResult(str(path), concepts, list(concepts.report.lines), long, groups, problems, seen)
+        judged = None if labels is None else _judge(vectors, labels)
+    return CheckResult(str(path), concepts, list(concepts.report.lines), long, groups, problems, seen, judged)
+
+
+def _judge(vectors: dict[str, Any], labels: tuple[NDArray[np.int64], tuple[str, ...]]) -> ConceptSetReport | None:
+    """What the concepts hold of the classes; None where the pictures are too few to tell."""
+    from sparsecbm.data.splits import stratified_subset
+    from sparsecbm.evaluation.concept_sets import judge_concept_set
+
+    X, (y, names) = vectors["image_embeddings"], labels
+    if len(y) > MAX_JUDGED:
+        rows = stratified_subset(y, len(y), MAX_JUDGED)
+        X, y = X[rows], y[rows]
+    try:
+        return judge_concept_set(vectors["concept_embeddings"], X, np.asarray(names)[y], verbose=None)
+    except InputError:
+        return None
 
 
 def _vectors(
@@ -143,21 +182,25 @@ def _vectors(
     images: str | None,
     max_images: int | None,
     templates: str | None,
-) -> dict[str, Any]:
-    """Embed what the similarity filters compare."""
+) -> tuple[dict[str, Any], tuple[NDArray[np.int64], tuple[str, ...]] | None]:
+    """Embed what the similarity filters compare; with it the pictures' labels and class names, where they have some."""
     from sparsecbm.runs.concept_building import Embedder
 
     if images is not None and encoder is None:
         raise InputError("--images needs --encoder: the activation filter compares pictures with concept texts")
     if encoder is None:
-        return {}
+        return {}, None
     embedder = Embedder(encoder, templates)
     vectors: dict[str, Any] = {"concept_embeddings": embedder.texts(concepts.names)}
     if class_names is not None:
         vectors["class_embeddings"] = embedder.texts(class_names)
+    labels = None
     if images is not None:
-        vectors["image_embeddings"] = embedder.images(images, max_images)
-    return vectors
+        pictures = embedder.pictures(images, max_images)
+        vectors["image_embeddings"] = pictures.vectors
+        if pictures.labels is not None and pictures.class_names:
+            labels = np.asarray(pictures.labels), tuple(pictures.class_names)
+    return vectors, labels
 
 
 def filter_concepts(
@@ -206,7 +249,7 @@ def filter_concepts(
 
     concepts = ConceptSet.from_file(path)
     class_names = None if classes is None else read_class_names(classes)
-    vectors = _vectors(concepts, class_names, encoder, images, max_images, templates)
+    vectors, _ = _vectors(concepts, class_names, encoder, images, max_images, templates)
     options = (filters or FiltersConfig()).model_dump()
     kept, report = concepts.filter(class_names=class_names, **vectors, **options)
     if select is not None:

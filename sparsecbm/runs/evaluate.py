@@ -17,7 +17,7 @@ import numpy as np
 
 from sparsecbm._base.errors import InputError, StoredFileError
 from sparsecbm._base.files import atomic_path, plain, read_json, write_json, write_text
-from sparsecbm.inputs.data import EmbeddedSplit, _training_data, open_split
+from sparsecbm.inputs.data import EmbeddedSplit, _training_data, model_class_texts, open_split
 from sparsecbm.inputs.models import StoredModel, load_model, model_encoder
 from sparsecbm.inputs.words import _word_vectors
 from sparsecbm.runs.folders import check_folder, tidy
@@ -156,7 +156,7 @@ def evaluate_run(
         source = stored.embeddings.path
     else:
         source = str(getattr(held.images, "spec", images))
-    metrics = measure(stored.classifier, held)
+    metrics = measure(stored.classifier, held, model_class_texts(stored, held, load))
     found, confused = _confusion(stored, held)
     notes: list[str] = []
     if images is None and _is_training(stored, split, train_split):
@@ -226,7 +226,8 @@ def _controls(
     checkpoint_dir: Path | None,
 ) -> ControlReport:
     from sparsecbm.data.splits import stratified_subset
-    from sparsecbm.evaluation.controls import ProbeInDisguiseWarning, nec_grid, run_controls
+    from sparsecbm.embeddings import cache_dir
+    from sparsecbm.evaluation import ProbeInDisguiseWarning, nec_grid, run_controls, unfitted
 
     classifier = stored.classifier
     X, y = training
@@ -251,7 +252,7 @@ def _controls(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ProbeInDisguiseWarning)  # `measure` says it
         report = run_controls(
-            _unfitted(classifier),
+            unfitted(classifier),
             np.asarray(X),
             y,
             np.asarray(held.vectors),
@@ -264,19 +265,12 @@ def _controls(
             nec=sizes,
             truth=concept_truth(classifier.concept_names_, held),
             checkpoint_dir=checkpoint_dir,
+            cache_dir=cache_dir() / "controls",
             verbose=None,
         )
     if why is not None:
         report.skipped["random_words"] = why
     return report
-
-
-def _unfitted(classifier: Any) -> Any:
-    from sklearn.base import clone
-
-    # A bar for each of many fits would only flicker; the controls have one of their own.
-    made = clone(classifier)
-    return made.set_params(verbose=False) if "verbose" in made.get_params(deep=False) else made
 
 
 def _is_training(stored: StoredModel, split: str, train_split: str | None) -> bool:

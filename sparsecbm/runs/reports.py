@@ -24,7 +24,7 @@ from sparsecbm.explain.interventions import (
 )
 from sparsecbm.explain.interventions.curves import ORDERS
 from sparsecbm.explain.pages.report import Figure, build_report, render_report
-from sparsecbm.inputs.data import EmbeddedSplit, open_split
+from sparsecbm.inputs.data import EmbeddedSplit, model_class_texts, open_split
 from sparsecbm.inputs.models import StoredModel, load_model, model_encoder
 
 if TYPE_CHECKING:
@@ -60,7 +60,6 @@ def make_report(
     examples: int = 12,
     seed: int = 0,
     train: EmbeddedSplit | None = None,
-    controls: Sequence[Mapping[str, Any]] = (),
 ) -> tuple[str, Ledgers]:
     """Return the page of a model on one split, and the ledgers behind it.
 
@@ -94,7 +93,8 @@ def make_report(
         facts=_facts(model, split),
         labels=labels,
         picture=lambda i: _picture(split, int(rows[i])),
-        controls=controls,
+        controls=(metrics or {}).get("controls") or (),
+        verdict=(metrics or {}).get("verdict"),
         cues=cues,
         edits=ModelEdits(classifier).to_text().splitlines() if "edits" in model.metadata else (),
         curves=curves,
@@ -231,16 +231,17 @@ def report_run(
         If the pictures have other classes than the model, or the encoder has changed.
     """
     stored = load_model(model)
-    load = functools.partial(model_encoder, stored, encoder, device=device)
+    load = functools.cache(functools.partial(model_encoder, stored, encoder, device=device))
     held = open_split(stored, images, split, max_images, embeddings, load)
-    metrics = measure(stored.classifier, held) if held.labels is not None else None
+    texts = model_class_texts(stored, held, load)
+    metrics = measure(stored.classifier, held, texts) if held.labels is not None else None
     title = str(stored.metadata.get("config") or stored.path.name)
     given = Path(model)
     folder = given if stored.path != given else given.parent
     train = _training(stored, load) if training and held.labels is not None and split != "train" else None
-    own = images is None and embeddings is None
-    controls = stored_controls(folder, split, len(held.vectors)) if own else []
-    page, _ = make_report(stored, held, metrics, title=title, examples=examples, train=train, controls=controls)
+    if metrics is not None and images is None and embeddings is None:
+        metrics |= stored_controls(folder, split, len(held.vectors))
+    page, _ = make_report(stored, held, metrics, title=title, examples=examples, train=train)
     path = Path(output) if output is not None else folder / "report.html"
     write_text(path, page)
     remove_leftovers(path.parent, [path.name])
@@ -255,9 +256,9 @@ def _training(stored: StoredModel, load: Callable[[], Encoder]) -> EmbeddedSplit
         return None
 
 
-def stored_controls(folder: Path, split: str, n_images: int) -> list[dict[str, Any]]:
-    """Controls that `sparsecbm evaluate`, or else training, has left in a run's folder for the same pictures."""
-    for path, *keys in (
+def stored_controls(folder: Path, split: str, n_images: int) -> dict[str, Any]:
+    """Controls and advantage that `sparsecbm evaluate`, or else training, left in a run's folder for these pictures."""
+    for path, place, rows in (
         (folder / "evaluation" / f"{split}.json", "controls", "rows"),
         (folder / "metrics.json", "test", "controls"),
     ):
@@ -266,11 +267,11 @@ def stored_controls(folder: Path, split: str, n_images: int) -> list[dict[str, A
         except StoredFileError:
             continue
         measured = (found.get("metrics") or found.get("test") or {}) if isinstance(found, dict) else {}
-        for key in keys:
-            found = found.get(key) if isinstance(found, dict) else None
-        if isinstance(found, list) and found and measured.get("n_images") == n_images:
-            return found
-    return []
+        held = found.get(place) if isinstance(found, dict) else None
+        if isinstance(held, dict) and held.get(rows) and measured.get("n_images") == n_images:
+            kept = {"controls": held[rows], "advantage": held.get("advantage"), "verdict": held.get("verdict")}
+            return {key: value for key, value in kept.items() if value}
+    return {}
 
 
 _ROWS = 8192
@@ -280,7 +281,9 @@ MAX_MEASURED = 20_000
 """Images, evenly spread, on which name alignment and concept AUC are measured: they need (n, M) arrays at once."""
 
 
-def measure(classifier: SparseCBMClassifier, split: EmbeddedSplit) -> dict[str, Any]:
+def measure(
+    classifier: SparseCBMClassifier, split: EmbeddedSplit, class_texts: NDArray[np.float32] | None = None
+) -> dict[str, Any]:
     """Measure accuracy, sparsity and meaning on one split.
 
     Parameters
@@ -289,20 +292,35 @@ def measure(classifier: SparseCBMClassifier, split: EmbeddedSplit) -> dict[str, 
         Fitted on class indices.
     split : EmbeddedSplit
         With labels.
+    class_texts : ndarray of shape (K, d), optional
+        Texts of the model's classes, for their plausibility.
 
     Returns
     -------
     dict
         JSON values: ``accuracy`` and other classification metrics, ``active_concepts`` (mean, max, ...), ``nec``,
-        ``name_alignment``, and ``warnings``; where the pictures know which concepts they show, also ``concept_auc``
-        and ``leakage`` (how much more the activations know about the class than the true concepts do).
+        ``used_concepts`` (active and with a weight for the predicted class: mean and max), ``name_alignment``, its
+        mean, 5th percentile and least value over the concepts that decide (``alignment``), their ``survival``, and
+        ``warnings``; with class texts ``plausibility``; where the pictures know which concepts they show, also
+        ``concept_auc``, ``clarity`` and ``leakage`` (how much more the activations know about the class than the true
+        concepts do).
 
     Raises
     ------
     InputError
         If the split has no labels, or a label the model was not trained on.
     """
-    from sparsecbm.evaluation import active_concepts, classification_metrics, concept_auc, disguise, name_alignment
+    from sparsecbm.evaluation import (
+        active_concepts,
+        clarity,
+        classification_metrics,
+        concept_auc,
+        disguise,
+        name_alignment,
+        plausibility,
+        survival,
+        used_in_decision,
+    )
     from sparsecbm.heads import nec
 
     if split.labels is None:
@@ -318,15 +336,26 @@ def measure(classifier: SparseCBMClassifier, split: EmbeddedSplit) -> dict[str, 
     rows = spread(len(X), MAX_MEASURED)
     kept = np.asarray(X[rows])
     activations, units = classifier.transform(kept), classifier.units(kept)
-    alignment, _ = name_alignment(units, classifier.concept_scores(kept))
+    scores, predicted = classifier.concept_scores(kept), proba[rows].argmax(axis=1)
+    alignment, of_units = name_alignment(units, scores)
+    used = used_in_decision(activations, classifier.head_weights_, predicted)
     metrics: dict[str, Any] = {
         "n_images": len(X),
         "correct": int((proba.argmax(axis=1) == columns).sum()),
         **classification_metrics(columns, proba),
         "active_concepts": active_concepts(activations),
         "nec": nec(classifier.head_weights_),
+        "used_concepts": {"mean": used.mean, "max": used.most},
         "name_alignment": alignment,
     }
+    if used.concepts.any():
+        of_units = of_units[used.concepts]
+        metrics["alignment"] = {"mean": of_units.mean(), "p5": np.percentile(of_units, 5), "min": of_units.min()}
+        metrics["survival"] = survival(units[:, used.concepts], scores[:, used.concepts]).mean
+    if class_texts is not None and classifier.concept_embeddings_ is not None:
+        metrics["plausibility"] = plausibility(
+            activations, classifier.head_weights_, predicted, class_texts, classifier.concept_embeddings_
+        )
     note = disguise(
         len(classifier.concept_names_), X.shape[1], classifier.head_weights_, metrics["active_concepts"]["mean"]
     )
@@ -338,6 +367,7 @@ def measure(classifier: SparseCBMClassifier, split: EmbeddedSplit) -> dict[str, 
         of_units, _ = concept_auc(units[:, known], attributes[rows])
         names = [classifier.concept_names_[j] for j in known]
         metrics["concept_auc"] = {"mean": of_activations, "units": of_units, "each": dict(zip(names, each))}
+        metrics["clarity"] = clarity(metrics["accuracy"], activations[:, known], attributes[rows])
     attributes = getattr(split.images, "attributes", None)
     if attributes is not None:
         metrics["leakage"] = _leakage(activations, attributes[rows], columns[rows])
@@ -373,21 +403,60 @@ def spread(n: int, limit: int) -> NDArray[np.int64]:
 
 
 def headline(metrics: Mapping[str, Any]) -> list[Figure]:
-    """Put the metrics of `measure` into words, leaving out what was not measured."""
-    active = metrics["active_concepts"]
+    """Put the metrics of `measure`, and of the controls beside it, into words, leaving out what was not measured."""
+    active, used = metrics["active_concepts"], metrics.get("used_concepts")
     n, most = metrics["n_images"], active["max"]
-    figures = [
-        Figure("Accuracy", f"{metrics['accuracy']:.1%}", f"{metrics['correct']:,} of {n:,} pictures"),
+    figures = [Figure("Accuracy", f"{metrics['accuracy']:.1%}", f"{metrics['correct']:,} of {n:,} pictures")]
+    for key, found in (metrics.get("advantage") or {}).items():
+        if key == "equal_freedom" and found == metrics["advantage"]["own_recipe"]:
+            continue
+        free = ", as free to turn as the concepts" if key == "equal_freedom" else ""
+        figures.append(
+            Figure("Meaningless directions", f"{found['accuracy']:.1%}", f"as many, by the same recipe{free}")
+        )
+        gap, low, high = (f"{100 * found[part]:+.1f}" for part in ("difference", "low", "high"))
+        figures.append(Figure("Owed to what concepts mean", gap, f"points of accuracy; 95% interval {low} to {high}"))
+    if used is not None:
+        figures.append(
+            Figure("Concepts in a decision", f"{used['mean']:.1f}", "active, with a weight for the class; mean")
+        )
+    figures.append(
         Figure(
             "Active concepts per image", f"{active['mean']:.1f}", f"at most {most}; {active['zero_share']:.0%} zeros"
-        ),
-        Figure("NEC", f"{metrics['nec']:.1f}", "head weights per class"),
-        Figure("Name alignment", f"{metrics['name_alignment']:.3f}", "unit j against concept j, correlation"),
-    ]
+        )
+    )
+    figures.append(Figure("NEC", f"{metrics['nec']:.1f}", "head weights per class"))
+    if "survival" in metrics:
+        figures.append(
+            Figure("Survival", f"{metrics['survival']:.0%}", "of a concept's top 20 pictures stay its unit's top 20")
+        )
+    tail = metrics.get("alignment")
+    figures.append(
+        Figure(
+            "Name alignment",
+            f"{metrics['name_alignment']:.3f}",
+            "unit j against concept j, correlation"
+            if tail is None
+            else f"unit against concept; of those that decide {tail['p5']:.2f} (5%), least {tail['min']:.2f}",
+        )
+    )
+    if metrics.get("plausibility") is not None:
+        figures.append(
+            Figure("Plausibility", f"{metrics['plausibility']:.2f}", "of the reasons, going by texts; 0.5 is chance")
+        )
     if "concept_auc" in metrics:
         auc = metrics["concept_auc"]
         figures.append(
             Figure("Concept AUC", f"{auc['mean']:.3f}", f"activations against truth; units {auc['units']:.3f}")
+        )
+    if "clarity" in metrics:
+        parts = metrics["clarity"]
+        figures.append(
+            Figure(
+                "Clarity",
+                f"{parts['clarity']:.2f}",
+                f"accuracy, sparsity {parts['sparsity']:.2f} and precision {parts['precision']:.2f} in one",
+            )
         )
     if "linear_probe" in metrics:
         figures.append(Figure("Linear probe", f"{metrics['linear_probe']:.1%}", "black box on the same embeddings"))

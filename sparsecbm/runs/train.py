@@ -13,7 +13,7 @@ import numpy as np
 
 from sparsecbm._base.errors import InputError
 from sparsecbm._base.files import plain, replace_folder, write_json, write_text
-from sparsecbm._base.launch import is_main_process
+from sparsecbm._base.launch import is_main_process, is_one_of_several
 from sparsecbm.config.reading import dump_config, load_config
 from sparsecbm.config.schema import EmbeddingsConfig, RunConfig
 from sparsecbm.explain import Ledger
@@ -208,7 +208,8 @@ def _metadata(config: RunConfig, prepared: Prepared, known: Sequence[int]) -> di
 
 def _located(config: EmbeddingsConfig) -> dict[str, Any]:
     """The configuration of vectors made elsewhere, with paths that hold in any folder."""
-    paths = {key: str(Path(getattr(config, key)).expanduser().absolute()) for key in ("path", "concepts")}
+    given = {key: getattr(config, key) for key in ("path", "concepts", "classes")}
+    paths = {key: str(Path(path).expanduser().absolute()) for key, path in given.items() if path is not None}
     return {**config.model_dump(mode="json"), **paths}
 
 
@@ -227,9 +228,9 @@ def _publish(
     }
     measured = test is not None and test.labels is not None
     shown = test if test is not None else prepared.splits["train"]
-    metrics["test"] = measure(classifier, test) if measured else None
-    if measured and config.evaluation.baseline:
-        metrics["test"].update(_baselines(classifier, prepared))
+    metrics["test"] = measure(classifier, test, _class_texts(prepared)) if measured else None
+    if measured:
+        metrics["test"].update(_controls(config, classifier, prepared))
     model = StoredModel(output / "model", classifier)
     page, ledgers = make_report(
         model,
@@ -239,7 +240,6 @@ def _publish(
         examples=config.evaluation.examples,
         seed=config.seed,
         train=prepared.splits["train"] if shown is test else None,
-        controls=(metrics["test"] or {}).get("controls") or (),
     )
     seconds["evaluation"] = time.perf_counter() - start
     metrics["seconds"] = seconds
@@ -254,26 +254,47 @@ def _publish(
     return TrainResult(output, plain(metrics), example)
 
 
-def _baselines(classifier: SparseCBMClassifier, prepared: Prepared) -> dict[str, Any]:
-    """What needs no concepts at all reaches on the same embeddings; `sparsecbm evaluate` runs the other controls."""
+def _class_texts(prepared: Prepared) -> np.ndarray | None:
+    """Texts of the classes that have training pictures."""
+    return None if prepared.class_texts is None else prepared.class_texts[np.unique(prepared.splits["train"].labels)]
+
+
+def _controls(config: RunConfig, classifier: SparseCBMClassifier, prepared: Prepared) -> dict[str, Any]:
+    """What meaningless directions reach by the same recipe, and what needs no concepts at all reaches."""
     import warnings
 
-    from sparsecbm.evaluation.controls import ProbeInDisguiseWarning, control_table, run_controls
+    from sparsecbm.embeddings import cache_dir
+    from sparsecbm.evaluation import ProbeInDisguiseWarning, control_table, run_controls, unfitted
 
+    names: list[str] = []
+    # Other processes of a launch are done by now: a fit here would wait for them.
+    if config.evaluation.control and not is_one_of_several():
+        names += ["matched_directions", "equal_freedom"]
+    if config.evaluation.baseline:
+        names += ["linear_probe", "nearest_mean"]
+    if not names:
+        return {}
     train, test = prepared.splits["train"], prepared.splits["test"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ProbeInDisguiseWarning)  # `measure` says it
         report = run_controls(
-            classifier,
+            unfitted(classifier),
             np.asarray(train.vectors),
             train.labels,
             np.asarray(test.vectors),
             test.labels,
             classifier.concept_embeddings_,
             fitted=classifier,
-            controls=("linear_probe", "nearest_mean"),
+            controls=names,
+            cache_dir=cache_dir() / "controls",
+            verbose=None,
         )
-    return {"linear_probe": report.accuracy["linear_probe"][0], "controls": control_table(report)}
+    found: dict[str, Any] = {"controls": control_table(report)}
+    if report.advantage:
+        found |= {"advantage": report.advantage, "verdict": report.verdict()}
+    if "linear_probe" in report.accuracy:
+        found["linear_probe"] = report.accuracy["linear_probe"][0]
+    return found
 
 
 def _wrote(folder: Path) -> bool:

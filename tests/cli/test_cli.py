@@ -140,8 +140,10 @@ def test_evaluate_in_a_hurry_prints_json_equal_to_the_metrics(folder: Path, tmp_
     result = json.loads(capsys.readouterr().out)
     stored = json.loads((folder / "metrics.json").read_text())["test"]
     names = [row["name"] for row in stored.pop("controls")]
-    assert names == ["The model", "Linear probe", "Nearest class mean"]
+    assert names == ["The model", "Meaningless directions", "Linear probe", "Nearest class mean"]
     assert stored.pop("linear_probe") > 0.5
+    assert set(stored.pop("advantage")) == {"own_recipe", "equal_freedom"}
+    assert "meaningless directions" in stored.pop("verdict")
     assert result["metrics"] == stored
     assert result["controls"] is None
     assert sorted(path.name for path in tmp_path.iterdir()) == ["test-confusion.csv", "test.json"]
@@ -152,8 +154,8 @@ def test_evaluate_shows_and_saves_the_controls(folder: Path, monkeypatch, capsys
     monkeypatch.setenv("SPARSECBM_CACHE", str(folder.parent / "cache"))
     assert run("evaluate", str(folder), "--nec", "2,5") == 0
     shown = capsys.readouterr().out
-    rows = {line[:19].strip(): line for line in reversed(shown.splitlines())}  # the table of controls comes first
-    for name in ("Random words", "Random directions", "Shuffled names", "Linear probe", "Nearest class mean"):
+    rows = {line[:22].strip(): line for line in reversed(shown.splitlines())}  # the table of controls comes first
+    for name in ("Random words", "Meaningless directions", "Shuffled names", "Linear probe", "Nearest class mean"):
         assert re.search(r"\d+\.\d%", rows[name]), shown
     assert max(len(line.rstrip()) for line in shown.splitlines() if str(folder.parent) not in line) <= 100
     saved = json.loads((folder / "evaluation" / "test.json").read_text())

@@ -10,17 +10,18 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression
 
 from sparsecbm._base.errors import InputError
+from sparsecbm.estimators import SparseCBMClassifier
 from sparsecbm.evaluation import (
-    CONTROLS,
+    ALL_CONTROLS,
     ControlReport,
     ProbeInDisguiseWarning,
     control_table,
     disguise,
     nec_grid,
+    random_directions,
     random_words,
     run_controls,
 )
-from sparsecbm.evaluation.controls import random_directions
 
 
 class ScoreClassifier(ClassifierMixin, BaseEstimator):
@@ -57,9 +58,11 @@ def birds():
 def test_table_holds_every_control_on_the_same_images(birds):
     X, y, X_test, y_test, concepts, directions = birds
     report = run_controls(
-        ScoreClassifier(), X, y, X_test, y_test, concepts, random_word_embeddings=directions[20:], n_seeds=2
-    )
-    assert list(report.accuracy) == ["concepts", *CONTROLS]
+        ScoreClassifier(), X, y, X_test, y_test, concepts, random_word_embeddings=directions[20:],
+        controls=ALL_CONTROLS, n_seeds=2,
+    )  # fmt: skip
+    assert list(report.accuracy) == ["concepts", *(name for name in ALL_CONTROLS if name != "equal_freedom")]
+    assert report.advantage["equal_freedom"] == report.advantage["own_recipe"]  # all are equally free
     rows = {row["name"]: row for row in report.table()}
     assert rows["concepts"]["accuracy"] > 0.9
     assert rows["random_words"]["accuracy"] < 0.5
@@ -69,6 +72,8 @@ def test_table_holds_every_control_on_the_same_images(birds):
     assert rows["shuffled_names"]["difference"] == 0
     assert rows["concepts"]["name_alignment"] == pytest.approx(1.0)
     assert rows["shuffled_names"]["name_alignment"] < 0.7
+    # Five directions matched to five concepts span the subspace that the concepts span: a dense head sees the same.
+    assert rows["matched_directions"]["accuracy"] > 0.8
     assert rows["linear_probe"]["n_concepts"] == 0
     assert rows["random_words"]["difference"] > 0.3
     assert rows["random_words"]["low"] > 0.2
@@ -106,7 +111,7 @@ def test_missing_words_are_reported_and_few_words_noted(birds):
 def test_dense_head_over_d_concepts_is_called_a_probe(birds):
     X, y, X_test, y_test, _, directions = birds
     with pytest.warns(ProbeInDisguiseWarning, match="linear probe in disguise"):
-        report = run_controls(ScoreClassifier(), X, y, X_test, y_test, directions, controls=("random_directions",))
+        report = run_controls(ScoreClassifier(), X, y, X_test, y_test, directions, controls=("matched_directions",))
     assert len(report.warnings) == 1
     sparse = np.zeros((5, 64))
     sparse[:, :3] = 1
@@ -167,7 +172,7 @@ def test_a_fitted_model_is_scored_as_it_is_and_retrained_only_on_request(birds):
         Counting(), X, y, X_test, y_test, concepts, fitted=fitted, random_word_embeddings=directions[20:]
     )
     assert once.accuracy["concepts"] == [fitted.score(X_test, y_test)]
-    assert fits == [200, 200]  # random words and random directions
+    assert fits == [200, 200]  # random words and meaningless directions
     assert "retrained" not in once.accuracy
     again = run_controls(
         ScoreClassifier(), X, y, X_test, y_test, concepts, fitted=fitted, retrain=True, controls=(), n_seeds=2
@@ -183,10 +188,10 @@ def test_paths_are_those_of_the_head_on_the_activations(birds):
     report = run_controls(
         ScoreClassifier(), X, y, X_test, y_test, concepts, random_word_embeddings=directions[20:], nec=(1, 2)
     )
-    assert list(report.paths) == ["concepts", "random_words", "random_directions"]
+    assert list(report.paths) == ["concepts", "matched_directions", "random_words"]
     found = SparseHead(random_state=0).path(X @ concepts.T, y, (1, 2), test=(X_test @ concepts.T, y_test))
     assert report.paths["concepts"] == found.table()
-    assert report.paths["concepts"][0]["accuracy"] > report.paths["random_directions"][0]["accuracy"]
+    assert report.paths["concepts"][0]["accuracy"] > report.paths["matched_directions"][0]["accuracy"]
     assert report.anec == {}
     assert nec_grid(1608) == (5, 10, 15, 20, 25, 30)
     rows = [{"nec": k, "accuracy": k / 100} for k in nec_grid(40)]
@@ -202,16 +207,26 @@ def test_concept_auc_of_shuffled_names_is_chance(birds):
     assert report.concept_auc["shuffled_names"] < 0.65
 
 
-def test_verdict_follows_the_intervals(birds):
-    X, y, X_test, y_test, concepts, directions = birds
-    options = {"random_word_embeddings": directions[20:], "random_state": 1}
-    better = run_controls(ScoreClassifier(), X, y, X_test, y_test, concepts, **options)
-    least = min(better.differences[name]["difference"] for name in ("random_words", "random_directions"))
-    assert f"by {100 * least:.1f} points" in better.verdict()
-    assert better.verdict().startswith("The concepts beat")
-    same = run_controls(ScoreClassifier(), X, y, X_test, y_test, directions[20:25], **options)
-    assert "does not show that the concepts matter" in same.verdict()
-    assert run_controls(ScoreClassifier(), X, y, X_test, y_test, concepts, controls=()).verdict() is None
+def test_verdict_and_advantage_follow_the_interval():
+    rng = np.random.default_rng(0)
+    means = rng.normal(size=(8, 24))
+    y = np.arange(480) % 8
+    X = means[y] + 0.5 * rng.normal(size=(480, 24))
+    data = X[:240], y[:240], X[240:], y[240:]
+    named = np.concatenate([means, rng.normal(size=(192, 24))])
+    recipe = SparseCBMClassifier(
+        named, max_active_concepts=2, concepts_per_class=2, min_alignment=1.0, loss="none", max_iter=60
+    )
+    found = run_controls(recipe, *data, named, controls=("matched_directions",))
+    gap = found.advantage["own_recipe"]
+    assert gap["low"] > 0.05
+    assert gap["difference"] == pytest.approx(found.accuracy["concepts"][0] - gap["accuracy"])
+    assert found.advantage["equal_freedom"] == gap
+    assert f"is worth {100 * gap['difference']:.1f} points" in found.verdict()
+    assert found.verdict().startswith(f"The same number of meaningless directions reaches {gap['accuracy']:.1%}")
+    same = run_controls(recipe, *data, rng.normal(size=(200, 24)), controls=("matched_directions",))
+    assert "does not show that what they mean matters" in same.verdict()
+    assert run_controls(recipe, *data, named, controls=()).verdict() is None
 
 
 def test_control_table_has_a_row_in_words_for_each(birds):
@@ -219,11 +234,11 @@ def test_control_table_has_a_row_in_words_for_each(birds):
     report = run_controls(ScoreClassifier(), X, y, X_test, y_test, concepts, n_seeds=2)
     rows = control_table(report)
     assert [row["name"] for row in rows] == [
-        "The model", "Random directions", "Shuffled names", "Linear probe", "Nearest class mean",
+        "The model", "Meaningless directions", "Shuffled names", "Linear probe", "Nearest class mean",
     ]  # fmt: skip
     assert all(set(row) == {"name", "accuracy", "sd", "note"} for row in rows)
     assert [row["accuracy"] for row in rows] == [np.mean(values) for values in report.accuracy.values()]
-    assert rows[1]["sd"] == pytest.approx(np.std(report.accuracy["random_directions"], ddof=1))
+    assert rows[1]["sd"] == pytest.approx(np.std(report.accuracy["matched_directions"], ddof=1))
     assert rows[-1]["sd"] is None
 
 
@@ -233,7 +248,7 @@ def test_without_concept_embeddings_only_the_probes_run(birds):
     fitted = LogisticRegression(C=100).fit(scores, y)
     report = run_controls(LogisticRegression(), scores, y, test, y_test, None, fitted=fitted)
     assert list(report.accuracy) == ["concepts", "linear_probe", "nearest_mean"]
-    assert set(report.skipped) == {"random_words", "random_directions", "shuffled_names"}
+    assert set(report.skipped) == {"matched_directions", "equal_freedom", "random_words", "shuffled_names"}
 
 
 def test_bad_input_is_named(birds):
@@ -246,3 +261,62 @@ def test_bad_input_is_named(birds):
         run_controls(LogisticRegression(), X, y, X_test, y_test, concepts)
     with pytest.raises(InputError, match="2 different words"):
         random_words(3, np.random.default_rng(0), ["a", "b"])
+
+
+class Freed(ScoreClassifier):
+    """A recipe that frees each concept as it likes."""
+
+    def __init__(self, concept_embeddings=None, random_state=None, widths=None):
+        super().__init__(concept_embeddings, random_state)
+        self.widths = widths
+
+    def fit(self, X, y):
+        self.widths_ = np.arange(len(self.concept_embeddings)) if self.widths is None else self.widths
+        return super().fit(X, y)
+
+    def freedoms(self):
+        return {"widths": self.widths_}
+
+
+def test_equal_freedom_hands_the_concepts_freedoms_on(birds):
+    X, y, X_test, y_test, concepts, _ = birds
+    seen = []
+
+    class Watched(Freed):
+        def fit(self, X, y):
+            seen.append(self.widths)
+            return super().fit(X, y)
+
+    report = run_controls(Watched(), X, y, X_test, y_test, concepts, controls=("matched_directions", "equal_freedom"))
+    assert [None if given is None else given.tolist() for given in seen] == [None, None, [0, 1, 2, 3, 4]]
+    assert set(report.advantage) == {"own_recipe", "equal_freedom"}
+
+
+def test_a_control_is_trained_once_for_the_same_data_and_recipe(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    X, y, concepts = rng.normal(size=(60, 8)), np.repeat(["a", "b", "c"], 20), rng.normal(size=(12, 8))
+    fits = []
+    fit = SparseCBMClassifier.fit
+
+    def counting(self, *args, **options):
+        fits.append(self.max_iter)
+        return fit(self, *args, **options)
+
+    monkeypatch.setattr(SparseCBMClassifier, "fit", counting)
+    recipe = SparseCBMClassifier(concepts, max_active_concepts=2, max_iter=3)
+    fitted = recipe.fit(X, y)
+
+    def control(model, X):
+        options = {"fitted": fitted, "controls": ("matched_directions",), "cache_dir": tmp_path}
+        return run_controls(model, X, y, X, y, concepts, **options).accuracy["matched_directions"]
+
+    first = control(recipe, X)
+    assert control(recipe, X) == first
+    assert fits == [3, 3]
+    control(recipe, X[::-1])
+    control(SparseCBMClassifier(concepts, max_active_concepts=2, max_iter=4), X)
+    assert fits == [3, 3, 3, 4]
+    for held in tmp_path.iterdir():
+        (held / "model.safetensors").write_bytes(b"broken")
+    assert control(recipe, X) == first
+    assert fits == [3, 3, 3, 4, 3]

@@ -243,11 +243,13 @@ def test_controls_of_a_run_are_found_where_they_fit(tmp_path) -> None:
     from sparsecbm.runs.reports import stored_controls
 
     table = [{"name": "Linear probe", "accuracy": 0.9, "sd": None, "note": ""}]
-    assert stored_controls(tmp_path, "test", 10) == []
-    write_json(tmp_path / "metrics.json", {"test": {"n_images": 10, "controls": table}})
-    assert stored_controls(tmp_path, "test", 10) == table
-    assert stored_controls(tmp_path, "test", 11) == []
+    gap = {"own_recipe": {"accuracy": 0.4, "difference": 0.1, "low": 0.0, "high": 0.2}}
+    assert stored_controls(tmp_path, "test", 10) == {}
+    write_json(tmp_path / "metrics.json", {"test": {"n_images": 10, "controls": table, "advantage": gap}})
+    assert stored_controls(tmp_path, "test", 10) == {"controls": table, "advantage": gap}
+    assert stored_controls(tmp_path, "test", 11) == {}
     better = [*table, {"name": "Random words", "accuracy": 0.5, "sd": 0.1, "note": ""}]
     (tmp_path / "evaluation").mkdir()
-    write_json(tmp_path / "evaluation" / "test.json", {"metrics": {"n_images": 10}, "controls": {"rows": better}})
-    assert stored_controls(tmp_path, "test", 10) == better
+    thorough = {"rows": better, "advantage": gap, "verdict": "Said."}
+    write_json(tmp_path / "evaluation" / "test.json", {"metrics": {"n_images": 10}, "controls": thorough})
+    assert stored_controls(tmp_path, "test", 10) == {"controls": better, "advantage": gap, "verdict": "Said."}

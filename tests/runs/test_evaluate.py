@@ -74,20 +74,24 @@ def test_an_interrupted_evaluation_goes_on(trained, home: Path, tmp_path: Path, 
 def test_everything_is_found_from_the_model_alone(trained, home: Path, tmp_path: Path) -> None:
     result = runs.evaluate_run(home / "out", seeds=2, nec=(2, 3, 99), output=tmp_path / "e")
     stored = dict(trained.metrics["test"])
-    probe, table = stored.pop("linear_probe"), stored.pop("controls")
+    probe, table, advantage = (stored.pop(key) for key in ("linear_probe", "controls", "advantage"))
+    assert stored.pop("verdict").startswith("The same number of meaningless directions reaches")
     assert result.metrics == stored
     rows = {row["name"]: row for row in result.controls["table"]}
     assert list(rows) == [
         "concepts",
         "retrained",
-        "random_directions",
+        "matched_directions",
         "shuffled_names",
         "linear_probe",
         "nearest_mean",
     ]
     assert rows["concepts"]["accuracy"] == stored["accuracy"] == table[0]["accuracy"]
-    assert rows["linear_probe"]["accuracy"] == probe == table[1]["accuracy"]
-    assert rows["nearest_mean"]["accuracy"] == table[2]["accuracy"] > 0.5
+    assert rows["linear_probe"]["accuracy"] == probe == table[2]["accuracy"]
+    assert rows["nearest_mean"]["accuracy"] == table[3]["accuracy"] > 0.5
+    # Training drew the directions once, evaluation twice; the first draw is the same fit.
+    assert advantage["own_recipe"]["accuracy"] == table[1]["accuracy"]
+    assert result.controls["advantage"]["own_recipe"]["accuracy"] == rows["matched_directions"]["accuracy"]
     # The recipe with seed 0, as trained; the second seed is another model.
     assert rows["retrained"]["seeds"] == 2
     assert rows["retrained"]["accuracy"] == pytest.approx(stored["accuracy"], abs=0.1)
@@ -95,7 +99,7 @@ def test_everything_is_found_from_the_model_alone(trained, home: Path, tmp_path:
     assert rows["shuffled_names"]["name_alignment"] < rows["concepts"]["name_alignment"] - 0.3
     # No encoder is known, so words cannot be embedded: said, and not replaced in silence.
     assert "--encoder SPEC" in result.controls["skipped"]["random_words"]
-    assert "random directions" in result.controls["skipped"]["random_words"]
+    assert "meaningless directions" in result.controls["skipped"]["random_words"]
     assert [point["nec"] for point in result.controls["paths"]["concepts"]] == [2, 3]
     assert sorted(path.name for path in (tmp_path / "e").iterdir()) == [
         "test-confusion.csv", "test-nec.png", "test.json",
@@ -128,7 +132,7 @@ def test_words_from_a_file(trained, home: Path, tmp_path: Path) -> None:
     assert rows["random_words"]["n_concepts"] == 9
     assert "only 9 given words for 12 concepts" in result.controls["warnings"]
     assert result.controls["labels"]["random_words"] == "Given words"  # nobody knows how random they are
-    assert [row["name"] for row in result.controls["rows"]][1] == "Given words"
+    assert [row["name"] for row in result.controls["rows"]][2] == "Given words"
     assert "andom words" not in json.dumps(result.controls["verdict"])
     assert result.controls["paths"] == {}
     np.savez(tmp_path / "flat.npz", embeddings=np.eye(3, 5), names=np.array(list("abc")))

@@ -22,6 +22,7 @@ SMALL = (
     "model.max_iter=60",
     "evaluation.examples=4",
     "evaluation.baseline=false",
+    "evaluation.control=false",
 )
 
 
@@ -352,6 +353,7 @@ def test_hub_configs_train_on_a_stand_in_of_the_same_layout(name: str, tmp_path:
         "concepts.filters.max_mutual_similarity=null",
         "concepts.filters.max_class_similarity=null",
         "evaluation.examples=2",
+        "evaluation.control=false",
         "evaluation.baseline=false",
         f"output={tmp_path / 'out'}",
     ]

@@ -134,6 +134,7 @@ class Report:
     n_images: int
     n_used: int
     controls: Sequence[Control] = ()
+    verdict: str | None = None
     cues: CueReport | None = None
     edits: Sequence[str] = ()
     curves: Sequence[InterventionCurve] = ()
@@ -159,6 +160,7 @@ def build_report(
     picture: Callable[[int], Image | None] | None = None,
     concept_auc: Mapping[str, float] | None = None,
     controls: Sequence[Control | Mapping[str, Any]] = (),
+    verdict: str | None = None,
     cues: CueReport | None = None,
     edits: Sequence[str] = (),
     curves: Sequence[InterventionCurve] = (),
@@ -187,6 +189,8 @@ def build_report(
         Area under the ROC curve of each concept's activations against its truth, where truth is known.
     controls : sequence of Control or mapping
         Accuracies to read the model's against: ``name``, ``accuracy``, ``sd``, ``note``.
+    verdict : str, optional
+        One sentence on what the accuracy owes to the concepts.
     cues : CueReport, optional
         What `find_cues` saw.
     edits : sequence of str
@@ -243,6 +247,7 @@ def build_report(
         n_images=n,
         n_used=sum(row.share > 0 for row in concepts),
         controls=[made if isinstance(made, Control) else _control(made) for made in controls],
+        verdict=verdict,
         cues=cues,
         edits=list(edits),
         curves=list(curves),

@@ -1,0 +1,70 @@
+"""Texts that stand for the classes, embedded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsecbm._base.errors import InputError, unknown
+from sparsecbm._base.names import clean_name_array, match_names
+from sparsecbm._base.rows import unit_rows
+from sparsecbm.config.schema import EmbeddingsConfig
+
+if TYPE_CHECKING:
+    from sparsecbm.encoders import Encoder
+
+
+def embed_class_texts(
+    encoder: Encoder, class_names: Sequence[str], templates: Sequence[str] | None, cache: str
+) -> NDArray[np.float32]:
+    """Embed what the classes are called, in the concepts' templates; painted birds by what they look like.
+
+    The painted species bear invented names, which no encoder has read.
+
+    Returns
+    -------
+    ndarray of float32, shape (K, d)
+    """
+    from sparsecbm.embeddings import embed_texts
+
+    described = bird_descriptions()
+    if class_names and set(class_names) <= set(described):
+        texts = [described[name] for name in class_names]
+        flat = embed_texts(encoder, [line for lines in texts for line in lines], None, cache=cache).vectors
+        parts = np.split(np.asarray(flat, dtype=np.float32), np.cumsum([len(lines) for lines in texts])[:-1])
+        return np.stack([part.mean(axis=0) for part in parts])
+    names = [name.replace("_", " ") for name in class_names]
+    return np.array(embed_texts(encoder, names, templates, cache=cache).vectors, dtype=np.float32)
+
+
+def bird_descriptions() -> dict[str, list[str]]:
+    """What each painted species looks like, in words."""
+    from sparsecbm.data import birds
+
+    phrases, truth = birds.concept_phrases(), birds.species_attributes()
+    return {name: [phrases[j] for j in np.flatnonzero(truth[k])] for k, name in enumerate(birds.SPECIES)}
+
+
+def read_class_texts(held: EmbeddingsConfig, class_names: Sequence[str], dim: int) -> NDArray[np.float32]:
+    """Rows of the class texts in the order of the images' class names, matched by name wherever names are given."""
+    from sparsecbm._base.untrusted import open_npz
+
+    path = Path(held.classes or "")
+    with open_npz(path, "class embeddings") as stored:
+        for key in filter(None, (held.class_vectors, held.class_names)):
+            if key not in stored:
+                raise unknown(f"array in {str(path)!r}", key, stored.files)
+        rows, names = np.asarray(stored[held.class_vectors]), class_names
+        if held.class_names is not None:
+            names = clean_name_array(stored[held.class_names], f"{str(path)!r}, {held.class_names}")
+    if rows.ndim != 2 or len(rows) != len(names) or rows.shape[1] != dim:
+        raise InputError(f"{str(path)!r}: {held.class_vectors} has shape {rows.shape}; expected ({len(names)}, {dim})")
+    match = match_names(class_names, names)
+    if not match.complete:
+        raise InputError(f"{str(path)!r} has no text for all classes: {match.line('classes')}")
+    rows = unit_rows(rows, f"{str(path)!r}, {held.class_vectors}", names=names, dtype=np.float32)
+    return rows[list(match.positions)]
