@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsecbm._base.errors import InputError, unknown
-from sparsecbm._base.rows import unit_rows
+from sparsecbm._base.rows import as_numpy, unit_rows
 
 
 def read_class_rows(
@@ -55,7 +55,7 @@ def read_class_rows(
     else:
         if hasattr(class_embeddings, "to_numpy"):
             class_embeddings = class_embeddings.to_numpy()
-        items = list(class_embeddings)
+        items = list(as_numpy(class_embeddings))
         names = list(range(len(items))) if class_names is None else list(class_names)
     if len(names) != len(items):
         raise InputError(f"class_names: {len(names)} names for {len(items)} classes; expected one a class")
@@ -81,7 +81,7 @@ def label_array(names: Sequence[Any]) -> NDArray[Any]:
 
 
 def _item(item: Any, name: Any, allow_missing: bool, unit: bool) -> NDArray[np.float64]:
-    block = np.zeros((0, 0)) if item is None else np.asarray(item, dtype=np.float64)
+    block = np.zeros((0, 0)) if item is None else np.asarray(as_numpy(item), dtype=np.float64)
     if block.size == 0:
         if not allow_missing:
             raise InputError(f"class {name!r} has no embedding: expected at least one text a class")

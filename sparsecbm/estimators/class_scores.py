@@ -11,7 +11,7 @@ from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from sparsecbm._base.rows import finite, row_lengths, unit_rows
+from sparsecbm._base.rows import as_numpy, finite, row_lengths, unit_rows
 from sparsecbm.estimators.storage import StoredEstimator
 
 _ROWS = 4096
@@ -43,7 +43,7 @@ class ClassScoreClassifier(StoredEstimator, ClassifierMixin, BaseEstimator):
 
     def _checked(self, X: ArrayLike) -> NDArray[Any]:
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        X = validate_data(self, as_numpy(X), dtype=[np.float64, np.float32], reset=False)
         if self._unit_rows():
             row_lengths(X, "X")  # refuses rows without a direction
         return X

@@ -198,7 +198,7 @@ class ConceptMatrixSearch(ClassScoreClassifier):
                 "encode images and texts with the same encoder"
             )
         self.n_features_in_ = width
-        _check_feature_names(self, class_embeddings if images is None else shots[0], reset=True)
+        _check_feature_names(self, class_embeddings if images is None else as_numpy(shots[0]), reset=True)
         concepts, self.concept_names_ = check_concepts(self.concept_embeddings, self.concept_names, width)
         self.concept_embeddings_ = concepts
         if concepts is None:
@@ -245,10 +245,10 @@ class ConceptMatrixSearch(ClassScoreClassifier):
             return None, None
         if not isinstance(shots, tuple) or len(shots) != 2:
             raise InputError("shots: expected a tuple of embeddings (n, d) and n labels")
-        X = np.asarray(shots[0], dtype=np.float64)
+        X = np.asarray(as_numpy(shots[0]), dtype=np.float64)
         if X.ndim != 2 or not len(X):
             raise InputError(f"shots: embeddings of shape {X.shape}: expected (n, d), n at least 1")
-        y = label_column(shots[1], len(X), "shots")
+        y = label_column(as_numpy(shots[1]), len(X), "shots")
         if not np.isfinite(X).all():
             raise InputError("shots: the embeddings contain NaN or infinity; expected finite numbers")
         if self.concept_embeddings is not None:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from sparsecbm._base.model_files import holds_together
 from sparsecbm._base.parameters import Count, Flag
-from sparsecbm._base.rows import finite
+from sparsecbm._base.rows import finite, row_lengths
 from sparsecbm.bottleneck.gates import GATES, make_gate
 from sparsecbm.bottleneck.model import FrozenBottleneck
 from sparsecbm.bottleneck.rows import Rows
@@ -157,7 +157,7 @@ class InferenceModel:
         if not (self.score_scale_ > 0).all():
             raise ValueError("the array 'scores.scale' holds numbers that are not above 0")
         if self.concept_embeddings_ is not None:
-            lengths = np.linalg.norm(self.concept_embeddings_.astype(np.float64), axis=1)
+            lengths = row_lengths(self.concept_embeddings_)
             if not np.allclose(lengths, 1.0, atol=1e-2):
                 raise ValueError("the concept embeddings are not of length one")
 

@@ -9,7 +9,7 @@ from sklearn.utils.validation import validate_data
 from sparsecbm._base.errors import InputError
 from sparsecbm._base.labels import number_classes
 from sparsecbm._base.parameters import OpenShare, Positive, checked_parameters
-from sparsecbm._base.rows import check_scale
+from sparsecbm._base.rows import as_numpy, check_scale
 from sparsecbm.estimators.class_scores import ClassScoreClassifier
 from sparsecbm.estimators.storage import Arrays, ModelRecord, check_arrays
 from sparsecbm.heads.solver.elastic_net import make_problem, multinomial_logistic
@@ -67,7 +67,7 @@ class LinearProbe(ClassScoreClassifier):
             If there are fewer than two classes or a value is not as expected.
         """
         given = checked_parameters(self)
-        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
+        X, y = validate_data(self, as_numpy(X), as_numpy(y), dtype=[np.float64, np.float32])
         check_scale(X, "X", *_SCALES)
         self.classes_, labels = number_classes(y, len(X))
         self.coef_, self.intercept_ = fit_linear_probe(X, labels, C=given.C, tol=given.tol)

@@ -33,7 +33,7 @@ from sparsecbm._base.parameters import (
     Verbosity,
     checked_parameters,
 )
-from sparsecbm._base.rows import check_scale, unit_rows
+from sparsecbm._base.rows import as_numpy, check_scale, unit_rows
 from sparsecbm.bottleneck import (
     ConceptBottleneck,
     ConceptBottleneckLayer,
@@ -431,6 +431,7 @@ class SparseCBMClassifier(
         """As scikit-learn's `validate_data`, for embeddings that may be memory-mapped."""
         # float16 stays so: a memory-mapped matrix of it would be copied whole, so rows become float32 as they are used.
         # Finiteness is checked here, since scikit-learn's check of float16 makes masks as long as the matrix.
+        X = as_numpy(X)
         narrow = getattr(X, "dtype", None) == np.float16
         kinds = [np.float64, np.float32, np.float16]
         checked = validate_data(self, X, *y, dtype=kinds, ensure_all_finite=not narrow, **options)

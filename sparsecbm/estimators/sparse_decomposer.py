@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from sparsecbm._base.errors import InputError, unknown
 from sparsecbm._base.parameters import Count, Flag, OpenShare, Verbosity, checked_parameters
-from sparsecbm._base.rows import unit_rows
+from sparsecbm._base.rows import as_numpy, row_lengths, unit_rows
 from sparsecbm.estimators.inputs import check_concepts
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ class SparseDecomposer(TransformerMixin, BaseEstimator):
         checked_parameters(self)
         if self.concept_embeddings is None:
             raise InputError("concept_embeddings=None: expected the text embeddings of a vocabulary, shape (M, d)")
-        X = unit_rows(validate_data(self, X, dtype=[np.float64, np.float32]), "X", dtype=np.float64)
+        X = unit_rows(validate_data(self, as_numpy(X), dtype=[np.float64, np.float32]), "X", dtype=np.float64)
         concepts, self.concept_names_ = check_concepts(self.concept_embeddings, self.concept_names, self.n_features_in_)
         assert concepts is not None
         concepts = unit_rows(concepts, dtype=np.float64)
@@ -176,7 +176,7 @@ class SparseDecomposer(TransformerMixin, BaseEstimator):
             )
         else:
             self.image_mean_, self.text_mean_ = np.zeros(d), np.zeros(d)
-        self.dictionary_ = _scaled(concepts - self.text_mean_)
+        self.dictionary_ = unit_rows(concepts - self.text_mean_, floor=_EPSILON)
         self.allowed_ = np.ones(len(concepts), dtype=bool)
         for name in [self.suppress] if isinstance(self.suppress, str) else self.suppress:
             if name not in self.concept_names_:
@@ -198,7 +198,7 @@ class SparseDecomposer(TransformerMixin, BaseEstimator):
 
         check_is_fitted(self)
         X = self._rows(X)
-        centred = _scaled(X - self.image_mean_)
+        centred = unit_rows(X - self.image_mean_, floor=_EPSILON)
         if self.max_concepts is None:
             solved = self._solver.solve(centred, float(self.alpha), progress=self.verbose)
         else:
@@ -225,7 +225,7 @@ class SparseDecomposer(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         parts = self._parts(codes)
-        return _scaled(parts[0] + self.image_mean_)
+        return unit_rows(parts[0] + self.image_mean_, floor=_EPSILON)
 
     def class_scores(self, X: ArrayLike, class_embeddings: ArrayLike) -> NDArray[np.float64]:
         """Return the cosine of each reconstruction with each class text, shape (n, K): zero-shot through concepts."""
@@ -267,7 +267,7 @@ class SparseDecomposer(TransformerMixin, BaseEstimator):
         found = self.decompose(X)
         _, lengths = self._parts(found.codes)
         whole = self._parts(found.codes)[0] + self.image_mean_
-        norms = np.maximum(np.linalg.norm(whole, axis=1), _EPSILON)
+        norms = np.maximum(row_lengths(whole), _EPSILON)
         activations = np.concatenate([found.codes.toarray() / (lengths * norms)[:, None], 1.0 / norms[:, None]], axis=1)
         if class_embeddings is not None:
             texts = self._class_rows(class_embeddings)
@@ -299,7 +299,7 @@ class SparseDecomposer(TransformerMixin, BaseEstimator):
         ]
 
     def _rows(self, X: ArrayLike) -> NDArray[np.float64]:
-        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        X = validate_data(self, as_numpy(X), dtype=[np.float64, np.float32], reset=False)
         return unit_rows(X, "X", dtype=np.float64)
 
     def _parts(self, codes: ArrayLike | csr_matrix) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -307,25 +307,19 @@ class SparseDecomposer(TransformerMixin, BaseEstimator):
         if codes.ndim != 2 or codes.shape[1] != len(self.concept_names_):  # type: ignore[union-attr]
             raise InputError(f"codes have shape {np.shape(codes)}: expected (n, {len(self.concept_names_)})")
         vectors = np.asarray(codes @ self.dictionary_)
-        lengths = np.linalg.norm(vectors, axis=1)
-        lengths[lengths < _EPSILON] = 1.0
         if not self.center:
             return vectors, np.ones(len(vectors))
-        return vectors / lengths[:, None], lengths
+        lengths = row_lengths(vectors)
+        return unit_rows(vectors, floor=_EPSILON), np.where(lengths > _EPSILON, lengths, 1.0)
 
     def _class_rows(self, class_embeddings: ArrayLike) -> NDArray[np.float64]:
-        texts = check_array(class_embeddings, dtype=np.float64, input_name="class_embeddings")
+        texts = check_array(as_numpy(class_embeddings), dtype=np.float64, input_name="class_embeddings")
         if texts.shape[1] != self.n_features_in_:
             raise InputError(
                 f"class_embeddings have {texts.shape[1]} dimensions but the images' embeddings have "
                 f"{self.n_features_in_}: encode both with the same encoder"
             )
         return unit_rows(texts, "class_embeddings", dtype=np.float64)
-
-
-def _scaled(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Unit rows of differences; what is zero but for rounding becomes zero."""
-    return unit_rows(rows, floor=_EPSILON)
 
 
 def _vector(values: ArrayLike, what: str, d: int) -> NDArray[np.float64]:

@@ -99,9 +99,3 @@ class SearchRule(ABC):
     def rows_at_once(self) -> int:
         """Rows to score in one go."""
         return 4096
-
-
-def unit(rows: Array) -> Array:
-    """Rows of length one; zero rows stay zero."""
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows / np.where(lengths > 0, lengths, 1.0)

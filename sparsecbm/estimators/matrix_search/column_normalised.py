@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
-
+from sparsecbm._base.rows import unit_rows
 from sparsecbm.estimators.matrix_search._concept_space import ConceptSpaceRule
-from sparsecbm.estimators.matrix_search.base import Array, unit
+from sparsecbm.estimators.matrix_search.base import Array
 
 
 class ColumnNormalisedRule(ConceptSpaceRule):
@@ -21,13 +20,8 @@ class ColumnNormalisedRule(ConceptSpaceRule):
 
     def image_side(self, V: Array) -> Array:
         """V over the lengths of its columns in this batch, rows of length one."""
-        return unit(_columns(V))
+        return unit_rows(unit_rows(V.T).T)
 
     def class_side(self, T: Array) -> Array:
         """T over the lengths of its columns, rows of length one."""
-        return unit(_columns(T))
-
-
-def _columns(matrix: Array) -> Array:
-    lengths = np.linalg.norm(matrix, axis=0)
-    return matrix / np.where(lengths > 0, lengths, 1.0)
+        return unit_rows(unit_rows(T.T).T)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from sparsecbm._base.rows import unit_rows
 from sparsecbm.estimators.matrix_search._concept_space import ConceptSpaceRule
-from sparsecbm.estimators.matrix_search.base import Array, unit
+from sparsecbm.estimators.matrix_search.base import Array
 
 
 class CosineRule(ConceptSpaceRule):
@@ -16,8 +17,8 @@ class CosineRule(ConceptSpaceRule):
 
     def image_side(self, V: Array) -> Array:
         """V, rows of length one."""
-        return unit(V)
+        return unit_rows(V)
 
     def class_side(self, T: Array) -> Array:
         """T, rows of length one."""
-        return unit(T)
+        return unit_rows(T)

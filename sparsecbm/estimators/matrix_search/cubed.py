@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from sparsecbm._base.rows import unit_rows
 from sparsecbm.estimators.matrix_search._concept_space import ConceptSpaceRule
-from sparsecbm.estimators.matrix_search.base import Array, unit
+from sparsecbm.estimators.matrix_search.base import Array
 
 
 class CubedRule(ConceptSpaceRule):
@@ -13,8 +14,8 @@ class CubedRule(ConceptSpaceRule):
 
     def image_side(self, V: Array) -> Array:
         """V cubed, rows of length one."""
-        return unit(V * V * V)
+        return unit_rows(V * V * V)
 
     def class_side(self, T: Array) -> Array:
         """T cubed, rows of length one."""
-        return unit(T * T * T)
+        return unit_rows(T * T * T)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from sparsecbm._base.rows import unit_rows
 from sparsecbm.estimators.matrix_search._concept_space import ConceptSpaceRule
-from sparsecbm.estimators.matrix_search.base import Array, unit
+from sparsecbm.estimators.matrix_search.base import Array
 
 
 class SeparatingRule(ConceptSpaceRule):
@@ -19,14 +20,14 @@ class SeparatingRule(ConceptSpaceRule):
 
     def image_side(self, V: Array) -> Array:
         """Centred rows, squared with their sign, of length one."""
-        return unit(_signed_square(V - V.mean(axis=1, keepdims=True)))
+        return unit_rows(_signed_square(V - V.mean(axis=1, keepdims=True)))
 
     def class_side(self, T: Array) -> Array:
         """Doubly centred, squared with its sign, rows of length one; columns times the root of their spread."""
         centred = T - T.mean(axis=0)
         centred -= centred.mean(axis=1, keepdims=True)
         spread = centred.std(axis=0)
-        return unit(_signed_square(centred)) * np.sqrt(spread / max(float(spread.mean()), 1e-300))
+        return unit_rows(_signed_square(centred)) * np.sqrt(spread / max(float(spread.mean()), 1e-300))
 
 
 def _signed_square(matrix: Array) -> Array:
