@@ -199,16 +199,23 @@ def _code(column: LabelColumn, what: str, row_name: Callable[[int], str]) -> _Co
         # NaN is what pandas writes for a missing number.
         values = [None if value is None or value != value else _whole(value, where) for value in values]
     distinct = list(dict.fromkeys(value for value in values if value is not None))
-    place = {value: i for i, value in enumerate(distinct)} | {None: -1}
-    codes = np.array([place[value] for value in values] + [-1])[codes]
+    code = {value: i for i, value in enumerate(distinct)} | {None: -1}
+    codes = np.array([code[value] for value in values] + [-1])[codes]
     missing = np.flatnonzero(codes == -1)
     if 0 < len(missing) < len(codes):
         raise InputError(f"picture {row_name(int(missing[0]))!r} of {what} has no label ({len(missing)} such pictures)")
     if column.class_names is None:
         return _Coded(codes, distinct, texts, None, column.where)
-    listed = tuple(
-        clean_name(name, f"{what}: class {k} of {column.where}") for k, name in enumerate(column.class_names)
-    )
+    given = list(column.class_names)
+    listed = tuple(clean_name(name, f"{what}: class {k} of {column.where}") for k, name in enumerate(given))
+    place: dict[str, int] = {}
+    for k, name in enumerate(listed):
+        # Spelled alike, two classes may share a name: ImageNet has two called "missile".
+        if given[first := place.setdefault(name, k)] != given[k]:
+            raise InputError(
+                f"{what}: classes {first} and {k} of {column.where}, {given[first]!r} and {given[k]!r}, have one name: "
+                "expected a name each"
+            )
     if texts and not (found := match_names(distinct, listed)).complete:
         raise InputError(f"{where}: {found.line('names')} in the list of its {len(listed)} class names")
     return _Coded(codes, distinct, texts, listed, column.where)

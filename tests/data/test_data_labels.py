@@ -96,6 +96,7 @@ def test_labels_that_mean_nothing_are_said(values: Any, message: str) -> None:
         ([(["a", "b"],), ([None, None],)], [0, 1, -1, -1], ("a", "b")),
         ([([3, 5],), ([5],), ([4],)], [0, 2, 2, 1], ("3", "4", "5")),
         ([([0, 1], ["Cat", "cat"]), (["cat", "Cat"],)], [0, 1, 1, 0], ("Cat", "cat")),  # listed apart on purpose
+        ([([0, 1], ["missile", "missile"]), ([1], ["missile", "missile"])], [0, 1, 1], ("missile", "missile")),
         ([(["1", "0"],), ([-1],)], [1, 0, -1], ("0", "1")),
     ],
 )
@@ -110,6 +111,7 @@ def test_parts_are_matched_by_name(parts: list[tuple], numbers: list[int], names
         ([([0], ["a", "b"]), ([1], ["b", "a"]), ([1],)], "labels of part 2 are numbers"),
         ([([0, 1], ["a", "b"]), ([1, 7],)], r"label 7 of picture '3' of 'x' is out of range: expected 0\.\.1"),
         ([(["a", "q"], ["a", "b"])], "1 of 2 names not found: 'q'"),
+        ([([0, 1], ["caf\u00e9", "cafe\u0301"])], "classes 0 and 1 of part 0, .* have one name"),
     ],
 )
 def test_parts_that_cannot_be_matched_are_said(parts: list[tuple], message: str) -> None:
