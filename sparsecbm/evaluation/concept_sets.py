@@ -174,9 +174,7 @@ def _held_out(
 
 
 def _redundant(scores: np.ndarray) -> Iterator[tuple[int, int, float]]:
-    centred = scores - scores.mean(axis=0)
-    lengths = np.linalg.norm(centred, axis=0)
-    centred /= np.where(lengths > 0, lengths, 1.0)
+    centred = unit_rows((scores - scores.mean(axis=0)).T).T
     for j in range(1, scores.shape[1]):
         alike = centred[:, :j].T @ centred[:, j]
         if alike.max() >= _SAME:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sparsecbm._base.errors import InputError
+from sparsecbm._base.rows import as_numpy, unit_rows
 
 __all__ = ["matched_directions", "random_directions"]
 
@@ -43,23 +44,19 @@ def matched_directions(concept_embeddings: ArrayLike, rng: np.random.Generator) 
     >>> bool(np.abs(drawn.mean(0) - concepts.mean(0)).max() < 0.05)
     True
     """
-    rows = np.asarray(concept_embeddings, dtype=np.float64)
-    if rows.ndim != 2 or not len(rows) or not np.isfinite(rows).all():
+    rows = np.asarray(as_numpy(concept_embeddings))
+    if rows.ndim != 2 or not len(rows):
         raise InputError(f"concept embeddings of shape {rows.shape}: expected a matrix (M, d) of finite numbers")
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    if (lengths == 0).any():
-        raise InputError(f"concept {int((lengths == 0).argmax())} is all zero: it has no direction")
+    rows = unit_rows(rows, "concept_embeddings", dtype=np.float64)
     if len(rows) == 1:
         return random_directions(1, rows.shape[1], rng)
-    rows = rows / lengths
     mean = rows.mean(axis=0)
     # With C the centred rows, g^T C / sqrt(M - 1) has their covariance; the SVD makes g as short as the rank.
     _, spread, axes = np.linalg.svd(rows - mean, full_matrices=False)
     drawn = mean + rng.standard_normal((len(rows), len(spread))) @ (spread[:, None] / np.sqrt(len(rows) - 1) * axes)
-    return (drawn / np.linalg.norm(drawn, axis=1, keepdims=True)).astype(np.float32)
+    return unit_rows(drawn, dtype=np.float32)
 
 
 def random_directions(n: int, dim: int, rng: np.random.Generator) -> np.ndarray:
     """`n` uniformly random unit vectors (n, dim), float32: an easier control than `matched_directions`."""
-    vectors = rng.standard_normal((n, dim))
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    return unit_rows(rng.standard_normal((n, dim)), dtype=np.float32)

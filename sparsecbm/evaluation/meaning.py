@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import rankdata
 
 from sparsecbm._base.errors import InputError
+from sparsecbm._base.rows import unit_rows
 from sparsecbm.evaluation.metrics import check_matrix
 
 SURVIVAL_PICTURES = 20
@@ -66,9 +67,7 @@ def name_alignment(units: ArrayLike, scores: ArrayLike) -> UnitScores:
     units, scores = _same_shape(units, scores)
     constant = (np.ptp(units, axis=0) == 0) | (np.ptp(scores, axis=0) == 0)
     units, scores = units - units.mean(0), scores - scores.mean(0)
-    norms = np.sqrt(np.einsum("nm,nm->m", units, units) * np.einsum("nm,nm->m", scores, scores))
-    products = np.einsum("nm,nm->m", units, scores)
-    per_unit = np.where(constant | (norms == 0), 0.0, products / np.where(norms == 0, 1.0, norms))
+    per_unit = np.where(constant, 0.0, np.einsum("mn,mn->m", unit_rows(units.T), unit_rows(scores.T)))
     per_unit = np.clip(per_unit, -1.0, 1.0)
     return UnitScores(float(per_unit.mean()), per_unit)
 
@@ -199,7 +198,7 @@ def plausibility(
             f"class texts {texts.shape} and concepts {concepts.shape}: expected {len(W)} and {A.shape[1]} rows of one "
             "width"
         )
-    cosines = texts @ (concepts / np.linalg.norm(concepts, axis=1, keepdims=True)).T
+    cosines = unit_rows(texts, "class_texts") @ unit_rows(concepts, "concept_embeddings").T
     percentile = (rankdata(cosines, axis=1) - 0.5) / A.shape[1]
     predicted = np.asarray(predicted)
     speaking = np.maximum(A * W[predicted], 0.0)
