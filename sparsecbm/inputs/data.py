@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsecbm._base.errors import DataWarning, InputError, unknown
-from sparsecbm._base.names import clean_name_array, match_names
+from sparsecbm._base.names import clean_name_array, match_names, name_list
 from sparsecbm._base.rows import unit_rows
 from sparsecbm._base.untrusted import open_npz
 from sparsecbm.config.schema import ConceptsConfig, EmbeddingsConfig, ImagesConfig, RunConfig
@@ -228,6 +228,9 @@ def embed_concepts(
         kept = list(report.kept)
         vectors = vectors[kept]
         record["filters"] = list(report.lines)
+        if report.dropped:
+            names = name_list([drop.name for drop in report.dropped])
+            warnings.warn(f"concepts: {report.lines[0]}: {names}", DataWarning, stacklevel=2)
         if prompts is not None:
             record["prompts"] = [prompts[j] for j in kept]
     return ConceptBank(concepts.names, vectors, record, _relevance(concepts, class_names))
