@@ -1,12 +1,9 @@
-"""Temperature schedules: a value for each step, and a counter that survives a checkpoint.
-
-A schedule is a function of the step (:meth:`TemperatureSchedule.at`) with a counter of its own (`value`, `advance`).
-"""
+"""Temperature schedules: a function of the step, :meth:`TemperatureSchedule.at`; a training's step is all its state."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
 
 from sparsecbm.samplers._checks import check_count, check_positive
 
@@ -23,52 +20,25 @@ __all__ = [
 
 @dataclass
 class TemperatureSchedule:
-    """What every schedule shares. Subclasses say in :meth:`at` what the temperature of a step is."""
+    """What every schedule shares: temperatures and rates are positive, steps counted. Subclasses say :meth:`at`."""
 
-    step: int = field(default=0, init=False)
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            check = check_count if field.name in ("every", "steps") else check_positive
+            setattr(self, field.name, check(field.name, getattr(self, field.name)))
 
     def at(self, step: int) -> float:
-        """Return the temperature of `step` (0, 1, ...), without moving the counter."""
+        """Return the temperature of `step` (0, 1, ...)."""
         raise NotImplementedError
-
-    @property
-    def value(self) -> float:
-        """Temperature of the current step."""
-        return self.at(self.step)
-
-    def advance(self, steps: int = 1) -> float:
-        """Move the counter on by `steps` and return the new temperature."""
-        self.step += check_count("steps", steps, 0)
-        return self.value
-
-    def state_dict(self) -> dict[str, int]:
-        """Return the counter, for a checkpoint."""
-        return {"step": self.step}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Take the counter from a checkpoint."""
-        if set(state) != {"step"}:
-            raise ValueError(f"schedule state must hold exactly 'step', got {sorted(state)}")
-        self.step = check_count("step", state["step"], 0)
 
 
 @dataclass
 class ConstantSchedule(TemperatureSchedule):
-    """One temperature throughout.
-
-    Examples
-    --------
-    >>> ConstantSchedule(0.5).at(1000)
-    0.5
-    """
+    """One temperature throughout."""
 
     start: float = 2 / 3
 
-    def __post_init__(self) -> None:
-        check_positive("start", self.start)
-
     def at(self, step: int) -> float:
-        """Return `start`."""
         return self.start
 
 
@@ -89,14 +59,7 @@ class ExponentialSchedule(TemperatureSchedule):
     rate: float = 1e-4
     every: int = 1
 
-    def __post_init__(self) -> None:
-        check_positive("start", self.start)
-        check_positive("floor", self.floor)
-        check_positive("rate", self.rate)
-        check_count("every", self.every)
-
     def at(self, step: int) -> float:
-        """Return the temperature of `step`."""
         return max(self.floor, self.start * math.exp(-self.rate * (step // self.every * self.every)))
 
 
@@ -114,40 +77,20 @@ class LinearSchedule(TemperatureSchedule):
     end: float = 0.5
     steps: int = 10_000
 
-    def __post_init__(self) -> None:
-        check_positive("start", self.start)
-        check_positive("end", self.end)
-        check_count("steps", self.steps)
-
     def at(self, step: int) -> float:
-        """Return the temperature of `step`."""
-        share = min(1.0, step / self.steps)
+        share = self._share(min(1.0, step / self.steps))
         return (1 - share) * self.start + share * self.end
+
+    def _share(self, passed: float) -> float:
+        return passed
 
 
 @dataclass
-class CosineSchedule(TemperatureSchedule):
-    """Half a cosine from `start` to `end` over `steps` steps, then `end`.
+class CosineSchedule(LinearSchedule):
+    """Half a cosine from `start` to `end` over `steps` steps, then `end`."""
 
-    Examples
-    --------
-    >>> round(CosineSchedule(start=1.0, end=0.5, steps=100).at(50), 6)
-    0.75
-    """
-
-    start: float = 1.0
-    end: float = 0.5
-    steps: int = 10_000
-
-    def __post_init__(self) -> None:
-        check_positive("start", self.start)
-        check_positive("end", self.end)
-        check_count("steps", self.steps)
-
-    def at(self, step: int) -> float:
-        """Return the temperature of `step`."""
-        share = min(1.0, step / self.steps)
-        return self.end + (self.start - self.end) * (1 + math.cos(math.pi * share)) / 2
+    def _share(self, passed: float) -> float:
+        return (1 - math.cos(math.pi * passed)) / 2
 
 
 SCHEDULES: dict[str, type[TemperatureSchedule]] = {
