@@ -12,7 +12,7 @@ from sparsecbm.samplers.chains import (
     population_annealing,
     split_r_hat,
 )
-from sparsecbm.samplers.concrete import BinaryConcrete, Concrete, ConcreteDraw, straight_through
+from sparsecbm.samplers.concrete import BinaryConcrete, Concrete, ConcreteDraw, Independent, straight_through
 from sparsecbm.samplers.noise import bernoulli, exponential, gumbel, logistic, normal, uniform
 from sparsecbm.samplers.partition import (
     adaptive_betas,
@@ -29,6 +29,7 @@ __all__ = [
     "Concrete",
     "ConcreteDraw",
     "GibbsSampler",
+    "Independent",
     "ParallelTempering",
     "PersistentChains",
     "RestrictedBoltzmannMachine",

@@ -132,10 +132,10 @@ def check_betas(betas: torch.Tensor | Sequence[float]) -> torch.Tensor:
 
 def integer(value: Any) -> int | None:
     """`value` as an integer (Python's, NumPy's, a tensor's), None if it is none; true and false are none."""
-    if isinstance(value, bool) or getattr(value, "dtype", None) == torch.bool:
-        return None
     if isinstance(value, (int, torch.SymInt)):
-        return value
+        return None if isinstance(value, bool) else value  # type: ignore[return-value]
+    if getattr(value, "dtype", None) == torch.bool:
+        return None
     try:
         return operator.index(value)
     except TypeError:
@@ -150,14 +150,14 @@ def check_count(name: str, value: Any, least: int = 1) -> int:
     return count
 
 
-def check_shape(shape: Any) -> torch.Size:
-    """Return a shape after checking that it is one non-negative integer, or a sequence of them."""
+def check_shape(shape: Any) -> tuple[int, ...]:
+    """Return a shape after checking that it is one non-negative integer, or a sequence of them (traced ones too)."""
     one = integer(shape)
     sizes = (shape,) if one is not None or not isinstance(shape, Sequence) else tuple(shape)
-    whole = [integer(size) for size in sizes]
-    if any(size is None or size < 0 for size in whole):
+    whole = tuple(size for size in map(integer, sizes) if size is not None and size >= 0)
+    if len(whole) < len(sizes):
         raise ValueError(f"shape must be non-negative integers, got {sizes!r}")
-    return torch.Size(whole)
+    return whole
 
 
 def check_generator(generator: Any) -> None:

@@ -2,7 +2,7 @@
 
 Samples live in logit space (binary) and log space (categorical), where nothing saturates: take ``y.sigmoid()`` or
 ``y.exp()`` for the relaxed state, ``hard(y)`` for the draw of the underlying discrete distribution that the same
-noise gives. The draws of k entries without replacement (:mod:`sparsecbm.samplers.top_k`) are reachable from here too.
+noise gives.
 
 Sources: Maddison, Mnih & Teh 2017, "The Concrete Distribution" (arXiv 1611.00712); Jang, Gu & Poole 2017, "Categorical
 Reparameterization with Gumbel-Softmax" (arXiv 1611.01144).
@@ -28,9 +28,8 @@ from sparsecbm.samplers._checks import (
 )
 from sparsecbm.samplers._straight_through import straight_through
 from sparsecbm.samplers.noise import UniformPairs, compute_dtype, fill, gumbel, in_blocks, logistic, narrow
-from sparsecbm.samplers.top_k import hard_top_k, relaxed_top_k
 
-__all__ = ["BinaryConcrete", "Concrete", "ConcreteDraw", "hard_top_k", "relaxed_top_k", "straight_through"]
+__all__ = ["BinaryConcrete", "Concrete", "ConcreteDraw", "Independent", "straight_through"]
 
 _EULER = 0.57721566490153286
 _LARGEST_NOISE = 50.0
@@ -105,7 +104,7 @@ class _LogitSample(torch.autograd.Function):
         ctx: Any,
         logits: torch.Tensor,
         temperature: torch.Tensor,
-        shape: torch.Size,
+        shape: tuple[int, ...],
         generator: torch.Generator | None,
         with_hard: bool,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -138,14 +137,14 @@ class _LogSimplexSample(torch.autograd.Function):
         ctx: Any,
         logits: torch.Tensor,
         temperature: torch.Tensor,
-        shape: torch.Size,
+        shape: tuple[int, ...],
         generator: torch.Generator | None,
         with_hard: bool,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         n = shape[-1]
         rows = logits.reshape(-1, n)
         temperatures = temperature.expand(*logits.shape[:-1], 1).reshape(-1, 1)
-        buffer = logits.new_empty(min(shape.numel(), max(BLOCK, 2 * n)))
+        buffer = logits.new_empty(min(math.prod(shape), max(BLOCK, 2 * n)))
         chosen = torch.empty((*shape[:-1], 1), dtype=torch.int64) if with_hard else None
 
         def block(pairs: UniformPairs, out: torch.Tensor, start: int) -> None:
@@ -311,7 +310,7 @@ class BinaryConcrete(_ConcreteDistribution):
         self, sample_shape: Any, generator: torch.Generator | None, with_hard: bool = False
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         temperature, logits = self._wide()
-        shape = self._extended_shape(check_shape(sample_shape))
+        shape = (*check_shape(sample_shape), *logits.shape)
         if _in_blocks(logits, temperature, generator):
             return _LogitSample.apply(logits, temperature, shape, generator, with_hard)
         scores = logits + logistic(shape, generator=generator, dtype=logits.dtype, device=logits.device)
@@ -420,7 +419,7 @@ class Concrete(_ConcreteDistribution):
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         temperature, logits = self._wide()
         temperature = temperature.unsqueeze(-1)
-        shape = self._extended_shape(check_shape(sample_shape))
+        shape = (*check_shape(sample_shape), *logits.shape)
         if _in_blocks(logits, temperature, generator):
             return _LogSimplexSample.apply(logits, temperature, shape, generator, with_hard)
         scores = logits + gumbel(shape, generator=generator, dtype=logits.dtype, device=logits.device)
@@ -456,6 +455,30 @@ class Concrete(_ConcreteDistribution):
         n = self.event_shape[0]
         digamma = torch.digamma(torch.tensor(float(n), dtype=torch.float64)).item()
         return n * (_EULER + digamma) - math.lgamma(n) - (n - 1) * temperature.log()
+
+
+class Independent(torch.distributions.Independent):
+    """torch.distributions' Independent over one of the distributions here: draws hand `generator` on.
+
+    Examples
+    --------
+    >>> q = Independent(BinaryConcrete(0.5, logits=torch.zeros(2, 3)), 1)
+    >>> y = q.rsample((4,), generator=torch.Generator().manual_seed(0))
+    >>> y.shape, q.log_prob(y).shape
+    (torch.Size([4, 2, 3]), torch.Size([4, 2]))
+    """
+
+    def rsample(self, sample_shape: Any = (), *, generator: torch.Generator | None = None) -> torch.Tensor:
+        """As the base distribution's."""
+        return self.base_dist.rsample(sample_shape, generator=generator)
+
+    def sample(self, sample_shape: Any = (), *, generator: torch.Generator | None = None) -> torch.Tensor:
+        """As the base distribution's."""
+        return self.base_dist.sample(sample_shape, generator=generator)
+
+    def draw(self, sample_shape: Any = (), *, generator: torch.Generator | None = None) -> ConcreteDraw:
+        """As the base distribution's."""
+        return self.base_dist.draw(sample_shape, generator=generator)
 
 
 def _require_equal_temperatures(p: BinaryConcrete | Concrete, q: BinaryConcrete | Concrete) -> None:

@@ -16,6 +16,7 @@ exponential 44.4.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -130,7 +131,7 @@ def fill(
     """
     compute = compute_dtype(dtype)
     size = check_shape(shape)
-    count = size.numel()
+    count = math.prod(size)
     if not in_blocks(device, generator):
         return block(_WholePairs(generator, compute, device, count), None, 0).reshape(size)
     rows = max(BLOCK // row, 1 + row % 2) if row else 0
@@ -271,7 +272,7 @@ def uniform(
     below_one = 1.0 - torch.finfo(dtype).eps / 2 if compute_dtype(dtype) else 1.0
 
     def block(pairs: UniformPairs, out: torch.Tensor, _: int) -> torch.Tensor:
-        return pairs.first(out).mul_(2.0**-pairs.bits).clamp_(max=below_one)
+        return torch.clamp(pairs.first(out).mul_(2.0**-pairs.bits), max=below_one, out=out)
 
     drawn = fill(shape, block, generator=generator, dtype=dtype, device=device)
     if dtype == torch.float16:
@@ -376,5 +377,6 @@ def normal(
     compute = compute_dtype(dtype)
     check_generator(generator)
     source = generator.device if generator is not None else torch.device("cpu")
-    drawn = torch.randn(check_shape(shape), generator=generator, dtype=compute, device=source)
+    by = {} if generator is None else {"generator": generator}  # the overload with one knows no symbolic sizes
+    drawn = torch.randn(check_shape(shape), dtype=compute, device=source, **by)
     return drawn.to(device=source if device is None else device, dtype=dtype)

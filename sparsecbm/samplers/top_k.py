@@ -47,18 +47,22 @@ def _relax_capped(keys: torch.Tensor, k: int, temperature: float) -> torch.Tenso
     # 800 a sigmoid is 0 or 1 to the last bit, so the threshold need not lie farther out.
     low = ((top[..., k:] - top[..., k - 1 : k]) / temperature).clamp(min=-800.0) - math.log(k)
     high = torch.full_like(low, math.log(n - k))
-    for _ in range(60):
+    for _ in range(12):
         middle = (low + high) / 2
         above = torch.sigmoid(fixed - middle).sum(-1, keepdim=True) > k
         low, high = torch.where(above, middle, low), torch.where(above, high, middle)
     threshold = (low + high) / 2
-    # Two of Newton's steps on a root that is already exact: they leave its value and bring its derivatives, the first
-    # step the first, the second those up to the third.
-    for _ in range(2):
-        state = torch.sigmoid(scores - threshold)
-        slope = (state * (1 - state)).sum(-1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
+    # Newton's steps: six to the last bit, kept in the bracket where all sigmoids are flat; and two on a root that is
+    # exact already, which leave its value and bring its derivatives: the first step the first, the second the others up
+    # to the third.
+    for exact in (*[False] * 6, True, True):
+        state = torch.sigmoid((scores if exact else fixed) - threshold)
         total = state.sum(-1, keepdim=True)
-        threshold = threshold + (total - total.detach()) / slope
+        slope = (state * (1 - state)).sum(-1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
+        if exact:
+            threshold = threshold + (total - total.detach()) / slope
+        else:
+            threshold = (threshold + (total - k) / slope).clamp(low, high)
     return torch.sigmoid(scores - threshold).to(keys.dtype)
 
 

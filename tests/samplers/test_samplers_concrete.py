@@ -13,7 +13,8 @@ from torch.distributions.relaxed_bernoulli import LogitRelaxedBernoulli
 from torch.distributions.relaxed_categorical import ExpRelaxedCategorical
 
 from sparsecbm.samplers import noise
-from sparsecbm.samplers.concrete import BinaryConcrete, Concrete, hard_top_k, relaxed_top_k, straight_through
+from sparsecbm.samplers.concrete import BinaryConcrete, Concrete, straight_through
+from sparsecbm.samplers.top_k import hard_top_k, relaxed_top_k
 
 ALPHA = 1e-3 / 100
 TEMPERATURES = [1e-3, 0.1, 0.5, 1.0, 10.0]
