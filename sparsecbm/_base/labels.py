@@ -31,6 +31,8 @@ def label_column(y: ArrayLike, n_rows: int, what: str = "y") -> NDArray[Any]:
         ) from error
     if len(labels) != n_rows:
         raise InputError(f"{what}: {len(labels)} labels for {n_rows} rows; expected one label a row")
+    if labels.dtype == object and all(isinstance(value, (int, np.integer)) for value in labels):
+        return np.array(labels.tolist())  # whole numbers that came as objects are numbers
     return labels
 
 

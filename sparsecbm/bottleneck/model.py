@@ -18,7 +18,7 @@ from sparsecbm.bottleneck.rows import Rows
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-_ROWS = 4096  # rows at a time at inference: bounds memory at rows x M floats
+_ROWS = 2048  # rows at a time at inference: bounds memory at rows x M floats
 
 
 class ConceptBottleneck(nn.Module):
@@ -122,8 +122,11 @@ class FrozenBottleneck:
 
     def _blocks(self, X: np.ndarray | Rows, finish: Callable[[Tensor], Tensor]) -> Iterator[np.ndarray]:
         for start in range(0, len(X), _ROWS):
-            rows = torch.from_numpy(np.array(X[start : start + _ROWS], dtype=np.float32))
-            yield finish(rows @ self.weight.T + self.bias).numpy()
+            # In float64, then rounded: the order of sums differs with the number of rows, and what is equal (a concept
+            # that is there twice) must stay equal, or the gate would choose by the batch.
+            rows = torch.from_numpy(np.array(X[start : start + _ROWS], dtype=np.float32)).double()
+            units = torch.addmm(self.bias.double(), rows, self.weight.double().T)
+            yield finish(units.float()).numpy()
 
     def tensors(self) -> dict[str, Tensor]:
         """All arrays by name, for saving."""

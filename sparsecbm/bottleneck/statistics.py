@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,10 +70,19 @@ def whitening(X: ArrayLike | Rows, shrinkage: float) -> Whitening:
         rows = X[start : start + _ROWS].astype(np.float64) - center
         scatter += rows.T @ rows
     covariance = scatter / n
-    mean_variance = np.trace(covariance) / d or 1.0
+    variance = np.trace(covariance) / d
+    # Float32 tells numbers of this size apart by 6e-8 of it: what differs by less than 100 times that is noise.
+    floor = (6e-6 * float(np.abs(center).max())) ** 2
+    if variance < floor:
+        warnings.warn(
+            "the rows of X are nearly all the same: what tells them apart is little more than their rounding; "
+            "are these the embeddings you meant?",
+            stacklevel=4,
+        )
+    mean_variance = max(variance, floor) or 1.0
     shrunk = (1.0 - shrinkage) * covariance + shrinkage * mean_variance * np.eye(d)
     values, vectors = np.linalg.eigh(shrunk)
-    values = np.maximum(values, 1e-10 * mean_variance)  # shrinkage 0 on fewer rows than columns is singular
+    values = np.maximum(values, max(1e-10 * mean_variance, floor))  # shrinkage 0 on fewer rows than columns is singular
     return Whitening(center, covariance, (vectors * values**-0.5) @ vectors.T, (vectors * values**0.5) @ vectors.T)
 
 

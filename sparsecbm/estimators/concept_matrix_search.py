@@ -329,7 +329,7 @@ class ConceptMatrixSearch(ClassScoreClassifier):
         Each ledger says: class score = intercept + sum of activation times class-concept weight + "everything else",
         exactly; its ``share`` is what the named concepts carry. ``ledgers.ledger(i, a, against=b)`` accounts for the
         margin between two classes with the same activations. The rules "sparse", "contrast" and "max" leave nothing
-        else: their named concepts are the decision.
+        else, unless `max_explained_concepts` is below `max_active_concepts`: their named concepts are the decision.
 
         Parameters
         ----------
@@ -348,7 +348,8 @@ class ConceptMatrixSearch(ClassScoreClassifier):
         codes = self._rule.codes(rows, int(self.max_explained_concepts))
         activations = codes.dense()
         scores = self._scores(rows)
-        named = activations @ self.class_concepts_.T + self.intercept_
+        rest = scores - (activations @ self.class_concepts_.T + self.intercept_)
+        whole = self._rule.sparse and np.abs(rest).max() <= 1e-9 * max(1.0, np.abs(scores).max())
         return explain(
             activations,
             self.class_concepts_,
@@ -358,7 +359,7 @@ class ConceptMatrixSearch(ClassScoreClassifier):
             targets=scores.argmax(axis=1),
             sources=sources,
             truths=truths,
-            remainder=None if self._rule.sparse else scores - named,
+            remainder=None if whole else rest,
         )
 
     # -- storage -------------------------------------------------------------------------------------------------------

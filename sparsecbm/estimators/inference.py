@@ -36,7 +36,8 @@ def softmax_rows(scores: np.ndarray) -> np.ndarray:
 
 def standardised(rows: np.ndarray, concepts: np.ndarray | None, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
     """Concept scores (n, M) of rows of length one, by training statistics."""
-    return ((rows if concepts is None else rows @ concepts.T) - mean) / scale
+    rows = rows.astype(np.float64)
+    return ((rows if concepts is None else rows @ concepts.T.astype(np.float64)) - mean) / scale
 
 
 class _Limits(BaseModel):

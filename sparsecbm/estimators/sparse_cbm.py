@@ -99,7 +99,8 @@ class SparseCBMClassifier(
         In (0, 1]: the least correlation of unit j with concept score j over the (shrunk) training distribution.
         1 keeps units equal to the concept scores.
     nonnegative : bool
-        Whether only positive units can be active, so that an explanation names concepts that are there.
+        Whether only positive units can be active, so that an explanation names concepts that are there; where all
+        units are active (`max_active_concepts` of None with "contrastive", "similarity" or "none"), it says nothing.
     loss_weight : float or None
         Weight of the concept loss; None takes the loss's own default.
     covariance_shrinkage : float
@@ -357,7 +358,9 @@ class SparseCBMClassifier(
         self.score_mean_ = rows @ space.center
         variance = np.einsum("ij,jk,ik->i", rows, space.covariance, rows, optimize=True)
         scale = np.sqrt(np.maximum(variance, 0.0))
-        self.score_scale_ = np.where(scale > 1e-12 * max(scale.max(), 1e-300), scale, 1.0)  # a constant score stays 0
+        varying = scale > 1e-12 * max(scale.max(), 1e-300)  # a constant score stays 0
+        noise = 6e-6 * np.abs(self.score_mean_).max()  # as in `whitening`
+        self.score_scale_ = np.where(varying, np.maximum(scale, noise), 1.0)
         self.concept_embeddings_ = concepts
 
     def _torch_scores(self, concepts: np.ndarray | None, raw: bool):

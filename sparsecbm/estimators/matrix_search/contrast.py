@@ -17,6 +17,6 @@ class ContrastRule(SparseRule):
 
     name = "contrast"
 
-    def codes(self, X: Array, k: int) -> SparseCodes:
-        """Focused codes of at most `max_active_concepts`, whatever `k`: these decide."""
+    def deciding(self, X: Array) -> SparseCodes:
+        """Focused codes of at most `max_active_concepts`: these decide."""
         return self.metric_codes.focused(X - self.arrays["origin"], self.options.max_active_concepts)

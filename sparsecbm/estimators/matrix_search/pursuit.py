@@ -49,6 +49,10 @@ class SparseCodes:
     values: NDArray[np.float64]
     n_concepts: int
 
+    def first(self, k: int) -> SparseCodes:
+        """The first `k` concepts of each row, their coefficients as they are."""
+        return SparseCodes(self.indices[:, :k], self.values[:, :k], self.n_concepts)
+
     def dense(self) -> NDArray[np.float64]:
         """Codes as an array of shape (n, M), exactly zero outside the supports."""
         codes = np.zeros((len(self.indices), self.n_concepts))

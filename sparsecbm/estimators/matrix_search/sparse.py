@@ -21,9 +21,13 @@ class SparseRule(WhitenedRule):
 
     def scores(self, X: Array) -> Array:
         """From the codes alone."""
-        codes = self.codes(X, self.options.max_active_concepts)
+        codes = self.deciding(X)
         return codes.times(self.weights.T) + self.intercept
 
     def codes(self, X: Array, k: int) -> SparseCodes:
-        """Common codes of at most `max_active_concepts`, whatever `k`: these decide."""
+        """The first `k` of the concepts that decide, in the order in which they were chosen."""
+        return self.deciding(X).first(k)
+
+    def deciding(self, X: Array) -> SparseCodes:
+        """Common codes of at most `max_active_concepts`: these decide."""
         return self.metric_codes.common(X - self.arrays["origin"], self.options.max_active_concepts)
