@@ -28,6 +28,8 @@ class Embeddings:
         Name of each row, such as a file name or the text itself; empty where unknown.
     provenance : dict
         Encoder spec and fingerprint, source of the images or texts, dtype, cache entry. JSON values only.
+    images : ImageSource, optional
+        The pictures themselves, where they are at hand, a row each.
 
     Raises
     ------
@@ -47,6 +49,7 @@ class Embeddings:
     class_names: tuple[str, ...] = ()
     ids: tuple[str, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
+    images: Any = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "vectors", as_numpy(self.vectors))

@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 from sparsecbm._base.errors import InputError, unknown
 from sparsecbm._base.names import clean_name_array, match_names
 from sparsecbm._base.rows import unit_rows
-from sparsecbm.config.schema import EmbeddingsConfig
+from sparsecbm.config.schema import ClassesConfig, EmbeddingsConfig
 
 if TYPE_CHECKING:
+    from sparsecbm.embeddings.embed import Cache
     from sparsecbm.encoders import Encoder
 
 
 def embed_class_texts(
-    encoder: Encoder, class_names: Sequence[str], templates: Sequence[str] | None, cache: str
+    encoder: Encoder, class_names: Sequence[str], templates: Sequence[str] | None, cache: Cache
 ) -> NDArray[np.float32]:
     """Embed what the classes are called, in the concepts' templates; painted birds by what they look like.
 
@@ -37,8 +38,31 @@ def embed_class_texts(
         flat = embed_texts(encoder, [line for lines in texts for line in lines], None, cache=cache).vectors
         parts = np.split(np.asarray(flat, dtype=np.float32), np.cumsum([len(lines) for lines in texts])[:-1])
         return np.stack([part.mean(axis=0) for part in parts])
-    names = [name.replace("_", " ") for name in class_names]
-    return np.array(embed_texts(encoder, names, templates, cache=cache).vectors, dtype=np.float32)
+    return embed_names(encoder, class_names, templates, cache)
+
+
+def embed_names(
+    encoder: Encoder, names: Sequence[str], templates: str | Sequence[str] | None, cache: Cache
+) -> NDArray[np.float32]:
+    """Embed names in templates, underscores as blanks."""
+    from sparsecbm.embeddings import embed_texts
+
+    shown = [name.replace("_", " ") for name in names]
+    return np.array(embed_texts(encoder, shown, templates, cache=cache).vectors, dtype=np.float32)
+
+
+def describe_classes(
+    config: ClassesConfig, encoder: Encoder, class_names: Sequence[str], cache: Cache
+) -> list[NDArray[np.float32]] | None:
+    """Embed the configured descriptions of each class; None where there are none."""
+    from sparsecbm.embeddings import embed_texts
+
+    described = _descriptions(config, class_names)
+    if described is None:
+        return None
+    flat = embed_texts(encoder, [text for texts in described for text in texts], None, cache=cache).vectors
+    ends = np.cumsum([len(texts) for texts in described])
+    return np.split(np.array(flat, dtype=np.float32), ends[:-1])
 
 
 def bird_descriptions() -> dict[str, list[str]]:
@@ -68,3 +92,25 @@ def read_class_texts(held: EmbeddingsConfig, class_names: Sequence[str], dim: in
         raise InputError(f"{str(path)!r} has no text for all classes: {match.line('classes')}")
     rows = unit_rows(rows, f"{str(path)!r}, {held.class_vectors}", names=names, dtype=np.float32)
     return rows[list(match.positions)]
+
+
+def _descriptions(config: ClassesConfig, class_names: Sequence[str]) -> list[list[str]] | None:
+    """Descriptions of each class, in the order of the classes of the pictures."""
+    if config.builtin == "birds":
+        held = bird_descriptions()
+    elif config.descriptions is not None:
+        from sparsecbm.concepts import ConceptSet
+
+        path = config.descriptions
+        read = ConceptSet.from_file(path)
+        if read.relevance is None or read.class_names is None:
+            raise InputError(f"{path!r} holds no descriptions by class: expected class name: [descriptions]")
+        held = {
+            name: [read.names[j] for j in np.flatnonzero(read.relevance[k])] for k, name in enumerate(read.class_names)
+        }
+    else:
+        return None
+    match = match_names(class_names, [name for name, texts in held.items() if texts])
+    if not match.complete:
+        raise InputError(f"classes.descriptions do not describe all classes: {match.line('classes')}")
+    return [held[match.known[k]] for k in match.positions if k is not None]

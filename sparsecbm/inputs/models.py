@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +19,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class StoredModel:
-    """A fitted classifier, where it lies, and what it was trained on."""
+    """A fitted classifier, where it lies, and what it was trained on; its encoder is loaded when it is first used.
+
+    `spec` says where the encoder lies now, if elsewhere than at training, and `device` where to run it.
+    """
 
     path: Path
     classifier: SparseCBMClassifier | InferenceModel
+    spec: str | None = None
+    device: str = "auto"
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The encoder that the model was trained on; see `model_encoder`."""
+        return model_encoder(self, self.spec, device=self.device)
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -55,7 +66,9 @@ def is_model_folder(path: Path) -> bool:
     return isinstance(config, dict) and config.get("format") == "sparsecbm-model"
 
 
-def load_model(path: str | Path, *, inference: bool = False) -> StoredModel:
+def load_model(
+    path: str | Path, *, inference: bool = False, encoder: str | None = None, device: str = "auto"
+) -> StoredModel:
     """Load a model from its folder, or from the output folder of `train`.
 
     Parameters
@@ -63,6 +76,10 @@ def load_model(path: str | Path, *, inference: bool = False) -> StoredModel:
     path : str or Path
     inference : bool
         Only to predict and explain, which loads much faster: see `sparsecbm.estimators.inference`.
+    encoder : str, optional
+        Where the encoder lies now; None takes the spec it had at training.
+    device : str
+        Where to run it; see `load_encoder`.
 
     Raises
     ------
@@ -82,10 +99,10 @@ def load_model(path: str | Path, *, inference: bool = False) -> StoredModel:
     if inference:
         from sparsecbm.estimators.inference import InferenceModel
 
-        return StoredModel(folder, InferenceModel.load(folder))
+        return StoredModel(folder, InferenceModel.load(folder), encoder, device)
     from sparsecbm.estimators import SparseCBMClassifier
 
-    return StoredModel(folder, SparseCBMClassifier.load(folder))
+    return StoredModel(folder, SparseCBMClassifier.load(folder), encoder, device)
 
 
 def model_encoder(

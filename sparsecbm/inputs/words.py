@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,20 +10,15 @@ import numpy as np
 from sparsecbm._base.errors import InputError
 from sparsecbm._base.texts import read_text
 from sparsecbm.config.schema import EmbeddingsConfig
-from sparsecbm.inputs.data import EmbeddedSplit, read_concepts
+from sparsecbm.inputs.concepts import read_concepts
 from sparsecbm.inputs.models import StoredModel
 
 if TYPE_CHECKING:
-    from sparsecbm.encoders import Encoder
+    from sparsecbm.embeddings import Embeddings
 
 
-def _word_vectors(
-    stored: StoredModel,
-    load: Callable[[], Encoder],
-    encoder: str | None,
-    held: EmbeddedSplit,
-    words: str | Path | None,
-    seeds: int,
+def word_vectors(
+    stored: StoredModel, held: Embeddings, words: str | Path | None, seeds: int
 ) -> tuple[np.ndarray | None, str | None]:
     """Text embeddings of random words and None, or None and why there are none."""
     from sparsecbm.embeddings import embed_texts
@@ -40,8 +34,8 @@ def _word_vectors(
             raise InputError(f"{str(words)!r} holds {vectors.shape[1]}-d embeddings; the model expects {d}-d ones")
         return vectors, None
     vocabulary = None if words is None else _vocabulary(Path(words))
-    spec = encoder or (stored.metadata.get("encoder") or {}).get("spec")
-    if held.images is None and encoder is None and not _is_local(spec):
+    spec = stored.spec or (stored.metadata.get("encoder") or {}).get("spec")
+    if held.images is None and stored.spec is None and not _is_local(spec):
         # Vectors need no encoder, so none is downloaded for the sake of a control.
         known = f" (--encoder {spec} as the model remembers)" if spec else ""
         return None, (
@@ -51,7 +45,7 @@ def _word_vectors(
     n = len(classifier.concept_names_) * seeds
     exclude = (*classifier.concept_names_, *stored.class_names)
     try:
-        made = load()
+        encoder = stored.encoder
     except (InputError, OSError, ImportError) as error:
         return None, f"the encoder cannot be loaded: {' '.join(str(error).split())}"
     rng = np.random.default_rng(0)
@@ -60,7 +54,7 @@ def _word_vectors(
         exclude = ()
     templates = (stored.metadata.get("concepts") or {}).get("templates") or ["{}"]
     texts = random_words(n, rng, vocabulary, exclude=exclude)
-    return np.asarray(embed_texts(made, texts, templates, cache="memory").vectors, dtype=np.float32), None
+    return np.asarray(embed_texts(encoder, texts, templates, cache="memory").vectors, dtype=np.float32), None
 
 
 def _vocabulary(path: Path) -> list[str]:

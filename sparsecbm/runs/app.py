@@ -19,7 +19,7 @@ from sparsecbm.data.decode import UndecodableError, decode_image, read_picture
 from sparsecbm.explain import Ledgers, explain
 from sparsecbm.explain.html import ledger_html
 from sparsecbm.explain.interventions import Interventions, counterfactual
-from sparsecbm.inputs.models import StoredModel, load_model, model_encoder
+from sparsecbm.inputs.models import StoredModel, load_model
 from sparsecbm.runs.app_guard import Guard, is_loopback
 
 if TYPE_CHECKING:
@@ -114,8 +114,8 @@ def _shown(value: float) -> float:
 
 def open_session(model: str | Path, encoder: str | None = None, device: str = "auto") -> Session:
     """Load a model and its encoder."""
-    stored = load_model(model, inference=True)
-    return Session(stored, model_encoder(stored, encoder, device=device))
+    stored = load_model(model, inference=True, encoder=encoder, device=device)
+    return Session(stored, stored.encoder)
 
 
 def build_page(session: Session) -> Any:

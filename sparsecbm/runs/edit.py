@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sparsecbm._base.errors import InputError
 from sparsecbm._base.files import plain, remove_leftovers, replace_folder
 from sparsecbm.explain.interventions import ModelEdits
-from sparsecbm.inputs.data import open_split
-from sparsecbm.inputs.models import load_model, model_encoder
+from sparsecbm.inputs.model_data import DataOptions, open_split
+from sparsecbm.inputs.models import load_model
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 @dataclass(frozen=True)
@@ -53,13 +55,10 @@ def edit_run(
     classes: Sequence[str] = (),
     undo: int = 0,
     output: str | Path | None = None,
-    images: str | None = None,
-    split: str = "test",
-    max_images: int | None = None,
-    embeddings: str | Path | None = None,
     measure: bool = True,
     encoder: str | None = None,
     device: str = "auto",
+    **data: Unpack[DataOptions],
 ) -> EditResult:
     """Edit a saved model; the edit is saved with it and can be undone later, bit for bit.
 
@@ -75,21 +74,19 @@ def edit_run(
         Steps to take back first.
     output : str or Path, optional
         Folder for the edited model; None changes the model in place.
-    images, split, max_images, embeddings
-        Labelled pictures or vectors to measure the accuracy before and after on; see `open_split`.
     measure : bool
-        Whether to.
-    encoder : str, optional
-        Where the encoder lies now.
-    device : str
-        See `load_encoder`.
+        Whether to measure the accuracy before and after.
+    encoder, device : str
+        See `load_model`.
+    **data
+        Labelled pictures or vectors to measure on; see `open_split`.
 
     Raises
     ------
     InputError
         If a concept or class is unknown, or there is nothing to undo.
     """
-    stored = load_model(model)
+    stored = load_model(model, encoder=encoder, device=device)
     edits = ModelEdits(stored.classifier)
     undone = edits.undo(undo) if undo else 0
     if undone < undo:
@@ -101,17 +98,17 @@ def edit_run(
     found, notes = None, []
     if measure and len(edits) and (suppress or undo):
         try:
-            load = functools.partial(model_encoder, stored, encoder, device=device)
-            held = open_split(stored, images, split, max_images, embeddings, load)
+            held = open_split(stored, **data)
         except InputError as error:
-            if images is not None or embeddings is not None:
+            if data.get("images") or data.get("embeddings"):
                 raise
             notes.append(f"Not measured: {' '.join(str(error).split())}.")
         else:
             if held.labels is None:
                 notes.append("Not measured: these pictures have no labels.")
             else:
-                on = f"{embeddings or getattr(held.images, 'spec', None) or 'vectors'} {split}"
+                what = data.get("embeddings") or getattr(held.images, "spec", None) or "vectors"
+                on = f"{what} {data.get('split', 'test')}"
                 found = edits.measure(np.asarray(held.vectors), held.labels, on=on)
     folder = stored.path if output is None else Path(output)
     if suppress or undo or output is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import functools
 import io
 import re
 import time
@@ -17,13 +16,16 @@ import numpy as np
 
 from sparsecbm._base.errors import InputError, StoredFileError
 from sparsecbm._base.files import atomic_path, plain, read_json, write_json, write_text
-from sparsecbm.inputs.data import EmbeddedSplit, _training_data, model_class_texts, open_split
-from sparsecbm.inputs.models import StoredModel, load_model, model_encoder
-from sparsecbm.inputs.words import _word_vectors
+from sparsecbm.inputs.model_data import DataOptions, model_class_texts, open_split, training_split
+from sparsecbm.inputs.models import StoredModel, load_model
+from sparsecbm.inputs.words import word_vectors
 from sparsecbm.runs.folders import check_folder, tidy
 from sparsecbm.runs.reports import concept_truth, measure
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from sparsecbm.embeddings import Embeddings
     from sparsecbm.evaluation import ControlReport
 
 
@@ -78,18 +80,15 @@ class EvaluateResult:
 def evaluate_run(
     model: str | Path,
     *,
-    images: str | None = None,
-    split: str = "test",
-    max_images: int | None = None,
-    embeddings: str | Path | None = None,
-    encoder: str | None = None,
-    device: str = "auto",
     controls: bool = True,
     train_split: str | None = None,
     words: str | Path | None = None,
     seeds: int = 1,
     nec: Sequence[int] | None = None,
     output: str | Path | None = None,
+    encoder: str | None = None,
+    device: str = "auto",
+    **data: Unpack[DataOptions],
 ) -> EvaluateResult:
     """Measure a saved model on a split, beside its controls.
 
@@ -97,18 +96,6 @@ def evaluate_run(
     ----------
     model : str or Path
         Model folder, or the output folder of a run.
-    images : str, optional
-        Image spec; None takes the pictures (or vectors) of training.
-    split : str
-        Split to measure on.
-    max_images : int, optional
-        Measure on a stratified subset.
-    embeddings : str or Path, optional
-        File of vectors made elsewhere, in place of pictures.
-    encoder : str, optional
-        Where the encoder lies now.
-    device : str
-        See `load_encoder`.
     controls : bool
         Whether to train the controls (see `sparsecbm.evaluation.run_controls`) on the model's training data.
     train_split : str, optional
@@ -125,6 +112,10 @@ def evaluate_run(
     output : str or Path, optional
         Folder to write ``SPLIT.json``, ``SPLIT-confusion.csv`` and ``SPLIT-nec.png`` to, and to keep in
         ``checkpoint/``, while it works, what the same call resumes from; None writes nothing.
+    encoder, device : str
+        See `load_model`.
+    **data
+        What to measure on; see `open_split`.
 
     Returns
     -------
@@ -144,19 +135,18 @@ def evaluate_run(
     if words is not None and not Path(words).is_file():
         raise StoredFileError(f"there is no file of words {str(words)!r}: expected a word a line, or an .npz")
     start = time.perf_counter()
-    stored = load_model(model)
+    stored = load_model(model, encoder=encoder, device=device)
+    images, split, embeddings = data.get("images"), data.get("split", "test"), data.get("embeddings")
     if output is not None:
         check_folder(Path(output), (), lambda _: True)
-    # Loaded at most once, and only where something must be encoded.
-    load = functools.cache(functools.partial(model_encoder, stored, encoder, device=device))
-    held = open_split(stored, images, split, max_images, embeddings, load)
+    held = open_split(stored, **data)
     if embeddings is not None:
         source = str(embeddings)
     elif held.images is None and stored.embeddings is not None:
         source = stored.embeddings.path
     else:
         source = str(getattr(held.images, "spec", images))
-    metrics = measure(stored.classifier, held, model_class_texts(stored, held, load))
+    metrics = measure(stored.classifier, held, model_class_texts(stored, held))
     found, confused = _confusion(stored, held)
     notes: list[str] = []
     if images is None and _is_training(stored, split, train_split):
@@ -164,11 +154,11 @@ def evaluate_run(
     tried = None
     if controls:
         try:
-            training = _training_data(stored, load, embeddings, train_split)
+            training = training_split(stored, embeddings, train_split)
         except (InputError, OSError) as error:
             notes.append(f"No controls: the training data cannot be had: {' '.join(str(error).split())}.")
         else:
-            bank = _word_vectors(stored, load, encoder, held, words, seeds)
+            bank = word_vectors(stored, held, words, seeds)
             kept = None if output is None else Path(output) / "checkpoint"
             tried = _controls(stored, held, training, bank, seeds, nec, notes, kept)
     result = EvaluateResult(
@@ -217,8 +207,8 @@ def default_output(model: str | Path) -> Path:
 
 def _controls(
     stored: StoredModel,
-    held: EmbeddedSplit,
-    training: tuple[np.ndarray, np.ndarray],
+    held: Embeddings,
+    training: Embeddings,
     bank: tuple[np.ndarray | None, str | None],
     seeds: int,
     nec: Sequence[int] | None,
@@ -230,36 +220,34 @@ def _controls(
     from sparsecbm.evaluation import ProbeInDisguiseWarning, nec_grid, run_controls, unfitted
 
     classifier = stored.classifier
-    X, y = training
-    whole = len(X)
+    whole = len(training)
     if whole > MAX_CONTROL_TRAIN:
-        rows = stratified_subset(y, whole, MAX_CONTROL_TRAIN)
-        X, y = np.asarray(X[rows]), y[rows]
+        training = training.select(stratified_subset(training.labels, whole, MAX_CONTROL_TRAIN))
         notes.append(
-            f"The controls are trained on {len(X):,} of {whole:,} images: compare them with the model's own recipe, "
-            "trained again on these."
+            f"The controls are trained on {len(training):,} of {whole:,} images: compare them with the model's own "
+            "recipe, trained again on these."
         )
     n_concepts, n_classes = len(classifier.concept_names_), len(classifier.classes_)
     sizes = nec_grid(n_concepts) if nec is None else tuple(sorted({k for k in nec if k <= n_concepts}))
-    work = len(X) * n_concepts * n_classes
+    work = len(training) * n_concepts * n_classes
     if nec is None and work > MAX_PATH_WORK[0]:
         sizes = (5, 30) if work <= MAX_PATH_WORK[1] else ()
         notes.append(
-            f"Accuracy against NEC is {'followed at 5 and 30 only' if sizes else 'left out'}: {len(X):,} images x "
-            f"{n_concepts:,} concepts x {n_classes:,} classes take minutes; ask for more with --nec 5,10,30."
+            f"Accuracy against NEC is {'followed at 5 and 30 only' if sizes else 'left out'}: {len(training):,} images "
+            f"x {n_concepts:,} concepts x {n_classes:,} classes take minutes; ask for more with --nec 5,10,30."
         )
     vectors, why = bank
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ProbeInDisguiseWarning)  # `measure` says it
         report = run_controls(
             unfitted(classifier),
-            np.asarray(X),
-            y,
+            np.asarray(training.vectors),
+            training.labels,
             np.asarray(held.vectors),
             np.asarray(held.labels),
             classifier.concept_embeddings_,
             fitted=classifier,
-            retrain=seeds > 1 or len(X) < whole,
+            retrain=seeds > 1 or len(training) < whole,
             random_word_embeddings=vectors,
             n_seeds=seeds,
             nec=sizes,
@@ -278,7 +266,7 @@ def _is_training(stored: StoredModel, split: str, train_split: str | None) -> bo
     return split in {"train", train_split, None if remembered is None else remembered.train}
 
 
-def _confusion(stored: StoredModel, held: EmbeddedSplit) -> tuple[np.ndarray, list[dict[str, Any]]]:
+def _confusion(stored: StoredModel, held: Embeddings) -> tuple[np.ndarray, list[dict[str, Any]]]:
     """Confusion matrix in the order of the model's classes, and the pairs most often confused."""
     from sparsecbm.evaluation import confusion
 

@@ -12,7 +12,7 @@ import numpy as np
 from sparsecbm._base.files import atomic_path, plain, remove_leftovers
 from sparsecbm.data.files import picture_files
 from sparsecbm.explain import Ledger, Ledgers, explain
-from sparsecbm.inputs.models import StoredModel, load_model, model_encoder
+from sparsecbm.inputs.models import StoredModel, load_model
 
 if TYPE_CHECKING:
     from sparsecbm.data.base import EncodedImages
@@ -202,11 +202,10 @@ def _encode(
 ) -> tuple[StoredModel, EncodedImages, np.ndarray]:
     # Cheap checks first: a misspelt file or class is said before an encoder is loaded.
     pictures = picture_files(images, on_error)  # type: ignore[arg-type]
-    stored = load_model(model, inference=True)
+    stored = load_model(model, inference=True, encoder=encoder, device=device)
     for name in check:
         if name is not None and name not in stored.class_names:
             from sparsecbm._base.errors import unknown
 
             raise unknown("class", name, stored.class_names)
-    made = model_encoder(stored, encoder, device=device)
-    return stored, pictures, made.encode_images(pictures)
+    return stored, pictures, stored.encoder.encode_images(pictures)

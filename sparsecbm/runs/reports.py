@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,13 +23,14 @@ from sparsecbm.explain.interventions import (
 )
 from sparsecbm.explain.interventions.curves import ORDERS
 from sparsecbm.explain.pages.report import Figure, build_report, render_report
-from sparsecbm.inputs.data import EmbeddedSplit, model_class_texts, open_split
-from sparsecbm.inputs.models import StoredModel, load_model, model_encoder
+from sparsecbm.inputs.model_data import DataOptions, model_class_texts, open_split
+from sparsecbm.inputs.models import StoredModel, load_model
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from typing_extensions import Unpack
 
-    from sparsecbm.encoders import Encoder
+    from sparsecbm.embeddings import Embeddings
     from sparsecbm.estimators import SparseCBMClassifier
 
 
@@ -53,13 +53,13 @@ class ReportResult:
 
 def make_report(
     model: StoredModel,
-    split: EmbeddedSplit,
+    split: Embeddings,
     metrics: Mapping[str, Any] | None,
     *,
     title: str,
     examples: int = 12,
     seed: int = 0,
-    train: EmbeddedSplit | None = None,
+    train: Embeddings | None = None,
 ) -> tuple[str, Ledgers]:
     """Return the page of a model on one split, and the ledgers behind it.
 
@@ -92,7 +92,7 @@ def make_report(
         figures=figures,
         facts=_facts(model, split),
         labels=labels,
-        picture=lambda i: _picture(split, int(rows[i])),
+        picture=lambda i: large_picture(split, int(rows[i])),
         controls=(metrics or {}).get("controls") or (),
         verdict=(metrics or {}).get("verdict"),
         cues=cues,
@@ -106,7 +106,7 @@ def make_report(
     return render_report(page), ledgers
 
 
-def _columns(model: StoredModel, split: EmbeddedSplit, rows: np.ndarray) -> np.ndarray | None:
+def _columns(model: StoredModel, split: Embeddings, rows: np.ndarray) -> np.ndarray | None:
     """Labels as columns of the model's scores."""
     if split.labels is None:
         return None
@@ -115,12 +115,12 @@ def _columns(model: StoredModel, split: EmbeddedSplit, rows: np.ndarray) -> np.n
 
 def _curves(
     model: StoredModel,
-    split: EmbeddedSplit,
+    split: Embeddings,
     rows: np.ndarray,
     ledgers: Ledgers,
     labels: np.ndarray,
     truth: tuple[list[int], np.ndarray],
-    train: EmbeddedSplit,
+    train: Embeddings,
     train_rows: np.ndarray,
     train_ledgers: Ledgers,
     seed: int,
@@ -139,9 +139,7 @@ def _curves(
     return [intervention_curve(ledgers, labels, values, order=order, uncertainty=unsure, seed=seed) for order in ORDERS]
 
 
-def split_ledgers(
-    model: StoredModel, split: EmbeddedSplit, rows: np.ndarray, labels: np.ndarray | None = None
-) -> Ledgers:
+def split_ledgers(model: StoredModel, split: Embeddings, rows: np.ndarray, labels: np.ndarray | None = None) -> Ledgers:
     """Return the ledgers of the predicted classes of some rows of a split."""
     names = model.class_names
     return explain(
@@ -155,7 +153,8 @@ def split_ledgers(
     )
 
 
-def _picture(split: EmbeddedSplit, i: int) -> Image | None:
+def large_picture(split: Embeddings, i: int) -> Image | None:
+    """Return picture i of a split at a size worth looking at; None where there are vectors only."""
     images = split.images
     if images is None:
         return None
@@ -167,7 +166,7 @@ def _picture(split: EmbeddedSplit, i: int) -> Image | None:
     return images[i]
 
 
-def _facts(model: StoredModel, split: EmbeddedSplit) -> dict[str, str]:
+def _facts(model: StoredModel, split: Embeddings) -> dict[str, str]:
     classifier, metadata = model.classifier, model.metadata
     encoder = metadata.get("encoder") or {}
     images = metadata.get("images") or {}
@@ -190,14 +189,11 @@ def report_run(
     model: str | Path,
     *,
     output: str | Path | None = None,
-    images: str | None = None,
-    split: str = "test",
-    max_images: int | None = None,
-    embeddings: str | Path | None = None,
     examples: int = 12,
     training: bool = True,
     encoder: str | None = None,
     device: str = "auto",
+    **data: Unpack[DataOptions],
 ) -> ReportResult:
     """Write the page of a saved model; by default ``report.html`` in the output folder of its run.
 
@@ -207,39 +203,30 @@ def report_run(
         Model folder, or the output folder of a run.
     output : str or Path, optional
         HTML file to write.
-    images : str, optional
-        Image spec; None takes the pictures (or vectors) of training.
-    split : str
-        Split to report on.
-    max_images : int, optional
-        A stratified subset.
-    embeddings : str or Path, optional
-        File of vectors made elsewhere, in place of pictures.
     examples : int
         Pictures explained.
     training : bool
         Whether to compare with the training pictures, which is how spurious cues show; they are embedded, or found
         embedded. Left out, with a note on the page, where they cannot be had.
-    encoder : str, optional
-        Where the encoder lies now.
-    device : str
-        See `load_encoder`.
+    encoder, device : str
+        See `load_model`.
+    **data
+        What to report on; see `open_split`.
 
     Raises
     ------
     InputError
         If the pictures have other classes than the model, or the encoder has changed.
     """
-    stored = load_model(model)
-    load = functools.cache(functools.partial(model_encoder, stored, encoder, device=device))
-    held = open_split(stored, images, split, max_images, embeddings, load)
-    texts = model_class_texts(stored, held, load)
+    stored = load_model(model, encoder=encoder, device=device)
+    held, split = open_split(stored, **data), data.get("split", "test")
+    texts = model_class_texts(stored, held)
     metrics = measure(stored.classifier, held, texts) if held.labels is not None else None
     title = str(stored.metadata.get("config") or stored.path.name)
     given = Path(model)
     folder = given if stored.path != given else given.parent
-    train = _training(stored, load) if training and held.labels is not None and split != "train" else None
-    if metrics is not None and images is None and embeddings is None:
+    train = _training(stored) if training and held.labels is not None and split != "train" else None
+    if metrics is not None and not data.get("images") and not data.get("embeddings"):
         metrics |= stored_controls(folder, split, len(held.vectors))
     page, _ = make_report(stored, held, metrics, title=title, examples=examples, train=train)
     path = Path(output) if output is not None else folder / "report.html"
@@ -248,10 +235,10 @@ def report_run(
     return ReportResult(path, len(held.vectors), len(page.encode()))
 
 
-def _training(stored: StoredModel, load: Callable[[], Encoder]) -> EmbeddedSplit | None:
+def _training(stored: StoredModel) -> Embeddings | None:
     """The training split the model remembers; None where it cannot be had."""
     try:
-        return open_split(stored, None, "train", None, None, load)
+        return open_split(stored, split="train")
     except (InputError, OSError):
         return None
 
@@ -282,7 +269,7 @@ MAX_MEASURED = 20_000
 
 
 def measure(
-    classifier: SparseCBMClassifier, split: EmbeddedSplit, class_texts: NDArray[np.float32] | None = None
+    classifier: SparseCBMClassifier, split: Embeddings, class_texts: NDArray[np.float32] | None = None
 ) -> dict[str, Any]:
     """Measure accuracy, sparsity and meaning on one split.
 
@@ -290,7 +277,7 @@ def measure(
     ----------
     classifier : SparseCBMClassifier
         Fitted on class indices.
-    split : EmbeddedSplit
+    split : Embeddings
         With labels.
     class_texts : ndarray of shape (K, d), optional
         Texts of the model's classes, for their plausibility.
@@ -385,12 +372,12 @@ def _leakage(activations: NDArray, attributes: NDArray[np.bool_], y: NDArray[np.
         return None
 
 
-def concept_truth(names: Sequence[str], split: EmbeddedSplit) -> tuple[list[int], NDArray[np.bool_]] | None:
+def concept_truth(names: Sequence[str], split: Embeddings) -> tuple[list[int], NDArray[np.bool_]] | None:
     """Return which concepts the pictures know the truth of, and that truth, shape (n, len(known)); None without."""
     attributes = getattr(split.images, "attributes", None)
     if attributes is None:
         return None
-    column = {name: j for j, name in enumerate(split.images.attribute_names)}  # type: ignore[union-attr]
+    column = {name: j for j, name in enumerate(split.images.attribute_names)}
     known = [j for j, name in enumerate(names) if name in column]
     if not known:
         return None

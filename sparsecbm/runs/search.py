@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +21,9 @@ from sparsecbm.explain import Ledger, Ledgers
 from sparsecbm.explain.ledger import EVERYTHING_ELSE
 from sparsecbm.explain.pages.report import Figure
 from sparsecbm.explain.pages.search_page import MethodRow, build_search_page, render_search_page
-from sparsecbm.inputs.classes import Task, open_task
-from sparsecbm.inputs.data import EmbeddedSplit
+from sparsecbm.inputs.data import Inputs, prepare_search
 from sparsecbm.runs.folders import check_folder, tidy
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from sparsecbm.runs.reports import large_picture
 
 RESULTS = ("search.json", "config.yaml", "search.html")
 
@@ -84,7 +81,7 @@ def search_run(config: SearchConfig) -> SearchResult:
     """
     output = Path(config.output or Path("runs") / config.name)
     check_folder(output, RESULTS, lambda folder: (folder / "search.html").exists())
-    task = open_task(config)
+    task = prepare_search(config)
     classes = _class_texts(config, task)
     model, row, predicted = _search(config, task, classes)
     methods = [row]
@@ -104,13 +101,13 @@ def search_run(config: SearchConfig) -> SearchResult:
     return SearchResult(output, plain(metrics), ledgers)
 
 
-def _class_texts(config: SearchConfig, task: Task) -> list[NDArray[np.float32]] | NDArray[np.float32] | None:
+def _class_texts(config: SearchConfig, task: Inputs) -> list[NDArray[np.float32]] | NDArray[np.float32] | None:
     use = config.classes.use
     if use == "descriptions" and task.descriptions is None:
         raise InputError("classes.use: descriptions, but there are none: give classes.descriptions")
-    if use == "names" and task.names is None:
+    if use == "names" and task.class_texts is None:
         raise InputError("classes.use: names, but there are no class texts: give embeddings.classes")
-    texts = task.names if use == "names" or task.descriptions is None else task.descriptions
+    texts = task.class_texts if use == "names" or task.descriptions is None else task.descriptions
     if texts is None and not config.few_shot:
         raise InputError(
             "nothing says what the classes are: give class texts (embeddings.classes) or few_shot labelled pictures"
@@ -118,7 +115,7 @@ def _class_texts(config: SearchConfig, task: Task) -> list[NDArray[np.float32]] 
     return texts
 
 
-def _search(config: SearchConfig, task: Task, classes: Any) -> tuple[Any, MethodRow, NDArray[np.int64]]:
+def _search(config: SearchConfig, task: Inputs, classes: Any) -> tuple[Any, MethodRow, NDArray[np.int64]]:
     from sparsecbm.estimators import ConceptMatrixSearch
 
     start = time.perf_counter()
@@ -139,7 +136,7 @@ def _search(config: SearchConfig, task: Task, classes: Any) -> tuple[Any, Method
     return model, replace(row, main=True), predicted
 
 
-def _few_shot(config: SearchConfig, task: Task) -> tuple[NDArray[np.float32], NDArray[Any]]:
+def _few_shot(config: SearchConfig, task: Inputs) -> tuple[NDArray[np.float32], NDArray[Any]]:
     reference = task.reference
     if reference is None or reference.labels is None:
         raise InputError("few_shot needs labelled pictures: give a train split with labels")
@@ -154,7 +151,7 @@ def _few_shot(config: SearchConfig, task: Task) -> tuple[NDArray[np.float32], ND
     return np.asarray(reference.vectors[rows]), np.asarray(task.class_names)[labels[rows]]
 
 
-def _predict(model: Any, task: Task) -> NDArray[np.int64]:
+def _predict(model: Any, task: Inputs) -> NDArray[np.int64]:
     return _indices(model.predict(np.asarray(task.pictures.vectors)), task.class_names)
 
 
@@ -163,28 +160,28 @@ def _indices(names: Any, class_names: Sequence[str]) -> NDArray[np.int64]:
     return np.array([position[str(name)] for name in names], dtype=np.int64)
 
 
-def _timed(name: str, model: Any, task: Task, start: float, note: str) -> MethodRow:
+def _timed(name: str, model: Any, task: Inputs, start: float, note: str) -> MethodRow:
     predicted = _predict(model, task)
     return _row(name, predicted, task, start, note)
 
 
-def _row(name: str, predicted: NDArray[np.int64], task: Task, start: float, note: str) -> MethodRow:
+def _row(name: str, predicted: NDArray[np.int64], task: Inputs, start: float, note: str) -> MethodRow:
     seconds = time.perf_counter() - start
     accuracy = None if task.truth is None else float((predicted == task.truth).mean())
     return MethodRow(name, accuracy, seconds, note)
 
 
-def _run_zero_shot(config: SearchConfig, task: Task, classes: Any) -> MethodRow:
+def _run_zero_shot(config: SearchConfig, task: Inputs, classes: Any) -> MethodRow:
     from sparsecbm.estimators import ZeroShotClassifier
 
-    if task.names is None:
+    if task.class_texts is None:
         raise InputError("baseline zero_shot needs texts of the class names: give embeddings.classes")
     start = time.perf_counter()
-    model = ZeroShotClassifier().fit(task.names, list(task.class_names))
+    model = ZeroShotClassifier().fit(task.class_texts, list(task.class_names))
     return _timed("zero-shot CLIP", model, task, start, "texts of the class names")
 
 
-def _run_descriptions(config: SearchConfig, task: Task, classes: Any) -> MethodRow:
+def _run_descriptions(config: SearchConfig, task: Inputs, classes: Any) -> MethodRow:
     from sparsecbm.estimators import DescriptionClassifier
 
     if task.descriptions is None:
@@ -194,7 +191,7 @@ def _run_descriptions(config: SearchConfig, task: Task, classes: Any) -> MethodR
     return _timed("mean over descriptions", model, task, start, "descriptions of the classes")
 
 
-def _run_decomposer(config: SearchConfig, task: Task, classes: Any) -> MethodRow:
+def _run_decomposer(config: SearchConfig, task: Inputs, classes: Any) -> MethodRow:
     from sparsecbm.estimators import SparseDecomposer
 
     if task.reference is None:
@@ -213,8 +210,8 @@ def _run_decomposer(config: SearchConfig, task: Task, classes: Any) -> MethodRow
     return _row("sparse decomposition", scores.argmax(axis=1), task, start, note)
 
 
-def _rule(similarity: str) -> Callable[[SearchConfig, Task, Any], MethodRow]:
-    def run(config: SearchConfig, task: Task, classes: Any) -> MethodRow:
+def _rule(similarity: str) -> Callable[[SearchConfig, Inputs, Any], MethodRow]:
+    def run(config: SearchConfig, task: Inputs, classes: Any) -> MethodRow:
         from sparsecbm.estimators import ConceptMatrixSearch
 
         if classes is None:
@@ -227,7 +224,7 @@ def _rule(similarity: str) -> Callable[[SearchConfig, Task, Any], MethodRow]:
     return run
 
 
-def _run_linear_probe(config: SearchConfig, task: Task, classes: Any) -> MethodRow:
+def _run_linear_probe(config: SearchConfig, task: Inputs, classes: Any) -> MethodRow:
     from sparsecbm.estimators import LinearProbe
 
     reference = task.reference
@@ -239,7 +236,7 @@ def _run_linear_probe(config: SearchConfig, task: Task, classes: Any) -> MethodR
     return _timed("linear probe", model, task, start, f"black box, trained on {len(names):,} labelled pictures")
 
 
-BASELINE_RUNS: dict[str, Callable[[SearchConfig, Task, Any], MethodRow]] = {
+BASELINE_RUNS: dict[str, Callable[[SearchConfig, Inputs, Any], MethodRow]] = {
     "zero_shot": _run_zero_shot,
     "descriptions": _run_descriptions,
     "decomposer": _run_decomposer,
@@ -250,7 +247,7 @@ BASELINE_RUNS: dict[str, Callable[[SearchConfig, Task, Any], MethodRow]] = {
 }
 
 
-def _explain(config: SearchConfig, task: Task, model: Any, predicted: NDArray[np.int64]) -> Ledgers:
+def _explain(config: SearchConfig, task: Inputs, model: Any, predicted: NDArray[np.int64]) -> Ledgers:
     """Ledgers of the pictures shown: half of them wrong ones, if there are so many, over as many classes as can be."""
     rng = np.random.default_rng(config.seed)
     order = rng.permutation(len(predicted))
@@ -280,7 +277,7 @@ def _spread(rows: NDArray[np.int64], predicted: NDArray[np.int64]) -> NDArray[np
     return np.array([i for _, _, i in sorted(turns)], dtype=np.int64)
 
 
-def _metrics(config: SearchConfig, task: Task, methods: Sequence[MethodRow], ledgers: Ledgers) -> dict[str, Any]:
+def _metrics(config: SearchConfig, task: Inputs, methods: Sequence[MethodRow], ledgers: Ledgers) -> dict[str, Any]:
     return {
         "config": config.name,
         "seed": config.seed,
@@ -288,7 +285,7 @@ def _metrics(config: SearchConfig, task: Task, methods: Sequence[MethodRow], led
         "pictures": len(task.pictures.vectors),
         "classes": len(task.class_names),
         "concepts": len(task.bank.names),
-        "encoder": task.encoder,
+        "encoder": _encoder(task),
         "methods": [vars(row) for row in methods],
         "seconds": {"embedding": task.seconds, **{row.name: row.seconds for row in methods}},
         "examples": [_example(ledger) for ledger in ledgers],
@@ -312,7 +309,7 @@ def _example(ledger: Ledger, k: int = 10) -> dict[str, Any]:
 
 
 def _page(
-    config: SearchConfig, task: Task, methods: Sequence[MethodRow], ledgers: Ledgers, metrics: Mapping[str, Any]
+    config: SearchConfig, task: Inputs, methods: Sequence[MethodRow], ledgers: Ledgers, metrics: Mapping[str, Any]
 ) -> str:
     main = methods[0]
     n = len(task.pictures.vectors)
@@ -336,19 +333,19 @@ def _page(
         figures=figures,
         facts={
             "Pictures": f"{_spec(config)}, {config.split}, {n:,}",
-            "Encoder": task.encoder,
+            "Encoder": _encoder(task),
             "Concepts from": str(task.bank.record.get("source", "unknown")),
             "Rule": config.search.similarity,
             **_reference(config, task),
             "Seed": str(config.seed),
         },
         labels=labels,
-        picture=lambda i: _picture(task.pictures, index[sources[i]]),
+        picture=lambda i: large_picture(task.pictures, index[sources[i]]),
     )
     return render_search_page(page)
 
 
-def _reference(config: SearchConfig, task: Task) -> dict[str, str]:
+def _reference(config: SearchConfig, task: Inputs) -> dict[str, str]:
     if task.reference is None or not config.reference:
         return {}
     return {"Reference": f"mean of {len(task.reference.vectors):,} train pictures, without their labels"}
@@ -358,7 +355,5 @@ def _spec(config: SearchConfig) -> str:
     return config.embeddings.path if config.embeddings is not None else config.images.spec
 
 
-def _picture(split: EmbeddedSplit, i: int) -> Image | None:
-    from sparsecbm.runs.reports import _picture as large_picture
-
-    return large_picture(split, i)
+def _encoder(task: Inputs) -> str:
+    return str((task.encoder or {}).get("spec") or "elsewhere")

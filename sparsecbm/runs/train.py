@@ -17,7 +17,7 @@ from sparsecbm._base.launch import is_main_process, is_one_of_several
 from sparsecbm.config.reading import dump_config, load_config
 from sparsecbm.config.schema import EmbeddingsConfig, RunConfig
 from sparsecbm.explain import Ledger
-from sparsecbm.inputs.data import Prepared, prepare
+from sparsecbm.inputs.data import Inputs, prepare
 from sparsecbm.inputs.models import StoredModel, is_model_folder
 from sparsecbm.runs.folders import check_folder, tidy
 from sparsecbm.runs.reports import make_report, measure
@@ -109,7 +109,7 @@ def embed_run(config: RunConfig) -> EmbedResult:
             "images": len(split.vectors),
             "skipped": len(split.images.skipped) if split.images is not None else 0,
             "notes": list(getattr(split.images, "notes", ())),
-            "seconds": split.seconds,
+            "seconds": prepared.opened[name],
             "cache": split.provenance.get("cache"),
         }
         for name, split in prepared.splits.items()
@@ -167,7 +167,7 @@ def demo_run(output: str | Path = "sparsecbm-demo", overrides: Sequence[str] = (
     return train_run(load_config("birds_gumbel", [*base, *overrides]))
 
 
-def _fit(config: RunConfig, prepared: Prepared, checkpoint: Path) -> SparseCBMClassifier:
+def _fit(config: RunConfig, prepared: Inputs, checkpoint: Path) -> SparseCBMClassifier:
     from sparsecbm.estimators import SparseCBMClassifier
 
     train, validation = prepared.splits["train"], prepared.splits.get("validation")
@@ -187,7 +187,7 @@ def _fit(config: RunConfig, prepared: Prepared, checkpoint: Path) -> SparseCBMCl
     return classifier
 
 
-def _metadata(config: RunConfig, prepared: Prepared, known: Sequence[int]) -> dict[str, Any]:
+def _metadata(config: RunConfig, prepared: Inputs, known: Sequence[int]) -> dict[str, Any]:
     from sparsecbm import __version__
 
     names = prepared.class_names
@@ -214,7 +214,7 @@ def _located(config: EmbeddingsConfig) -> dict[str, Any]:
 
 
 def _publish(
-    config: RunConfig, prepared: Prepared, classifier: SparseCBMClassifier, seconds: dict[str, float], output: Path
+    config: RunConfig, prepared: Inputs, classifier: SparseCBMClassifier, seconds: dict[str, float], output: Path
 ) -> TrainResult:
     start = time.perf_counter()
     test = prepared.splits.get("test")
@@ -254,12 +254,12 @@ def _publish(
     return TrainResult(output, plain(metrics), example)
 
 
-def _class_texts(prepared: Prepared) -> np.ndarray | None:
+def _class_texts(prepared: Inputs) -> np.ndarray | None:
     """Texts of the classes that have training pictures."""
     return None if prepared.class_texts is None else prepared.class_texts[np.unique(prepared.splits["train"].labels)]
 
 
-def _controls(config: RunConfig, classifier: SparseCBMClassifier, prepared: Prepared) -> dict[str, Any]:
+def _controls(config: RunConfig, classifier: SparseCBMClassifier, prepared: Inputs) -> dict[str, Any]:
     """What meaningless directions reach by the same recipe, and what needs no concepts at all reaches."""
     import warnings
 
