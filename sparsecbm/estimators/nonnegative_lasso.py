@@ -231,6 +231,8 @@ class NonnegativeLasso:
     def _settle(self, target: Tensor, alpha: Tensor, support: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Lower P over the working sets until no coefficient is negative and each set has its minimiser."""
         support, values = _pack(support, values)
+        if not support.shape[1]:  # no concept joins any row
+            return support, values
         inside = support >= 0
         chosen = support.clamp(min=0)
         if self._gram is not None:

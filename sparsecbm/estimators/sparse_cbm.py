@@ -51,7 +51,7 @@ from sparsecbm.bottleneck import (
 )
 from sparsecbm.estimators.inference import InferenceModel, standardised
 from sparsecbm.estimators.inputs import SAFE_SCALE, UNIT, check_concepts, check_finite, unit_rows_lazily
-from sparsecbm.estimators.storage import Arrays, ModelRecord, StoredEstimator
+from sparsecbm.estimators.storage import Arrays, ModelRecord, StoredEstimator, published
 
 if TYPE_CHECKING:
     from sparsecbm.explain import Ledgers
@@ -563,7 +563,7 @@ class SparseCBMClassifier(
         model_card_kwargs: dict[str, Any] | None = None,
         **push_to_hub_kwargs: Any,
     ) -> str | None:
-        """`save`, with a model card if there is none; optionally upload it.
+        """`save` without the places of this machine, with a model card if there is none; optionally upload it.
 
         Parameters
         ----------
@@ -581,8 +581,12 @@ class SparseCBMClassifier(
         if config is not None or (push_to_hub_kwargs and not push_to_hub):
             name = "config" if config is not None else next(iter(push_to_hub_kwargs))
             raise InputError(f"save_pretrained reads no {name!r}: leave it out, or give push_to_hub=True to upload")
-        folder = Path(save_directory)
-        self.save(folder)
+        folder, noted = Path(save_directory), self.__dict__.get("metadata_", {})
+        try:
+            self.metadata_ = published(noted)
+            self.save(folder)
+        finally:
+            self.metadata_ = noted
         if not (folder / "README.md").exists():
             write_text(folder / "README.md", str(self.generate_model_card(**(model_card_kwargs or {}))))
         if not push_to_hub:

@@ -195,3 +195,14 @@ def test_real_embeddings_within_the_objective_of_scikit_learn(data_dir: Path) ->
         theirs = lasso.fit(model.dictionary_.T, x).coef_
         ours = objective(x[None], model.dictionary_, found.codes[i].toarray(), 0.125)
         assert ours[0] <= objective(x[None], model.dictionary_, theirs[None], 0.125)[0] + 1e-9
+
+
+@pytest.mark.parametrize("m", [1, 2, 3])
+def test_few_equal_and_opposite_concepts(m: int) -> None:
+    rng = np.random.default_rng(m)
+    for C in (np.ones((m, 2)), np.sign(rng.normal(size=(m, 2)))):
+        for X in (np.ones((3, 2)), -np.ones((3, 2)), np.sign(rng.normal(size=(3, 2)))):
+            for options in ({"center": False}, {"center": True}, {"max_concepts": 1}, {"max_concepts": 9}):
+                found = SparseDecomposer(C, verbose=False, **options).fit(X).decompose(X)
+                assert np.isfinite(found.cosine).all()
+                assert found.gap.max() < 1e-6

@@ -231,11 +231,18 @@ def test_nothing_that_save_writes_names_a_place_of_this_machine(data, tmp_path: 
     monkeypatch.chdir(tmp_path)
     model = fitted(data, log_dir=tmp_path / "logs")
     model.metadata_ = {"from": tmp_path / "vectors.npz"}
+    model.save(tmp_path / "kept")
+    assert b"logs" not in (tmp_path / "kept" / "config.json").read_bytes()
+    model.metadata_ |= {"images": {"spec": f"folder:{tmp_path}/photos"}, "paths": [f"{tmp_path}/x", "~/y", "./logs"]}
+    noted = dict(model.metadata_)
     model.save_pretrained(tmp_path / "published")
+    assert model.metadata_ == noted
     places = {str(Path.home()), str(tmp_path), str(Path.cwd()), "logs"}
     for file in (tmp_path / "published").iterdir():
         assert not [place for place in places if place.encode() in file.read_bytes()], file
-    assert SparseCBMClassifier.load(tmp_path / "published").metadata_ == {"from": "vectors.npz"}
+    found = SparseCBMClassifier.load(tmp_path / "published").metadata_
+    assert found["from"] == "vectors.npz"
+    assert found["images"] == {"spec": "folder:(not published)"}
 
 
 def test_everything_that_was_given_and_learned_comes_back(data, tmp_path: Path) -> None:
