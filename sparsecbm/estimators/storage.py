@@ -28,7 +28,7 @@ _NEVER_STORED = ("log_with", "log_dir")
 
 _LOCAL = re.compile(
     r"^((?:folder|parquet|open_clip:local-dir):).*"  # local by their kind
-    r"|^(\w+:)?(?:/|~|\.{1,2}[/\\]|[A-Za-z]:[/\\]|\\\\).*",  # a path from a root, a home or here
+    r"|^(\w+:)?(?:/(?!/)|~|\.{1,2}[/\\]|[A-Za-z]:[/\\]|\\\\).*",  # a path from a root, a home or here
     re.DOTALL,
 )
 

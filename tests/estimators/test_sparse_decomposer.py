@@ -206,3 +206,12 @@ def test_few_equal_and_opposite_concepts(m: int) -> None:
                 found = SparseDecomposer(C, verbose=False, **options).fit(X).decompose(X)
                 assert np.isfinite(found.cosine).all()
                 assert found.gap.max() < 1e-6
+
+
+def test_more_equal_concepts_than_may_be_named() -> None:
+    concepts = np.repeat([[0.0, -1.0]], 4, axis=0)
+    codes = SparseDecomposer(concepts, max_concepts=1, center=False, verbose=False).fit_transform(
+        [[0.0, -1.0], [1.0, 1.0], [-1.0, 0.0]]
+    )
+    assert ((codes != 0).sum(axis=1) <= 1).all()
+    assert not codes[1:].any()
