@@ -9,7 +9,8 @@ import pytest
 
 from sparsecbm._base.errors import DataWarning
 from sparsecbm.config.reading import build_config
-from sparsecbm.inputs.data import embed_concepts, open_encoder
+from sparsecbm.inputs.concepts import embed_concepts
+from sparsecbm.inputs.data import open_encoder
 
 
 def _config(path: Path, **concepts):
@@ -21,7 +22,7 @@ def test_concepts_that_a_filter_drops_are_named(tmp_path: Path) -> None:
     path.write_text("red crown\nan extremely long and hooked bill\n")
     config = _config(path, filters={"max_length": 20, "min_activation": None, "max_mutual_similarity": None})
     with pytest.warns(DataWarning, match="kept 1 of 2 concepts; .*: 'an extremely long and hooked bill'"):
-        bank = embed_concepts(config, open_encoder(config), (), None)
+        bank = embed_concepts(config, open_encoder(config.encoder), (), None)
     assert bank.names == ("red crown",)
 
 
@@ -29,7 +30,7 @@ def test_relevance_is_matched_by_form_or_said_to_be_unused(tmp_path: Path) -> No
     path = tmp_path / "c.yaml"
     path.write_text("Great_Dane: [long legs]\nno: [a bill]\n")
     config = _config(path)
-    encoder = open_encoder(config)
+    encoder = open_encoder(config.encoder)
     bank = embed_concepts(config, encoder, ("No", "great dane"), None)
     np.testing.assert_array_equal(bank.relevance, [[0, 1], [1, 0]])
     with pytest.warns(DataWarning, match="relevance is not used: 1 of 2 classes not found: 'wren'"):
