@@ -7,13 +7,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from sparsecbm._base.errors import InputError
+from sparsecbm.runs.base import Result
 
 _AGES = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _SIZES = {"": 1, **{f"{unit}{i}": (1024 if i else 1000) ** k for k, unit in enumerate("kmgt", 1) for i in ("", "i")}}
 
 
 @dataclass(frozen=True)
-class CacheResult:
+class CacheResult(Result):
     """Entries of the cache, least recently used first; see `sparsecbm.embeddings.CacheEntry`."""
 
     folder: str
@@ -30,7 +31,7 @@ class CacheResult:
 
 
 @dataclass(frozen=True)
-class PruneResult:
+class PruneResult(Result):
     """What a pruning removed; see `sparsecbm.embeddings.PruneReport`."""
 
     folder: str

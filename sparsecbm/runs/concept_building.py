@@ -11,6 +11,7 @@ import numpy as np
 from sparsecbm._base.errors import InputError
 from sparsecbm._base.files import plain
 from sparsecbm.config.schema import FiltersConfig, ImagesConfig
+from sparsecbm.runs.base import Result
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,7 +24,7 @@ _SUFFIXES = (".json", ".yaml", ".yml")
 
 
 @dataclass(frozen=True, eq=False)
-class BuildResult:
+class BuildResult(Result):
     """What `build_concepts` made.
 
     Attributes

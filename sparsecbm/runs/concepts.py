@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sparsecbm._base.errors import InputError
 from sparsecbm._base.files import plain
 from sparsecbm.config.schema import FiltersConfig
+from sparsecbm.runs.base import Result
 
 if TYPE_CHECKING:
     from sparsecbm.concepts import ConceptSet, FilterReport
@@ -24,7 +25,7 @@ MAX_JUDGED = 4000
 
 
 @dataclass(frozen=True, eq=False)
-class CheckResult:
+class CheckResult(Result):
     """What reading a concept file found.
 
     Attributes
@@ -91,7 +92,7 @@ class CheckResult:
 
 
 @dataclass(frozen=True, eq=False)
-class FilterResult:
+class FilterResult(Result):
     """What filtering kept and dropped; `output` is where the kept concepts were written, if anywhere."""
 
     concepts: ConceptSet

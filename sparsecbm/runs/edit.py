@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparsecbm._base.errors import InputError
-from sparsecbm._base.files import plain, remove_leftovers, replace_folder
+from sparsecbm._base.files import remove_leftovers, replace_folder
 from sparsecbm.explain.interventions import ModelEdits
 from sparsecbm.inputs.model_data import DataOptions, open_split
 from sparsecbm.inputs.models import load_model
+from sparsecbm.runs.base import Result
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 
 @dataclass(frozen=True)
-class EditResult:
+class EditResult(Result):
     """What `edit_run` did.
 
     Attributes
@@ -42,10 +43,6 @@ class EditResult:
     lines: list[str]
     measured: dict[str, Any] | None = None
     notes: Sequence[str] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
-        return plain(vars(self))
 
 
 def edit_run(

@@ -19,7 +19,7 @@ from sparsecbm._base.files import atomic_path, plain, read_json, write_json, wri
 from sparsecbm.inputs.model_data import DataOptions, model_class_texts, open_split, training_split
 from sparsecbm.inputs.models import StoredModel, load_model
 from sparsecbm.inputs.words import word_vectors
-from sparsecbm.runs.folders import check_folder, tidy
+from sparsecbm.runs.base import Result, check_folder, tidy
 from sparsecbm.runs.reports import concept_truth, measure
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ points (up to half a minute for each of three curves, on one core), and at NEC =
 
 
 @dataclass(frozen=True)
-class EvaluateResult:
+class EvaluateResult(Result):
     """What `evaluate_run` measured.
 
     Attributes
@@ -71,10 +71,6 @@ class EvaluateResult:
     notes: Sequence[str] = ()
     seconds: float = 0.0
     files: Mapping[str, Path] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
-        return plain(vars(self))
 
 
 def evaluate_run(

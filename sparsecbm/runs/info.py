@@ -5,17 +5,16 @@ from __future__ import annotations
 import platform
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Any
 
-from sparsecbm._base.files import plain
 from sparsecbm._base.parts import ENCODERS, IMAGES, LOSSES
 from sparsecbm.config.reading import KINDS, builtin_configs
+from sparsecbm.runs.base import Result
 
 _PACKAGES = ("torch", "open_clip_torch", "transformers", "datasets", "accelerate", "scikit-learn", "numpy")
 
 
 @dataclass(frozen=True)
-class InfoResult:
+class InfoResult(Result):
     """Versions, devices, folders, and what can be chosen by name."""
 
     versions: dict[str, str]
@@ -24,10 +23,6 @@ class InfoResult:
     cache_bytes: int
     configs: list[str]
     choices: dict[str, list[str]]
-
-    def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
-        return plain(vars(self))
 
 
 def info_run() -> InfoResult:

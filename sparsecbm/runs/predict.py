@@ -13,6 +13,7 @@ from sparsecbm._base.files import atomic_path, plain, remove_leftovers
 from sparsecbm.data.files import picture_files
 from sparsecbm.explain import Ledger, Ledgers, explain
 from sparsecbm.inputs.models import StoredModel, load_model
+from sparsecbm.runs.base import Result
 
 if TYPE_CHECKING:
     from sparsecbm.data.base import EncodedImages
@@ -38,7 +39,7 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class PredictResult:
+class PredictResult(Result):
     """What `predict_run` saw; `skipped` holds name and reason of unreadable pictures."""
 
     model: Path
@@ -61,7 +62,7 @@ class PredictResult:
 
 
 @dataclass(frozen=True, eq=False)
-class ExplainResult:
+class ExplainResult(Result):
     """The ledgers of `explain_run`, and the pictures they explain."""
 
     model: Path

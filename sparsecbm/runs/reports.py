@@ -25,6 +25,7 @@ from sparsecbm.explain.interventions.curves import ORDERS
 from sparsecbm.explain.pages.report import Figure, build_report, render_report
 from sparsecbm.inputs.model_data import DataOptions, model_class_texts, open_split
 from sparsecbm.inputs.models import StoredModel, load_model
+from sparsecbm.runs.base import Result
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -39,16 +40,12 @@ MAX_REPORTED = 10_000
 
 
 @dataclass(frozen=True)
-class ReportResult:
+class ReportResult(Result):
     """The page that `report_run` wrote."""
 
     path: Path
     n_images: int
     bytes: int
-
-    def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
-        return plain(vars(self))
 
 
 def make_report(

@@ -22,14 +22,14 @@ from sparsecbm.explain.ledger import EVERYTHING_ELSE
 from sparsecbm.explain.pages.report import Figure
 from sparsecbm.explain.pages.search_page import MethodRow, build_search_page, render_search_page
 from sparsecbm.inputs.data import Inputs, prepare_search
-from sparsecbm.runs.folders import check_folder, tidy
+from sparsecbm.runs.base import Result, check_folder, tidy
 from sparsecbm.runs.reports import large_picture
 
 RESULTS = ("search.json", "config.yaml", "search.html")
 
 
 @dataclass(frozen=True, eq=False)
-class SearchResult:
+class SearchResult(Result):
     """What `search_run` found.
 
     Attributes

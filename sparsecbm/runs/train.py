@@ -19,7 +19,7 @@ from sparsecbm.config.schema import EmbeddingsConfig, RunConfig
 from sparsecbm.explain import Ledger
 from sparsecbm.inputs.data import Inputs, prepare
 from sparsecbm.inputs.models import StoredModel, is_model_folder
-from sparsecbm.runs.folders import check_folder, tidy
+from sparsecbm.runs.base import Result, check_folder, tidy
 from sparsecbm.runs.reports import make_report, measure
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _FILES = ("model", "config.yaml", "metrics.json", "report.html")
 
 
 @dataclass(frozen=True)
-class EmbedResult:
+class EmbedResult(Result):
     """What `embed_run` embedded.
 
     Attributes
@@ -54,13 +54,9 @@ class EmbedResult:
     concepts: int
     seconds: float
 
-    def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
-        return plain(vars(self))
-
 
 @dataclass(frozen=True)
-class TrainResult:
+class TrainResult(Result):
     """What `train_run` made.
 
     Attributes

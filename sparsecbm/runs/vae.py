@@ -15,7 +15,7 @@ from sparsecbm._base.files import plain, read_json, replace_folder, write_json, 
 from sparsecbm._base.launch import is_main_process
 from sparsecbm.config.reading import dump_config
 from sparsecbm.config.schema import VaeConfig
-from sparsecbm.runs.folders import check_folder, tidy
+from sparsecbm.runs.base import Result, check_folder, tidy
 
 if TYPE_CHECKING:
     import torch
@@ -28,15 +28,11 @@ _TOY_TEMPERATURES = (0.1, 0.5, 1.0)
 
 
 @dataclass(frozen=True)
-class VaeResult:
+class VaeResult(Result):
     """What `vae_run` made: the output folder, and the content of its ``metrics.json``."""
 
     output: Path
     metrics: dict[str, Any]
-
-    def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
-        return plain(vars(self))
 
 
 def vae_run(config: VaeConfig, *, progress: bool | None = None) -> VaeResult:

@@ -1,4 +1,4 @@
-"""Output folders of runs: checked before the work begins, cleared of checkpoints after it."""
+"""What every run shares: its result, and its output folder, checked before the work begins, cleared after it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,19 @@ import os
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from sparsecbm._base.checkpoint import FILE_NAME, STEP_SUFFIX
 from sparsecbm._base.errors import StoredFileError
-from sparsecbm._base.files import remove_leftovers
+from sparsecbm._base.files import plain, remove_leftovers
+
+
+class Result:
+    """What a run returns: typed, free of torch, printable as JSON."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return plain(vars(self))
 
 
 def check_folder(folder: Path, names: Sequence[str], ours: Callable[[Path], bool]) -> None:
