@@ -64,28 +64,26 @@ def _rows(metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
     wide = test["population_interval"]
     if "accuracy" in test:
         return [("accuracy", f"{test['accuracy']:.2%}", f"95% interval {wide[0]:.2%} to {wide[1]:.2%}")]
-    population = f"95% interval {wide[0]:.2f} to {wide[1]:.2f}, over the choice of test pictures too"
-    rows = [("log-likelihood", f"{test['log_likelihood']:.2f} nats", population)]
+    value = f"{test['log_likelihood']:.2f} nats"
+    if wide is None:
+        rows = [("log-likelihood", f">= {value}", "a lower bound, in expectation: the samples support no interval")]
+    else:
+        population = f"95% interval {wide[0]:.2f} to {wide[1]:.2f}, over the choice of test pictures too"
+        rows = [("log-likelihood", value, population)]
+    size = ("effective samples", f"{test['effective_sample_size']:.0f}", f"median picture, of {test['samples']:,}")
     if "interval" not in test:
-        return rows
+        return [*rows, size]
     own, log_z = test["interval"], test["log_partition"]
-    rows.append(
-        ("", f"+- {(own[1] - own[0]) / 2:.3f}", f"of these pictures: {test['samples']:,} samples each, and log Z")
-    )
-    rows.append(("ELBO", f"{test['elbo']:.2f} nats", "one sample"))
-    rows.append(
-        (
-            "effective samples",
-            f"{test['effective_sample_size']:.0f}",
-            f"median picture, of {test['samples']:,}; near 1 the likelihood is under-estimated",
-        )
-    )
+    if own is not None:
+        half = f"+- {(own[1] - own[0]) / 2:.3f}"
+        rows.append(("", half, f"of these pictures: {test['samples']:,} samples each, and log Z"))
+    rows += [("ELBO", f"{test['elbo']:.2f} nats", "one sample"), size]
     if log_z["method"] != "normalised":
         ways = {"enumeration": "every state", "ais": "annealed importance sampling"}
         note = ways.get(log_z["method"], log_z["method"])
         if log_z["method"] == "ais":
             note += f", +- {log_z['standard_error']:.3f}, {log_z['effective_sample_size']:.0f} effective chains"
             if log_z["reverse"] is not None:
-                note += f"; in reverse {log_z['reverse']:.2f}"
+                note += f"; the larger of {log_z['forward']:.2f} forward and {log_z['reverse']:.2f} in reverse"
         rows.append(("log Z", f"{log_z['value']:.2f}", note))
     return rows

@@ -239,6 +239,7 @@ def _test(config: VaeConfig, pictures: Pictures, task: Task, progress: bool | No
     import torch
 
     from sparsecbm.vae import DensityTask, estimate_log_likelihood
+    from sparsecbm.vae.evaluation import EFFECTIVE_SAMPLES
     from sparsecbm.vae.tasks import StochasticTask
 
     settings = config.evaluation
@@ -257,12 +258,16 @@ def _test(config: VaeConfig, pictures: Pictures, task: Task, progress: bool | No
         )
         return estimate.to_json()
     if isinstance(task, StochasticTask):
-        found = task.log_likelihood(x, settings.samples, generator=generator)
+        found, sizes = task.importance(x, settings.samples, generator=generator)
+        size = float(sizes.median())
         error = float(found.std()) / len(found) ** 0.5
         value = float(found.mean())
         return {
             "log_likelihood": value,
-            "population_interval": [value - 1.96 * error, value + 1.96 * error],
+            "population_interval": (
+                [value - 1.96 * error, value + 1.96 * error] if size >= EFFECTIVE_SAMPLES else None
+            ),
+            "effective_sample_size": size,
             "samples": settings.samples,
             "n_pictures": len(found),
         }

@@ -1,4 +1,4 @@
-"""Likelihoods that can be trusted: hard samples of the discrete model, log Z with its error, an interval."""
+"""Likelihoods that can be trusted: hard samples of the discrete model, log Z with its error, an interval or a bound."""
 
 from __future__ import annotations
 
@@ -16,12 +16,19 @@ from sparsecbm.vae.objectives.base import log_mass_ratio
 from sparsecbm.vae.priors import LogPartition, Prior
 
 __all__ = [
+    "EFFECTIVE_SAMPLES",
     "LikelihoodEstimate",
     "LogPartition",
+    "WeightSums",
     "estimate_log_likelihood",
     "estimate_log_partition",
     "importance_weights",
 ]
+
+EFFECTIVE_SAMPLES = 150
+"""Effective samples of the median picture from which on a normal interval covers what it says. On 200 small models with
+exact likelihoods the 95% interval held them in 95 to 98% of the cases above 150, in 61 to 65% at 20, and at 5 in 1%
+(factorial prior) and 28% (RBM), the estimate 1 to 1.6 nats too low."""
 
 _ROW_NUMBERS = 1 << 20  # numbers in the largest temporary
 _NORMAL_95 = 1.959964
@@ -56,9 +63,11 @@ class LikelihoodEstimate:
     log_likelihood : float
         Mean over the pictures of ``log 1/K sum_k p(x, z_k) / q(z_k | x)``: in expectation a lower bound of log p(x),
         but for the error of log Z.
-    interval : tuple of float
-        95% interval of the log-likelihood of *these* pictures: from the importance weights and from log Z.
-    population_interval : tuple of float
+    interval : tuple of float, or None
+        95% interval of the log-likelihood of *these* pictures: from the importance weights and from log Z. None with
+        fewer than `EFFECTIVE_SAMPLES`: then the weights seen do not tell how much is missing, and the value is a
+        lower bound alone.
+    population_interval : tuple of float, or None
         95% interval of the mean over all such pictures: the choice of test pictures added to it.
     elbo : float
         The bound with K = 1, for the same samples.
@@ -71,8 +80,8 @@ class LikelihoodEstimate:
     """
 
     log_likelihood: float
-    interval: tuple[float, float]
-    population_interval: tuple[float, float]
+    interval: tuple[float, float] | None
+    population_interval: tuple[float, float] | None
     elbo: float
     importance_error: float
     partition_error: float
@@ -82,9 +91,53 @@ class LikelihoodEstimate:
     samples: int
     log_partition: LogPartition
 
+    def __str__(self) -> str:
+        if self.interval is None:
+            return (
+                f"at least {self.log_likelihood:.2f} nats ({self.effective_sample_size:.0f} effective samples of "
+                f"{self.samples:,} support no interval, {EFFECTIVE_SAMPLES} would)"
+            )
+        return f"{self.log_likelihood:.2f} nats (95% interval {self.interval[0]:.2f} to {self.interval[1]:.2f})"
+
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+
+class WeightSums:
+    """Sums of the importance weights of some rows, made in chunks: float64, and of logarithms, so that none overflows.
+
+    Parameters
+    ----------
+    rows : int
+    device : torch.device
+    """
+
+    def __init__(self, rows: int, device: torch.device) -> None:
+        self._log_sum = torch.full((rows,), -math.inf, dtype=torch.float64, device=device)
+        self._log_square, self._count = self._log_sum.clone(), 0
+
+    def add(self, log_weights: Tensor) -> None:
+        """Take log-weights of shape (samples, rows)."""
+        wide = log_weights.double()
+        self._log_sum = torch.logaddexp(self._log_sum, wide.logsumexp(0))
+        self._log_square = torch.logaddexp(self._log_square, (2 * wide).logsumexp(0))
+        self._count += len(wide)
+
+    @property
+    def log_mean(self) -> Tensor:
+        """Log of the mean weight."""
+        return self._log_sum - math.log(self._count)
+
+    @property
+    def relative_variance(self) -> Tensor:
+        """Variance of the mean weight over its square."""
+        return ((self._log_square - 2 * self._log_sum).exp() - 1 / self._count).clamp(min=0.0)
+
+    @property
+    def effective_sample_size(self) -> Tensor:
+        """(sum w)^2 / sum w^2, between 1 and the number of samples."""
+        return (2 * self._log_sum - self._log_square).exp()
 
 
 @torch.no_grad()
@@ -124,17 +177,18 @@ def importance_weights(
     first, plain, second = [], [], []
     with ProgressBar("log-likelihood", math.ceil(len(x) / pictures), progress) as bar:
         for batch in x.split(pictures):
-            log_sum = torch.full((len(batch),), -math.inf, dtype=torch.float64, device=x.device)
-            log_square, total = log_sum.clone(), torch.zeros_like(log_sum)
+            sums, total = (
+                WeightSums(len(batch), x.device),
+                torch.zeros(len(batch), dtype=torch.float64, device=x.device),
+            )
             for start in range(0, samples, chunk):
                 draw = model.posterior(batch, min(chunk, samples - start), mode="hard", generator=generator)
-                log_weights = (model.log_likelihood(batch, draw.state) + log_mass_ratio(model, draw)).double()
-                log_sum = torch.logaddexp(log_sum, log_weights.logsumexp(0))
-                log_square = torch.logaddexp(log_square, (2 * log_weights).logsumexp(0))
-                total += log_weights.sum(0)
-            first.append(log_sum - math.log(samples))
+                log_weights = model.log_likelihood(batch, draw.state) + log_mass_ratio(model, draw)
+                sums.add(log_weights)
+                total += log_weights.double().sum(0)
+            first.append(sums.log_mean)
             plain.append(total / samples)
-            second.append(((log_square - 2 * log_sum).exp() - 1 / samples).clamp(min=0.0))
+            second.append(sums.relative_variance)
             bar.update(1)
     model.train(was_training)
     return torch.cat(first), torch.cat(plain), torch.cat(second)
@@ -172,8 +226,8 @@ def estimate_log_likelihood(
     Notes
     -----
     Burda, Grosse & Salakhutdinov 2016 for the estimator; Salakhutdinov & Murray 2008 for log Z. A picture's
-    importance error is that of a log-mean by the delta method; an effective sample size near 1 says that the estimate
-    is too low by more than the interval shows.
+    importance error is that of a log-mean by the delta method, which few effective samples make too small: then there
+    is no interval.
     """
     try:
         if log_partition is None:
@@ -189,16 +243,17 @@ def estimate_log_likelihood(
     picture_error = float(log_mean.std()) / math.sqrt(count) if count > 1 else math.nan
     own = _NORMAL_95 * math.hypot(0.0 if samples == 1 else importance_error, log_partition.standard_error)
     wide = math.hypot(own, _NORMAL_95 * picture_error) if count > 1 else math.nan
-    sizes = 1 / (relative + 1 / samples)
+    size = float((1 / (relative + 1 / samples)).median())
+    supported = size >= EFFECTIVE_SAMPLES
     return LikelihoodEstimate(
         log_likelihood=value,
-        interval=(value - own, value + own),
-        population_interval=(value - wide, value + wide),
+        interval=(value - own, value + own) if supported else None,
+        population_interval=(value - wide, value + wide) if supported else None,
         elbo=float(plain.mean()) - log_partition.value,
         importance_error=importance_error,
         partition_error=log_partition.standard_error,
         picture_error=picture_error,
-        effective_sample_size=float(sizes.median()),
+        effective_sample_size=size,
         n_pictures=count,
         samples=samples,
         log_partition=log_partition,

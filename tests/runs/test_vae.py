@@ -32,8 +32,9 @@ def config(output: Path, **sections):
 
 
 def test_gumbolt_end_to_end(tmp_path: Path) -> None:
-    result = vae_run(config(tmp_path, model={"prior": "rbm"}, objective={"samples": 2}))
+    result = vae_run(config(tmp_path, model={"prior": "rbm"}, objective={"samples": 2}, evaluation={"samples": 2000}))
     test = result.metrics["test"]
+    assert test["effective_sample_size"] >= 150
     assert test["interval"][0] < test["log_likelihood"] < test["interval"][1]
     assert test["log_partition"]["method"] == "enumeration"
     assert json.loads((tmp_path / "metrics.json").read_text()) == result.metrics
@@ -95,7 +96,10 @@ def test_the_command_and_the_toy(tmp_path: Path, capsys: pytest.CaptureFixture) 
     with pytest.raises(SystemExit) as stopped:
         main(["vae", "vae_digits_gumbolt", "--output", str(tmp_path / "run"), *chosen])
     assert stopped.value.code == 0
-    assert "log-likelihood" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert re.search(r"log-likelihood\s+>= -\d+\.\d\d nats", out), out  # five samples support no interval
+    assert "support no interval" in out
+    assert "95% interval" not in out
 
 
 def test_built_in_configurations_are_valid_and_read_back(tmp_path: Path) -> None:

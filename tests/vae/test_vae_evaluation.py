@@ -40,15 +40,34 @@ def test_importance_sampling_finds_the_exact_likelihood(which: str) -> None:
     assert 1 <= estimate.effective_sample_size <= 4000
 
 
-def test_intervals_cover() -> None:
-    """95% intervals of these very pictures, over 120 repetitions: at least 100 of them hold the truth (p < 1e-5)."""
-    model, x = make_model("rbm"), pixels(6)
+def test_few_effective_samples_support_no_interval() -> None:
+    """A posterior far off: the estimate is a lower bound, well under the truth, and says that it is no more."""
+    model, x = make_model("rbm"), pixels(12)
+    with torch.no_grad():
+        model.posterior.networks[0].layers[-1].bias += 6.0
     truth = exact_log_likelihood(model, x).mean().item()
-    covered = 0
+    estimate = estimate_log_likelihood(model, x, 200, generator=torch.Generator().manual_seed(0))
+    assert estimate.effective_sample_size < 150
+    assert estimate.interval is None
+    assert estimate.population_interval is None
+    assert estimate.log_likelihood < truth - 1.96 * estimate.importance_error
+    assert str(estimate).startswith(f"at least {estimate.log_likelihood:.2f} nats")
+    assert estimate.to_json()["interval"] is None
+
+
+def test_intervals_cover_where_there_are_any() -> None:
+    """120 small models with exact likelihoods, 2,000 samples: where the samples support an interval it holds the truth.
+
+    200 models at 8,000 samples: 94.3% of 194.
+    """
+    covered = []
     for seed in range(120):
-        low, high = estimate_log_likelihood(model, x, 300, generator=torch.Generator().manual_seed(seed)).interval
-        covered += low <= truth <= high
-    assert covered >= 100
+        model, x = make_model("rbm" if seed % 2 else "factorial", seed=seed), pixels(6, seed=seed)
+        found = estimate_log_likelihood(model, x, 2000, generator=torch.Generator().manual_seed(seed)).interval
+        if found is not None:
+            covered.append(found[0] <= exact_log_likelihood(model, x).mean().item() <= found[1])
+    assert 60 <= len(covered) < 120
+    assert np.mean(covered) > 0.9
 
 
 def test_chunks_do_not_matter_and_all_samples_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,7 +100,10 @@ def test_log_partition_every_way(monkeypatch: pytest.MonkeyPatch) -> None:
     assert annealed.method == "ais"
     assert annealed.value == pytest.approx(exact.value, abs=4 * annealed.standard_error + 1e-3)
     assert annealed.reverse == pytest.approx(exact.value, abs=0.3)
+    assert annealed.value == max(annealed.forward, annealed.reverse)  # a likelihood takes the larger one off
+    assert annealed.standard_error >= abs(annealed.forward - annealed.reverse) / 2
     # Its error is part of the interval.
+    monkeypatch.setattr("sparsecbm.vae.evaluation.EFFECTIVE_SAMPLES", 1)
     estimate = estimate_log_likelihood(model, pixels(5).float(), 50, generator=generator, log_partition=annealed)
     half = (estimate.interval[1] - estimate.interval[0]) / 2
     assert half == pytest.approx(1.959964 * math.hypot(annealed.standard_error, estimate.importance_error))

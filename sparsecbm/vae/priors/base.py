@@ -20,20 +20,22 @@ class LogPartition:
     Attributes
     ----------
     value : float
+        What likelihoods take off: of two estimates the larger one, so that they err downward.
     standard_error : float
-        0 where it is exact.
-    method : {"normalised", "enumeration", "ais"}
+        0 where it is exact; never less than half of what two estimates differ by.
+    method : {"normalised", "enumeration", "ais"}, or what another prior says
     effective_sample_size : float or None
         Of the annealed importance weights.
-    reverse : float or None
-        Estimate by annealing samples of the model back, which errs upward where the forward one errs downward; the two
-        agree where both can be trusted.
+    forward, reverse : float or None
+        Estimates by annealing from the uniform distribution to the model, and samples of the model back: the first errs
+        downward, the second upward. They agree where both can be trusted.
     """
 
     value: float
     standard_error: float
     method: str
     effective_sample_size: float | None = None
+    forward: float | None = None
     reverse: float | None = None
 
 

@@ -75,17 +75,13 @@ class RBMPrior(Prior):
             return LogPartition(float(self.log_partition()), 0.0, "enumeration")
         ladder = torch.linspace(0, 1, betas, dtype=torch.float64)
         forward = annealed_importance_sampling(self.rbm, ladder, chains, generator=generator)
-        back = None
-        if reverse:
-            visible = self.sample(min(chains, 256), generator=generator)[:, : self.n_visible]
-            back = reverse_annealed_importance_sampling(self.rbm, ladder, visible, generator=generator)
-        return LogPartition(
-            forward.log_partition,
-            forward.standard_error,
-            "ais",
-            forward.effective_sample_size,
-            None if back is None else back.log_partition,
-        )
+        value, error, size = forward.log_partition, forward.standard_error, forward.effective_sample_size
+        if not reverse:
+            return LogPartition(value, error, "ais", size, value)
+        visible = self.sample(min(chains, 256), generator=generator)[:, : self.n_visible]
+        back = reverse_annealed_importance_sampling(self.rbm, ladder, visible, generator=generator)
+        error = max(error, back.standard_error, abs(back.log_partition - value) / 2)
+        return LogPartition(max(value, back.log_partition), error, "ais", size, value, back.log_partition)
 
     def negative_phase(self, name: str, *, seed: int, **options: Any) -> NegativePhase:
         return make_negative_phase(name, self.rbm, seed=seed, **options)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from sparsecbm._base.errors import InputError, unknown
 from sparsecbm.samplers import straight_through
+from sparsecbm.vae.evaluation import WeightSums
 from sparsecbm.vae.latents import make_latents
 from sparsecbm.vae.model import bernoulli_log_likelihood, pixel_logits
 from sparsecbm.vae.networks import Stack
@@ -173,19 +174,24 @@ class StochasticTask(Task):
             surrogate = surrogate + (signal * log_mass).sum(0)
         return -surrogate.sum() * context.scale, {"bound": bound.sum() * context.scale}
 
-    @torch.no_grad()
     def log_likelihood(self, x: Tensor, samples: int, *, generator: torch.Generator) -> Tensor:
         """Return ``log 1/K sum_k p(y | z_k)`` of each picture with hard samples, float64, shape (B,)."""
-        found = []
+        return self.importance(x, samples, generator=generator)[0]
+
+    @torch.no_grad()
+    def importance(self, x: Tensor, samples: int, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return :meth:`log_likelihood`, in expectation a lower bound, and the effective samples behind it."""
+        found, sizes = [], []
         for rows in x.split(64):
             given, y = self.parts(rows)
             chunk = max(1, (1 << 20) // max(y.numel(), 1))
-            total = torch.full((len(rows),), -torch.inf, dtype=torch.float64, device=x.device)
+            sums = WeightSums(len(rows), x.device)
             for start in range(0, samples, chunk):
                 logits, _ = self.network(given, min(chunk, samples - start), generator=generator)
-                total = torch.logaddexp(total, bernoulli_log_likelihood(y, logits).double().logsumexp(0))
-            found.append(total - torch.tensor(float(samples), dtype=torch.float64).log())
-        return torch.cat(found)
+                sums.add(bernoulli_log_likelihood(y, logits))
+            found.append(sums.log_mean)
+            sizes.append(sums.effective_sample_size)
+        return torch.cat(found), torch.cat(sizes)
 
     @torch.no_grad()
     def predict(self, x: Tensor, *, generator: torch.Generator) -> Tensor:
