@@ -46,6 +46,12 @@ GATES: Registry[Any] = Registry(
     },
 )
 
+TIES: Registry[Any] = Registry(
+    "tie",
+    "bottleneck.ties",
+    {"exact": "exact:ExactTie", "shared": "shared:SharedTie", "free": "free:FreeTie", "earned": "earned:EarnedTie"},
+)
+
 SELECTIONS: Registry[Any] = Registry(
     "method",
     "heads.selection",

@@ -6,24 +6,31 @@ from sparsecbm.bottleneck.losses import LOSSES, ConceptLoss, loss_class, make_lo
 from sparsecbm.bottleneck.model import ConceptBottleneck, FrozenBottleneck
 from sparsecbm.bottleneck.rows import Rows
 from sparsecbm.bottleneck.statistics import Whitening, class_means, whitening
+from sparsecbm.bottleneck.ties import TIES, ConceptGeometry, Tie, Tied, hand_out, make_tie
 from sparsecbm.bottleneck.training import Trainer, TrainingOptions
 
 __all__ = [
     "GATES",
     "LOSSES",
+    "TIES",
     "ConceptBottleneck",
     "ConceptBottleneckLayer",
+    "ConceptGeometry",
     "ConceptLoss",
     "FrozenBottleneck",
     "Gate",
     "PublishedBottleneckLayer",
     "Rows",
+    "Tie",
+    "Tied",
     "Trainer",
     "TrainingOptions",
     "Whitening",
     "class_means",
+    "hand_out",
     "loss_class",
     "make_gate",
     "make_loss",
+    "make_tie",
     "whitening",
 ]

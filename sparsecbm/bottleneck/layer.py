@@ -6,8 +6,8 @@ p_j . h in the same coordinates, p_j = S^(1/2) c_j up to a scale. Since h has id
 
     corr(unit_j, psi_j) = cos(w_j, p_j)      over the (shrunk) training distribution.
 
-So the tie is geometry: w_j may turn away from p_j by at most arccos(min_alignment). With ``min_alignment=1`` the units
-*are* the standardised concept scores; with 0 nothing ties them.
+So the tie is geometry (`sparsecbm.bottleneck.ties`): unit j starts at its anchor, p_j or near it, and may turn away
+from it by a given angle. Units that may not turn at all *are* their anchors' scores, and cost no training.
 """
 
 from __future__ import annotations
@@ -19,41 +19,34 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sparsecbm._base.errors import InputError
 from sparsecbm.bottleneck.statistics import Whitening
 
 
 class ConceptBottleneckLayer(nn.Module):
-    """Units w_j . h, each within a cone around its own concept's score.
+    """Units w_j . h, each within a cone around its own anchor.
 
     Parameters
     ----------
     whitening : Whitening
         Of the training embeddings.
-    concept_embeddings : ndarray of shape (M, d) or None
-        Unit rows; None means that the d columns of the input are the concept scores themselves (M = d).
-    min_alignment : float
-        In (0, 1]: the least correlation of unit j with concept score j over the shrunk training distribution.
-
-    Raises
-    ------
-    InputError
-        If `min_alignment` is outside (0, 1].
+    anchors : ndarray of shape (M, d)
+        Directions in whitened space, of any length above 0.
+    turns : ndarray of shape (M,)
+        Tangent of the angle that each unit may turn away from its anchor.
     """
 
-    def __init__(self, whitening: Whitening, concept_embeddings: np.ndarray | None, min_alignment: float = 0.9) -> None:
+    def __init__(self, whitening: Whitening, anchors: np.ndarray, turns: np.ndarray) -> None:
         super().__init__()
-        if not 0.0 < min_alignment <= 1.0:
-            raise InputError(f"min_alignment={min_alignment!r}: expected a number in (0, 1]")
-        anchors = whitening.inverse if concept_embeddings is None else concept_embeddings @ whitening.inverse
-        self.max_turn = math.sqrt(1.0 - min_alignment**2) / min_alignment  # tangent of the cone's angle
         self.register_buffer("center", torch.as_tensor(whitening.center, dtype=torch.float32))
         self.register_buffer("matrix", torch.as_tensor(whitening.matrix, dtype=torch.float32))
         self.register_buffer("anchors", F.normalize(torch.as_tensor(anchors, dtype=torch.float32), dim=1))
-        self.turn = nn.Parameter(torch.zeros_like(self.anchors))
+        self.register_buffer("max_turn", torch.as_tensor(turns, dtype=torch.float32)[:, None])
+        self.turn = nn.Parameter(torch.zeros_like(self.anchors), requires_grad=bool((self.max_turn > 0).any()))
 
     def directions(self) -> Tensor:
         """Return the rows w_j, shape (M, d): unit length, within the cone around their anchors."""
+        if not self.turn.requires_grad:
+            return self.anchors
         turn = self.turn - (self.turn * self.anchors).sum(1, keepdim=True) * self.anchors
         length = turn.norm(dim=1, keepdim=True).clamp_min(1e-12)
         turn = turn * (self.max_turn / length).clamp(max=1.0)

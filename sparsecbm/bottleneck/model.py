@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from sparsecbm.bottleneck._sparse_linear import few_nonzeros, sparse_linear
 from sparsecbm.bottleneck.gates import Gate, make_gate
@@ -56,6 +57,19 @@ class ConceptBottleneck(nn.Module):
             else:
                 bound = gate.n_concepts**-0.5
                 nn.init.uniform_(self.head.weight, -bound, bound, generator=head_generator)
+        self.register_buffer("support", torch.ones_like(self.head.weight, requires_grad=False))
+
+    @torch.no_grad()
+    def decide_by(self, weight: Tensor, bias: Tensor) -> None:
+        """Go on with a head (K, M), (K,) of few weights: only these train, and concepts without any are silent."""
+        self.head.weight.copy_(weight)
+        self.head.bias.copy_(bias)
+        self.support.copy_(weight.ne(0))
+        self.gate.silence(~self.support.any(0))
+
+    def head_weight(self) -> Tensor:
+        """Weights (K, M) of the head, zero off its support."""
+        return self.head.weight * self.support
 
     def forward(
         self, x: Tensor, temperature: float, input_noise: Tensor | None = None, gate_noise: Tensor | None = None
@@ -63,10 +77,14 @@ class ConceptBottleneck(nn.Module):
         """Return (units, activations, logits) of embeddings (n, d) in training mode."""
         units = self.layer(x, input_noise)
         activations = self.gate.relax(units, temperature, gate_noise)
-        k = getattr(self.gate, "max_active_concepts", None)
-        if few_nonzeros(activations, self.head.weight, k):
-            return units, activations, sparse_linear(activations, self.head.weight, self.head.bias, k)
-        return units, activations, self.head(activations)
+        return units, activations, self.logits(activations)
+
+    def logits(self, activations: Tensor) -> Tensor:
+        """Class logits (n, K) of activations (n, M)."""
+        weight, k = self.head_weight(), getattr(self.gate, "max_active_concepts", None)
+        if few_nonzeros(activations, weight, k):
+            return sparse_linear(activations, weight, self.head.bias, k)
+        return F.linear(activations, weight, self.head.bias)
 
 
 @dataclass
@@ -93,6 +111,23 @@ class FrozenBottleneck:
         gate = make_gate(model.gate.name, model.gate.n_concepts, model.gate.options())
         gate.load_state_dict(model.gate.state_dict())
         return cls(weight.cpu().contiguous(), bias.cpu().contiguous(), gate.cpu().eval().requires_grad_(False))
+
+    def copy(self, max_active_concepts: int | None = None) -> FrozenBottleneck:
+        """The same with a gate of its own; with another limit, where one is given and the gate has one."""
+        options = self.gate.options()
+        if max_active_concepts is not None and "max_active_concepts" in options:
+            options["max_active_concepts"] = max_active_concepts
+        gate = make_gate(self.gate.name, self.gate.n_concepts, options)
+        gate.load_state_dict(self.gate.state_dict())
+        return FrozenBottleneck(self.weight, self.bias, gate.eval().requires_grad_(False))
+
+    def spread(self, weight: np.ndarray, bias: np.ndarray, kept: np.ndarray) -> FrozenBottleneck:
+        """The same among more concepts: the numbers `kept` are its own, others are given (M, d), (M,), and silent."""
+        index = torch.from_numpy(kept)
+        weights, biases = torch.from_numpy(weight).float(), torch.from_numpy(bias).float()
+        weights[index], biases[index] = self.weight, self.bias
+        gate = self.gate.spread(len(weights), index)
+        return FrozenBottleneck(weights, biases, gate.eval().requires_grad_(False))
 
     @torch.inference_mode()
     def units(self, X: np.ndarray | Rows) -> np.ndarray:

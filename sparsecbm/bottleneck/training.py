@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,18 +12,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sparsecbm._base.accelerator import end_logs, make_accelerator
-from sparsecbm._base.checkpoint import Resumable, fingerprint
+from sparsecbm._base.checkpoint import fingerprint
 from sparsecbm._base.errors import InputError
-from sparsecbm._base.progress import ProgressBar
-from sparsecbm._base.threads import single_threaded_kernels
+from sparsecbm._base.training import TrainingLoop, threads_for
 from sparsecbm.bottleneck.losses import Batch, ConceptLoss
 from sparsecbm.bottleneck.model import ConceptBottleneck
 from sparsecbm.bottleneck.rows import Rows
 from sparsecbm.samplers import noise as sampler_noise
 from sparsecbm.samplers.schedules import ConstantSchedule, ExponentialSchedule
 
-_THREADING_PAYS = 2**26  # multiply-adds
+#: A head of few weights, (K, M) and (K,), for a model as far as it is trained.
+Decide = Callable[[ConceptBottleneck], tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -64,8 +61,8 @@ class TrainingOptions:
         Optimizer steps between checkpoints, where a folder is given.
     """
 
-    max_iter: int = 300
-    batch_size: int = 256
+    max_iter: int = 600
+    batch_size: int = 128
     learning_rate: float = 3e-3
     layer_learning_rate: float = 1e-3
     loss_weight: float = 1.0
@@ -97,7 +94,7 @@ class TrainingOptions:
             raise InputError(f"mixed_precision={self.mixed_precision!r}: expected 'no', 'fp16' or 'bf16'")
 
 
-class Trainer(Resumable):
+class Trainer(TrainingLoop):
     """Train a `ConceptBottleneck` on embeddings.
 
     Parameters
@@ -107,22 +104,15 @@ class Trainer(Resumable):
     loss : ConceptLoss
         Added to the cross-entropy with ``options.loss_weight``.
     options : TrainingOptions
-    seed : int
-        Of batches and noise. Every process draws the whole batch's noise and takes its own rows, so that the result
-        does not depend on how many there are (up to the order of floating-point sums).
-    device : str
-        "auto", "cpu", "cuda" or "mps".
+    decide : callable or None
+        Called at half time; training goes on with only the concepts and weights of the head that it returns.
     scores : callable or None
         Maps embeddings (n, d) to standardised concept scores (n, M), for the losses that look at them.
-    checkpoint_dir : path or None
-        Where to keep a checkpoint; one made by the same job is resumed exactly, any other is replaced.
-    log_with, log_dir : str or None
-        Any Accelerate tracker ("tensorboard", "wandb", ...) and its folder.
-    progress : bool or None
-        Progress bar; None decides by the terminal.
+    **settings
+        `seed`, `device`, `checkpoint_dir`, `log_with`, `log_dir` and `progress` of `TrainingLoop`.
     """
 
-    _counters = ("_step", "_best", "_best_accuracy", "_stale", "history")
+    _counters = (*TrainingLoop._counters, "_decided")
 
     def __init__(
         self,
@@ -130,46 +120,36 @@ class Trainer(Resumable):
         loss: ConceptLoss,
         options: TrainingOptions,
         *,
-        seed: int,
-        device: str = "auto",
+        decide: Decide | None = None,
         scores: Callable[[Tensor], Tensor] | None = None,
-        checkpoint_dir: str | Path | None = None,
-        log_with: str | None = None,
-        log_dir: str | Path | None = None,
-        progress: bool | None = None,
+        **settings: Any,
     ) -> None:
-        self.options, self.loss, self.seed, self.scores = options, loss, int(seed), scores
-        self.checkpoint_dir, self.progress, self.log_with = checkpoint_dir, progress, log_with
-        self.accelerator = make_accelerator(
-            device,
-            mixed_precision=options.mixed_precision,
-            gradient_accumulation_steps=options.gradient_accumulation_steps,
-            log_with=log_with,
-            log_dir=log_dir,
-        )
-        gate = list(model.gate.parameters())
+        self.loss, self.decide, self.scores = loss, decide, scores
         groups = [
             {"params": list(model.layer.parameters()), "lr": options.layer_learning_rate},
             {"params": list(model.head.parameters()), "lr": options.learning_rate},
+            {"params": list(model.gate.parameters()), "lr": 3.0 * options.learning_rate},
         ]
-        if gate:
-            groups.append({"params": gate, "lr": 3.0 * options.learning_rate})
-        # One Adam over groups is the same as one Adam a module: its state is per parameter.
-        fused = self.accelerator.device.type in ("cpu", "cuda")
-        optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=0.0, fused=fused)
-        self._peaks = [group["lr"] for group in optimizer.param_groups]
-        self.wrapped, self.optimizer = self.accelerator.prepare(model, optimizer)
-        self.model: ConceptBottleneck = self.accelerator.unwrap_model(self.wrapped)
-        self.generator = torch.Generator(device=self.accelerator.device).manual_seed(self.seed)
+        groups = [{**group, "params": [p for p in group["params"] if p.requires_grad]} for group in groups]
+        groups = [group for group in groups if group["params"]]
+        self._peaks = [group["lr"] for group in groups]
+        super().__init__(
+            model,
+            options,
+            # One Adam over groups is the same as one Adam a module: its state is per parameter.
+            lambda fused: torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=0.0, fused=fused),
+            gradient_accumulation_steps=options.gradient_accumulation_steps,
+            **settings,
+        )
         first, last = options.temperature
         rate = math.log(first / last) / max(1, options.max_iter - 1)
         self._schedule = ExponentialSchedule(first, last, rate) if rate > 0 else ConstantSchedule(first)
-        self.history: list[dict[str, float]] = []
-        self._step = 0
-        self._order: tuple[int, np.ndarray] | None = None  # the running epoch and its permutation
-        self._best: dict[str, Tensor] | None = None
-        self._best_accuracy = -1.0
-        self._stale = 0
+        self._decided = decide is None
+
+    @property
+    def model(self) -> ConceptBottleneck:
+        """The model in training."""
+        return self.module
 
     def fit(
         self,
@@ -184,70 +164,71 @@ class Trainer(Resumable):
 
         The history has one entry an evaluation: step, loss, cross_entropy, concept_loss, temperature,
         active_concepts (a training batch's mean), learning_rate and, with validation data, val_accuracy.
+
+        Raises
+        ------
+        InputError
+            If training diverges: a loss or a weight that is not finite. None such is kept.
         """
         options = self.options
-        # A batch's largest product is batch x M x d; below this, more threads only wait for each other.
-        small = options.batch_size * self.model.gate.n_concepts * X.shape[1] < _THREADING_PAYS
-        with single_threaded_kernels() if small else contextlib.nullcontext():
-            return self._fit(X, y, X_val, y_val)
-
-    def _fit(
-        self, X: np.ndarray, y: np.ndarray, X_val: np.ndarray | None, y_val: np.ndarray | None
-    ) -> list[dict[str, float]]:
-        options, accelerator = self.options, self.accelerator
-        job = self._job(X, y, X_val, y_val)
-        self._resume(job, self.model)
-        if self.log_with:
-            accelerator.init_trackers("sparsecbm", config={k: str(v) for k, v in asdict(options).items()})
         every = max(1, math.ceil(options.max_iter / options.n_evaluations))
-        stopped = options.early_stopping and self._stale >= options.n_iter_no_change
-        with self._whole_steps() as interrupted, ProgressBar("training", options.max_iter, self.progress) as bar:
-            bar.update(self._step)
-            while self._step < options.max_iter and not stopped and not interrupted():
-                record = self._optimizer_step(X, y)
-                self._step += 1
-                if self._step % every == 0 or self._step == options.max_iter:
-                    stopped = self._evaluate(record, X_val, y_val)
-                if self._step % options.checkpoint_every == 0:
-                    self._save(job, self.model)
-                bar.update(1, note=f"loss {record['loss']:.3f}")
-            self._save(job, self.model)
-        if self._best is not None and options.early_stopping:
-            self.model.load_state_dict(self._best)
-        if self.log_with:
-            end_logs(accelerator)
+
+        def step() -> dict[str, float]:
+            if not self._decided and 2 * self._step >= options.max_iter:
+                self._halve()
+            return self._optimizer_step(X, y)
+
+        def look(record: dict[str, float]) -> bool:
+            due = self._step % every == 0 or self._step == options.max_iter
+            return due and self._evaluate(record, X_val, y_val)
+
+        # A batch's largest product is batch x M x d.
+        with threads_for(options.batch_size * self.model.gate.n_concepts * X.shape[1]):
+            self._loop(
+                self._job(X, y, X_val, y_val),
+                options.max_iter,
+                step,
+                look,
+                lambda record: f"loss {record['loss']:.3f}",
+                project="sparsecbm",
+            )
         return self.history
+
+    def _halve(self) -> None:
+        """Keep the concepts and weights that decide; what was judged with all of them is no measure for the rest."""
+        assert self.decide is not None
+        weight, bias = (torch.from_numpy(part).to(self.accelerator.device) for part in self.decide(self.model))
+        self.model.decide_by(weight, bias)
+        optimizer = getattr(self.optimizer, "optimizer", self.optimizer)  # Accelerate's wrapper
+        optimizer.state.clear()
+        self._decided, self._best, self._best_score, self._stale = True, None, -math.inf, 0
 
     def _optimizer_step(self, X: np.ndarray, y: np.ndarray) -> dict[str, Any]:
         options = self.options
-        decay = 0.5 * (1.0 + math.cos(math.pi * self._step / options.max_iter))
+        self._rate = 0.5 * (1.0 + math.cos(math.pi * self._step / options.max_iter))
         for group, peak in zip(self.optimizer.param_groups, self._peaks):
-            group["lr"] = peak * decay
+            group["lr"] = peak * self._rate
         record: dict[str, Any] = {}
         for part in range(options.gradient_accumulation_steps):
             rows = self._batch(len(y), self._step * options.gradient_accumulation_steps + part)
             with self.accelerator.accumulate(self.wrapped):
                 loss, record = self._loss(X, y, rows)
-                self.accelerator.backward(loss)
+                self.accelerator.backward(self._finite(loss))
                 self.optimizer.step()
                 self.optimizer.zero_grad()
         return record
 
     def _batch(self, n: int, number: int) -> np.ndarray:
-        """Rows of batch `number`: every epoch is a permutation of its own, so that any batch can be made on its own."""
+        """Rows of batch `number`."""
         size = min(self.options.batch_size, n)
-        per_epoch = math.ceil(n / size)
-        epoch, place = divmod(number, per_epoch)
-        if self._order is None or self._order[0] != epoch:
-            self._order = (epoch, np.random.default_rng([self.seed, epoch]).permutation(n))
-        return self._order[1][place * size : (place + 1) * size]
+        epoch, place = divmod(number, math.ceil(n / size))
+        return self._epoch(epoch, n)[place * size : (place + 1) * size]
 
     def _loss(self, X: np.ndarray, y: np.ndarray, rows: np.ndarray) -> tuple[Tensor, dict[str, Any]]:
         options, accelerator = self.options, self.accelerator
         device, world = accelerator.device, accelerator.num_processes
         total = len(rows)
-        share = math.ceil(total / world)
-        mine = slice(min(accelerator.process_index * share, total), min((accelerator.process_index + 1) * share, total))
+        mine = self._mine(total)
         x = torch.from_numpy(np.array(X[rows[mine]], dtype=np.float32)).to(device)
         labels = torch.from_numpy(np.asarray(y[rows[mine]])).to(device)
         temperature = self._schedule.at(self._step)
@@ -274,10 +255,10 @@ class Trainer(Resumable):
             generator=self.generator,
         )
         if self.loss.whole_batch:
-            concept = self.loss(_gather_batch(batch, total, share) if world > 1 else batch)
+            concept = self.loss(_gather_batch(batch, total, math.ceil(total / world)) if world > 1 else batch)
         else:
             concept = self.loss(batch).sum() * (world / total)
-        penalty = options.head_l2 * self.model.head.weight.square().sum()
+        penalty = options.head_l2 * self.model.head_weight().square().sum()
         loss = cross_entropy + options.loss_weight * concept + penalty
         record = {
             "loss": float(loss.detach()),
@@ -292,36 +273,22 @@ class Trainer(Resumable):
         """Write the history; return whether to stop."""
         entry = {
             "step": self._step,
-            "learning_rate": float(self.optimizer.param_groups[1]["lr"]),
+            "learning_rate": self.options.learning_rate * self._rate,
             **self._mean_over_processes(record),
         }
-        stop = False
-        if X_val is not None and y_val is not None:
-            accuracy = self._accuracy(X_val, y_val)
-            entry["val_accuracy"] = accuracy
-            if accuracy > self._best_accuracy:
-                self._best_accuracy, self._stale = accuracy, 0
-                self._best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
-            else:
-                self._stale += 1
-            stop = self.options.early_stopping and self._stale >= self.options.n_iter_no_change
-        self.history.append(entry)
-        if self.log_with:
-            self.accelerator.log({k: v for k, v in entry.items() if k != "step"}, step=self._step)
-        return stop
-
-    def _mean_over_processes(self, record: dict[str, Any]) -> dict[str, float]:
-        if self.accelerator.num_processes == 1:
-            return record
-        values = torch.tensor(list(record.values()), device=self.accelerator.device)
-        return dict(zip(record, self.accelerator.reduce(values, reduction="mean").tolist()))
+        held_out = X_val is not None and y_val is not None
+        if held_out:
+            entry["val_accuracy"] = self._accuracy(X_val, y_val)
+        self._enter(entry)
+        return held_out and self._judge(entry["val_accuracy"]) and self._decided
 
     @torch.no_grad()
     def _accuracy(self, X: np.ndarray, y: np.ndarray, rows: int = 4096) -> float:
         right = 0
         for start in range(0, len(y), rows):
             x = torch.from_numpy(np.array(X[start : start + rows], dtype=np.float32)).to(self.accelerator.device)
-            predicted = self.model.head(self.model.gate(self.model.layer(x))).argmax(1).cpu().numpy()
+            activations = self.model.gate(self.model.layer(x))
+            predicted = self.model.logits(activations).argmax(1).cpu().numpy()
             right += int((predicted == y[start : start + rows]).sum())
         return right / len(y)
 
@@ -333,7 +300,8 @@ class Trainer(Resumable):
             self.seed,
             [type(self.loss).__qualname__, *loss],
             [gate.name, gate.options()],
-            [type(layer).__qualname__, getattr(layer, "max_turn", None)],
+            type(layer).__qualname__,
+            self.decide is not None,
             [[name, list(value.shape)] for name, value in state.items()],
         ]
         data: list[Any] = []

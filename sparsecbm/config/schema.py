@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from sparsecbm._base.parts import LATENTS, LOSSES, NEGATIVE_PHASES, OBJECTIVES, PRIORS
+from sparsecbm._base.parts import LATENTS, LOSSES, NEGATIVE_PHASES, OBJECTIVES, PRIORS, TIES
 
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -121,15 +121,20 @@ class ModelConfig(_Section):
     """At most so many non-zero activations an image."""
     concepts_per_class: Count | None = None
     """NEC: head weights a class on average; null keeps the dense head."""
-    min_alignment: Annotated[float, Field(gt=0, le=1)] = 0.9
+    tie: Annotated[str, AfterValidator(TIES.check)] = "earned"
+    """How far a unit may turn away from its concept's score: earned, exact, shared, free."""
+    min_alignment: Annotated[float, Field(gt=0, le=1)] | None = None
+    candidates_per_class: Count | None = 10
+    """Concepts that take part, so many for each class; null: all."""
     nonnegative: bool = True
+    nonnegative_head: bool = False
     loss_weight: NonNegative | None = None
     covariance_shrinkage: Annotated[float, Field(ge=0, le=1)] = 0.3
     input_noise: NonNegative = 1.0
     temperature: tuple[Positive, Positive] = (1.0, 0.1)
     head_l2: NonNegative = 1e-4
     learning_rate: Positive = 3e-3
-    batch_size: Count = 256
+    batch_size: Count = 128
     max_iter: Count | None = None
     early_stopping: bool = False
     n_iter_no_change: Count = 5

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from huggingface_hub import ModelHubMixin
 from numpy.typing import ArrayLike
-from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, clone
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -35,23 +35,30 @@ from sparsecbm._base.parameters import (
 )
 from sparsecbm._base.rows import as_numpy, check_scale, unit_rows
 from sparsecbm.bottleneck import (
+    TIES,
     ConceptBottleneck,
     ConceptBottleneckLayer,
+    ConceptGeometry,
+    ConceptLoss,
     FrozenBottleneck,
     Gate,
     PublishedBottleneckLayer,
     Rows,
     Trainer,
     TrainingOptions,
+    Whitening,
     class_means,
+    hand_out,
     loss_class,
     make_gate,
     make_loss,
+    make_tie,
     whitening,
 )
 from sparsecbm.estimators.inference import InferenceModel, standardised
 from sparsecbm.estimators.inputs import SAFE_SCALE, UNIT, check_concepts, check_finite, unit_rows_lazily
-from sparsecbm.estimators.storage import Arrays, ModelRecord, StoredEstimator, published
+from sparsecbm.estimators.recipe import LEAST_ACTIVE, LEAST_NEC, Head, HeadChoice, Trained
+from sparsecbm.estimators.storage import Arrays, ModelRecord, StoredEstimator, check_arrays, published
 
 if TYPE_CHECKING:
     from sparsecbm.explain import Ledgers
@@ -90,17 +97,32 @@ class SparseCBMClassifier(
         None: "gumbel" and "l1" choose themselves; the other losses leave all active.
     concepts_per_class : int or None
         Number of effective concepts (NEC), on average over classes: the head is refitted with at most
-        ``K * concepts_per_class`` non-zero weights. None keeps the dense head that was trained with the layer. Where
+        ``K * concepts_per_class`` non-zero weights, chosen at half time and again at the end; concepts then compete for
+        their place among the active ones by activation times importance, the spread of their weights over the classes.
+        None keeps the dense head that was trained with the layer. Where
         dense activations of all rows would take more than 512 MB, they stay sparse.
     concept_relevance : array-like of shape (K, M) or None
         How much each concept belongs to each class (rows in sorted class order), for "contrastive". None: the positive
         part of each class's mean standardised concept score.
-    min_alignment : float
-        In (0, 1]: the least correlation of unit j with concept score j over the (shrunk) training distribution.
-        1 keeps units equal to the concept scores.
+    tie : {"earned", "exact", "shared", "free"}
+        How far unit j may turn away from concept score j, and so how much of the decision its name carries. "exact":
+        not at all. "shared": all concepts go through one map that knows the classes but no concept. "earned": as far as
+        the concept's own evidence exceeds what meaningless directions reach by chance. "free": equally far, wherever
+        the classes pull; at .9 the names decide next to nothing.
+    min_alignment : float or None
+        In (0, 1]: the least correlation of unit j with concept score j over the (shrunk) training distribution. None
+        takes the tie's own: 1 for "exact", .98 for "shared", .96 for "earned", .9 for "free".
+    cone_widths : array-like of shape (M',) or None
+        Angles in degrees that units may turn, in place of those of the tie: the widest for the concept that stands out
+        most, and so on. With the ``cone_widths_`` of another model, these concepts get the freedom that its concepts
+        earned (the *equal-freedom* control).
+    candidates_per_class : int or None
+        Only the concepts along which some class stands out most take part, so many for each class; None: all.
     nonnegative : bool
         Whether only positive units can be active, so that an explanation names concepts that are there; where all
         units are active (`max_active_concepts` of None with "contrastive", "similarity" or "none"), it says nothing.
+    nonnegative_head : bool
+        Whether weights may only speak for a class. Needs `concepts_per_class`.
     loss_weight : float or None
         Weight of the concept loss; None takes the loss's own default.
     covariance_shrinkage : float
@@ -114,7 +136,7 @@ class SparseCBMClassifier(
     learning_rate, batch_size : float, int
         Of AdamW: the head's rate; the layer takes 0.3 of it (all of it in the published variant), the gate 3 times it.
     max_iter : int or None
-        Optimizer steps; None takes 300, or three passes over the data if that is more.
+        Optimizer steps; None takes 600, or three passes over the data if that is more.
     early_stopping : bool
         Keep the best step by validation accuracy, and stop when it no longer rises. Uses ``fit(..., X_val, y_val)`` or,
         without them, a stratified `validation_fraction` of the training data.
@@ -147,6 +169,8 @@ class SparseCBMClassifier(
         Training, one entry an evaluation.
     bottleneck_ : FrozenBottleneck
         The layer and gate at inference.
+    cone_widths_ : ndarray of shape (M,)
+        Angle in degrees that each unit was allowed to turn; 0 for concepts that took no part.
     score_mean_, score_scale_ : ndarray of shape (M,)
         Training statistics of the concept scores.
     metadata_ : dict
@@ -177,15 +201,19 @@ class SparseCBMClassifier(
         max_active_concepts: Count | None = None,
         concepts_per_class: Count | None = None,
         concept_relevance: ArrayLike | None = None,
-        min_alignment: PositiveShare = 0.9,
+        tie: Text = "earned",
+        min_alignment: PositiveShare | None = None,
+        cone_widths: ArrayLike | None = None,
+        candidates_per_class: Count | None = 10,
         nonnegative: Flag = True,
+        nonnegative_head: Flag = False,
         loss_weight: NonNegative | None = None,
         covariance_shrinkage: Share = 0.3,
         input_noise: NonNegative = 1.0,
         temperature: Annealing = (1.0, 0.1),
         head_l2: NonNegative = 1e-4,
         learning_rate: Positive = 3e-3,
-        batch_size: Count = 256,
+        batch_size: Count = 128,
         max_iter: Count | None = None,
         early_stopping: Flag = False,
         validation_fraction: OpenShare = 0.1,
@@ -206,8 +234,12 @@ class SparseCBMClassifier(
         self.max_active_concepts = max_active_concepts
         self.concepts_per_class = concepts_per_class
         self.concept_relevance = concept_relevance
+        self.tie = tie
         self.min_alignment = min_alignment
+        self.cone_widths = cone_widths
+        self.candidates_per_class = candidates_per_class
         self.nonnegative = nonnegative
+        self.nonnegative_head = nonnegative_head
         self.loss_weight = loss_weight
         self.covariance_shrinkage = covariance_shrinkage
         self.input_noise = input_noise
@@ -272,48 +304,190 @@ class SparseCBMClassifier(
             X, labels, validation = self._hold_out(X, labels, given)
         seed = int(check_random_state(given.random_state).randint(np.iinfo(np.int32).max))
 
-        published = given.variant == "published"
-        kind = loss_class(given.loss, given.variant)
-        if published and given.max_active_concepts is not None:
-            raise InputError("max_active_concepts with variant='published': the published models have no hard limit")
         space = whitening(X, given.covariance_shrinkage)
         self._set_score_statistics(space, concepts)
-        n_concepts, n_classes = len(self.concept_names_), len(self.classes_)
-        loss = make_loss(given.loss, given.variant, self._relevance(X, labels) if kind.needs_relevance else None)
-        generator = torch.Generator().manual_seed(seed) if published else None
-        if generator is not None:
-            layer = PublishedBottleneckLayer(concepts, X.shape[1], given.logit_scale, generator)
-            gate = make_gate("dense", n_concepts, {})
+        if given.variant == "published":
+            self._fit_published(given, concepts, X, labels, validation, seed, checkpoint_dir)
         else:
-            layer = ConceptBottleneckLayer(space, concepts, given.min_alignment)
-            gate = _make_gate(loss.gate_name(given.max_active_concepts), n_concepts, given)
-        model = ConceptBottleneck(layer, gate, n_classes, generator)
+            self._fit_default(given, space, concepts, X, labels, validation, seed, checkpoint_dir)
+        self._check_converged(given)
+        self.metadata_: dict[str, Any] = {}
+        return self
+
+    def _fit_default(
+        self,
+        given: SimpleNamespace,
+        space: Whitening,
+        concepts: np.ndarray | None,
+        X: np.ndarray | Rows,
+        labels: np.ndarray,
+        validation: tuple[np.ndarray, np.ndarray] | None,
+        seed: int,
+        checkpoint_dir: str | Path | None,
+    ) -> None:
+        kind = loss_class(given.loss)
+        if given.nonnegative_head and given.concepts_per_class is None:
+            raise InputError("nonnegative_head=True needs concepts_per_class: a dense head has no sign constraint")
+        means = class_means(X, labels, len(self.classes_))
+        geometry = ConceptGeometry.measure(space, concepts, means, np.bincount(labels), seed)
+        tie = make_tie(given.tie, given.min_alignment)
+        tied = tie.bind(geometry)
+        pool = tied.pool(given.candidates_per_class)
+        if self.cone_widths is not None:
+            tied = hand_out(self._given_turns(), tied, pool)
+        turns = np.zeros(len(tied.turns))
+        turns[pool] = tied.turns[pool]
+        self.cone_widths_ = np.degrees(np.arctan(turns))
+        budget = given.concepts_per_class is not None
+        limit = given.max_active_concepts
+        if limit is not None and budget:
+            limit = max(limit, LEAST_ACTIVE)
+        relevance = self._relevance(means)[:, torch.from_numpy(pool)] if kind.needs_relevance else None
+        loss = make_loss(given.loss, relevance=relevance)
+        model = ConceptBottleneck(
+            ConceptBottleneckLayer(space, tied.anchors[pool], tied.turns[pool]),
+            _make_gate(loss.gate_name(limit), len(pool), limit, given.nonnegative),
+            len(self.classes_),
+        )
+        half = HeadChoice(max(given.concepts_per_class or 0, LEAST_NEC), given.nonnegative_head, seed)
+        trainer = self._train(
+            model, loss, given, kind.default_weight, X, labels, validation, seed, checkpoint_dir,
+            decide=half.at_half_time(X, labels) if budget else None,
+            scores=self._torch_scores(concepts, pool),
+        )  # fmt: skip
+        self._trained = Trained(
+            FrozenBottleneck.freeze(trainer.model), _trained_head(trainer.model), tied, space, pool, seed
+        )
+        self._decide(given, X, labels, checkpoint_dir)
+
+    def _decide(
+        self, given: SimpleNamespace, X: np.ndarray | Rows, labels: np.ndarray, checkpoint_dir: str | Path | None = None
+    ) -> None:
+        """Take the head for a budget."""
+        self.bottleneck_, head = self._trained.decide(
+            X, labels, given.concepts_per_class, given.max_active_concepts, given.nonnegative_head, checkpoint_dir
+        )
+        self.head_weights_, self.head_intercept_ = head.weights, head.intercept
+        self.certificate_ = head.certificate
+
+    def _fit_published(
+        self,
+        given: SimpleNamespace,
+        concepts: np.ndarray | None,
+        X: np.ndarray | Rows,
+        labels: np.ndarray,
+        validation: tuple[np.ndarray, np.ndarray] | None,
+        seed: int,
+        checkpoint_dir: str | Path | None,
+    ) -> None:
+        kind = loss_class(given.loss, "published")
+        if given.max_active_concepts is not None:
+            raise InputError("max_active_concepts with variant='published': the published models have no hard limit")
+        means = class_means(X, labels, len(self.classes_))
+        loss = make_loss(given.loss, "published", self._relevance(means) if kind.needs_relevance else None)
+        generator = torch.Generator().manual_seed(seed)
+        layer = PublishedBottleneckLayer(concepts, X.shape[1], given.logit_scale, generator)
+        gate = make_gate("dense", len(self.concept_names_), {})
+        model = ConceptBottleneck(layer, gate, len(self.classes_), generator)
+        trainer = self._train(
+            model, loss, given, kind.default_weight, X, labels, validation, seed, checkpoint_dir,
+            scores=self._torch_scores(concepts, None),
+        )  # fmt: skip
+        self.bottleneck_, head = FrozenBottleneck.freeze(trainer.model), _trained_head(trainer.model)
+        if given.concepts_per_class is not None:
+            head = HeadChoice(given.concepts_per_class, given.nonnegative_head, seed, checkpoint_dir=checkpoint_dir)(
+                self.bottleneck_, X, labels
+            )
+        self.head_weights_, self.head_intercept_ = head.weights, head.intercept
+        self.certificate_ = head.certificate
+
+    def _train(
+        self,
+        model: ConceptBottleneck,
+        loss: ConceptLoss,
+        given: SimpleNamespace,
+        default_weight: float,
+        X: np.ndarray | Rows,
+        labels: np.ndarray,
+        validation: tuple[np.ndarray, np.ndarray] | None,
+        seed: int,
+        checkpoint_dir: str | Path | None,
+        **options: Any,
+    ) -> Trainer:
         trainer = Trainer(
             model,
             loss,
-            _options(given, len(X), kind.default_weight),
+            _options(given, len(X), default_weight),
             seed=seed,
             device=given.device,
-            scores=self._torch_scores(concepts, raw=published),
             checkpoint_dir=checkpoint_dir,
             log_with=given.log_with,
             log_dir=given.log_dir,
             progress=given.verbose,
+            **options,
         )
         self.history_ = trainer.fit(X, labels, *(validation or (None, None)))
         self.n_iter_ = int(self.history_[-1]["step"])
-        self.bottleneck_ = FrozenBottleneck.freeze(trainer.model)
-        head = trainer.model.head
-        self.head_weights_ = head.weight.detach().cpu().numpy().astype(np.float64)
-        self.head_intercept_ = (
-            np.zeros(n_classes) if head.bias is None else head.bias.detach().cpu().numpy().astype(np.float64)
-        )
-        self._check_converged(given)
-        self.certificate_: dict[str, Any] | None = None
-        if given.concepts_per_class is not None:
-            self._refit_head(given.concepts_per_class, X, labels, seed, checkpoint_dir)
-        self.metadata_: dict[str, Any] = {}
-        return self
+        return trainer
+
+    def refit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        concepts_per_class: int | None = None,
+        max_active_concepts: int | None = None,
+    ) -> SparseCBMClassifier:
+        """The same trained units under another budget: only head and gate are made again.
+
+        Parameters
+        ----------
+        X, y : array-like
+            The training data of `fit`.
+        concepts_per_class, max_active_concepts : int or None
+            As in the constructor; None keeps the model's own.
+
+        Returns
+        -------
+        SparseCBMClassifier
+            A fitted model of its own; this one stays as it is. Up to `LEAST_NEC` concepts a class and for any number of
+            active ones up to `LEAST_ACTIVE`, it is to the bit what `fit` with that budget makes.
+
+        Raises
+        ------
+        InputError
+            If this model was loaded, not fitted, has no limits of its own to change, or is of the published variant.
+        """
+        check_is_fitted(self)
+        if not hasattr(self, "_trained"):
+            raise InputError("refit needs a model as fitted, of the default variant: fit it again, it was loaded")
+        changed = {"concepts_per_class": concepts_per_class, "max_active_concepts": max_active_concepts}
+        changed = {name: value for name, value in changed.items() if value is not None}
+        for name in changed:
+            if getattr(self, name) is None:
+                raise InputError(f"refit to {name}={changed[name]!r}: the model was fitted without; give it to fit")
+        model = clone(self).set_params(**changed)
+        model.__dict__.update({key: value for key, value in vars(self).items() if key.endswith("_")})
+        model._trained, model.metadata_ = self._trained, dict(self.metadata_)
+        given = checked_parameters(model)
+        X, y = self._validated(X, y, reset=False)
+        model._decide(given, self._rows(X), class_numbers(y, len(X), self.classes_, "y"))
+        return model
+
+    def freedoms(self) -> dict[str, Any]:
+        """Parameters that give other concepts the freedom that these have earned; none where all are equally free.
+
+        With them, a model of as many meaningless directions is the *equal-freedom* control.
+        """
+        check_is_fitted(self)
+        earned = self.variant == "default" and TIES.find(self.tie).earned and hasattr(self, "cone_widths_")
+        return {"cone_widths": self.cone_widths_} if earned else {}
+
+    def _given_turns(self) -> np.ndarray:
+        widths = np.asarray(self.cone_widths, dtype=np.float64)
+        if widths.ndim != 1 or not ((widths >= 0) & (widths < 90)).all():
+            raise InputError(f"cone_widths of shape {widths.shape}: expected a row of angles in [0, 90) degrees")
+        return np.tan(np.radians(widths))
 
     def _check_converged(self, given: SimpleNamespace) -> None:
         arrays = {**self.bottleneck_.tensors(), "weights": self.head_weights_, "intercept": self.head_intercept_}
@@ -363,17 +537,20 @@ class SparseCBMClassifier(
         self.score_scale_ = np.where(varying, np.maximum(scale, noise), 1.0)
         self.concept_embeddings_ = concepts
 
-    def _torch_scores(self, concepts: np.ndarray | None, raw: bool):
-        mean, scale = torch.from_numpy(self.score_mean_).float(), torch.from_numpy(self.score_scale_).float()
-        rows = None if concepts is None else torch.from_numpy(np.ascontiguousarray(concepts.T))
+    def _torch_scores(self, concepts: np.ndarray | None, pool: np.ndarray | None):
+        """Concept scores of the pool, standardised; without one, of all, raw."""
+        kept = np.arange(len(self.score_mean_)) if pool is None else pool
+        mean = torch.from_numpy(self.score_mean_[kept]).float()
+        scale = torch.from_numpy(self.score_scale_[kept]).float()
+        rows = None if concepts is None else torch.from_numpy(np.ascontiguousarray(concepts[kept].T))
 
         def scores(x: torch.Tensor) -> torch.Tensor:
-            psi = x if rows is None else x @ rows.to(x.device)
-            return psi if raw else (psi - mean.to(x.device)) / scale.to(x.device)
+            psi = x[:, kept] if rows is None else x @ rows.to(x.device)
+            return psi if pool is None else (psi - mean.to(x.device)) / scale.to(x.device)
 
         return scores
 
-    def _relevance(self, X: np.ndarray | Rows, labels: np.ndarray) -> torch.Tensor:
+    def _relevance(self, means: np.ndarray) -> torch.Tensor:
         shape = (len(self.classes_), len(self.concept_names_))
         if self.concept_relevance is not None:
             relevance = np.asarray(self.concept_relevance, dtype=np.float64)
@@ -383,29 +560,8 @@ class SparseCBMClassifier(
                     "(classes in sorted order, concepts)"
                 )
             return torch.from_numpy(relevance).float()
-        relevance = standardised(
-            class_means(X, labels, shape[0]), self.concept_embeddings_, self.score_mean_, self.score_scale_
-        )
+        relevance = standardised(means, self.concept_embeddings_, self.score_mean_, self.score_scale_)
         return torch.from_numpy(np.maximum(relevance, 0.0)).float()
-
-    def _refit_head(
-        self,
-        concepts_per_class: int,
-        X: np.ndarray | Rows,
-        labels: np.ndarray,
-        seed: int,
-        checkpoint_dir: str | Path | None,
-    ) -> None:
-        from sparsecbm.heads import SparseHead, stays_sparse
-
-        head = SparseHead(concepts_per_class=concepts_per_class, random_state=seed)
-        # Sparse only where the dense matrix is too large: a dense one is faster to work on while it fits.
-        sparse = self.bottleneck_.gate.name != "dense" and stays_sparse((len(X), len(self.concept_names_)))
-        make = self.bottleneck_.sparse_activations if sparse else self.bottleneck_.activations
-        head.fit(make(X), labels, checkpoint_dir=checkpoint_dir)
-        self.head_weights_ = np.asarray(head.coef_, dtype=np.float64)
-        self.head_intercept_ = np.asarray(head.intercept_, dtype=np.float64)
-        self.certificate_ = head.certificate_
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -528,10 +684,11 @@ class SparseCBMClassifier(
 
     # -- storage -------------------------------------------------------------------------------------------------------
 
-    _ARRAY_PARAMETERS = ("concept_relevance",)
+    _ARRAY_PARAMETERS = ("concept_relevance", "cone_widths")
 
     def _arrays(self) -> Arrays:
-        return self._inference().arrays()
+        widths = getattr(self, "cone_widths_", None)
+        return self._inference().arrays() | ({} if widths is None else {"tie.cone_widths": widths})
 
     def _extra(self) -> dict[str, Any]:
         gate = self.bottleneck_.gate
@@ -550,6 +707,10 @@ class SparseCBMClassifier(
             "concept_names_",
         ):  # fmt: skip
             setattr(self, name, getattr(held, name))
+        if "tie.cone_widths" in arrays:  # not in models of version 0.1, nor of the published variant
+            shape = (len(self.concept_names_),)
+            check_arrays(arrays, {"tie.cone_widths": (np.float64, shape)})
+            self.cone_widths_ = arrays["tie.cone_widths"]
         self.history_, self.certificate_ = record.history, record.certificate
         self.n_iter_ = int(record.history[-1]["step"])
 
@@ -637,19 +798,25 @@ class SparseCBMClassifier(
         )
 
 
-def _make_gate(name: str, n_concepts: int, given: SimpleNamespace) -> Gate:
+def _make_gate(name: str, n_concepts: int, limit: int | None, nonnegative: bool) -> Gate:
     options: dict[str, object] = {}
     if name != "dense":
-        options["nonnegative"] = given.nonnegative
+        options["nonnegative"] = nonnegative
     if name in ("top_k", "gumbel_top_k", "soft_threshold"):
-        options["max_active_concepts"] = given.max_active_concepts
+        options["max_active_concepts"] = limit
     return make_gate(name, n_concepts, options)
+
+
+def _trained_head(model: ConceptBottleneck) -> Head:
+    weights = model.head_weight().detach().cpu().numpy().astype(np.float64)
+    bias = model.head.bias
+    return Head(weights, np.zeros(len(weights)) if bias is None else bias.detach().cpu().numpy().astype(np.float64))
 
 
 def _options(given: SimpleNamespace, n: int, default_weight: float) -> TrainingOptions:
     published = given.variant == "published"
     return TrainingOptions(
-        max_iter=given.max_iter or max(300, 3 * -(-n // min(given.batch_size, n))),
+        max_iter=given.max_iter or max(600, 3 * -(-n // min(given.batch_size, n))),
         batch_size=given.batch_size,
         learning_rate=given.learning_rate,
         layer_learning_rate=(1.0 if published else 0.3) * given.learning_rate,

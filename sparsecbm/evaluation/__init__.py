@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sparsecbm._base.directions import matched_directions, random_directions
 from sparsecbm.evaluation.concept_sets import ConceptSetReport, judge_concept_set
 from sparsecbm.evaluation.controls import (
     ALL_CONTROLS,
@@ -12,7 +13,6 @@ from sparsecbm.evaluation.controls import (
     estimator_factory,
     run_controls,
 )
-from sparsecbm.evaluation.directions import matched_directions, random_directions
 from sparsecbm.evaluation.leakage import LeakageReport, leakage
 from sparsecbm.evaluation.meaning import (
     Decisions,

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.model_selection import StratifiedKFold
 
+from sparsecbm._base.directions import matched_directions
 from sparsecbm._base.errors import InputError
 from sparsecbm._base.progress import ProgressBar
 from sparsecbm._base.rows import unit_rows
-from sparsecbm.evaluation.directions import matched_directions
 from sparsecbm.evaluation.metrics import paired_difference
 from sparsecbm.evaluation.probes import linear_probe
 

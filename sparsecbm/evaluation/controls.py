@@ -31,9 +31,9 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, clone
 from sklearn.neighbors import NearestCentroid
 
+from sparsecbm._base.directions import matched_directions, random_directions
 from sparsecbm._base.errors import InputError, unknown
 from sparsecbm._base.progress import ProgressBar
-from sparsecbm.evaluation.directions import matched_directions, random_directions
 from sparsecbm.evaluation.meaning import concept_auc, name_alignment
 from sparsecbm.evaluation.metrics import mean_sd, paired_difference
 from sparsecbm.evaluation.probes import ProbeInDisguiseWarning, disguise, linear_probe, nec_grid

@@ -129,3 +129,34 @@ def test_top_k_in_one_pass_is_its_definition_bit_for_bit(noisy: bool) -> None:
     assert torch.equal(relaxed, defined)
     for found, expected in zip(torch.autograd.grad(relaxed, (units, gate.gain), pull), wanted):
         assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("name", sorted(set(GATES) - {"dense"}))
+@pytest.mark.parametrize("nonnegative", [True, False])
+def test_a_silent_concept_is_never_active_and_takes_nobodys_place(name: str, nonnegative: bool) -> None:
+    options = (
+        {"max_active_concepts": 2, "nonnegative": nonnegative} if "top_k" in name else {"nonnegative": nonnegative}
+    )
+    few, silent = make_gate(name, 4, options), torch.tensor([True, False, False, False, False, True])
+    many = few.spread(6, torch.arange(1, 5))
+    units = 3 * torch.randn(50, 6, generator=torch.Generator().manual_seed(0))
+    units[:, silent] = 9.0
+    torch.testing.assert_close(many(units)[:, 1:5], few(units[:, 1:5]))
+    assert not many(units)[:, silent].any()
+    hushed = make_gate(name, 6, options)
+    hushed.silence(silent)
+    noise = hushed.draw_noise(50, torch.Generator().manual_seed(1))
+    units.requires_grad_(True)
+    activations = hushed.relax(units, 0.5, noise)
+    assert not activations[:, silent].any()
+    assert activations.any()
+    (activations.square().sum() + hushed.expected_active(units).sum()).backward()
+    assert all(bool(p.grad.isfinite().all()) for p in (units, *hushed.parameters()) if p.grad is not None)
+
+
+def test_concepts_compete_by_importance() -> None:
+    gate = make_gate("top_k", 4, {"max_active_concepts": 2})
+    gate.weigh(torch.tensor([1.0, 0.1, 0.0, 2.0]))
+    assert gate(torch.tensor([[1.0, 5.0, 9.0, 0.6]])).tolist() == [[1.0, 0.0, 0.0, pytest.approx(0.6)]]
+    # A place is left empty rather than given to a concept of no importance.
+    assert gate(torch.tensor([[1.0, -5.0, 9.0, -1.0]])).tolist() == [[1.0, 0.0, 0.0, 0.0]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -44,7 +45,8 @@ def test_a_large_model_trains_with_it_and_a_small_one_without(monkeypatch) -> No
     generator = torch.Generator().manual_seed(1)
     X = F.normalize(torch.randn(60, 10, generator=generator), dim=1)
     concepts = F.normalize(torch.randn(64, 10, generator=generator), dim=1).numpy()
-    layer = ConceptBottleneckLayer(whitening(X.numpy(), 0.3), concepts)
+    space = whitening(X.numpy(), 0.3)
+    layer = ConceptBottleneckLayer(space, concepts @ space.inverse, np.full(len(concepts), 0.5))
     model = ConceptBottleneck(layer, make_gate("gumbel_top_k", 64, {"max_active_concepts": 4}), 5)
     torch.nn.init.normal_(model.head.weight, generator=generator)
     labels = torch.arange(60) % 5

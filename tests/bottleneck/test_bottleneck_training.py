@@ -36,6 +36,12 @@ def problem(seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return X, y, rng.normal(size=(40, 20))
 
 
+def layer_of(X: np.ndarray, C: np.ndarray, alignment: float = 0.9) -> ConceptBottleneckLayer:
+    turns = np.full(len(C), (1.0 - alignment**2) ** 0.5 / alignment)
+    space = whitening(X, 0.2)
+    return ConceptBottleneckLayer(space, C @ space.inverse, turns)
+
+
 def trainer(
     X: np.ndarray, C: np.ndarray, loss: str = "gumbel", options: TrainingOptions = OPTIONS, **kwargs
 ) -> Trainer:
@@ -43,7 +49,7 @@ def trainer(
     term = make_loss(loss, relevance=relevance if loss == "contrastive" else None)
     name = term.gate_name(6 if loss == "gumbel" else None)
     gate = make_gate(name, len(C), {"max_active_concepts": 6} if name == "gumbel_top_k" else {})
-    model = ConceptBottleneck(ConceptBottleneckLayer(whitening(X, 0.2), C), gate, 5)
+    model = ConceptBottleneck(layer_of(X, C), gate, 5)
     scores = torch.from_numpy(C.T).float()
     return Trainer(model, term, options, seed=3, device="cpu", scores=lambda x: x @ scores, progress=False, **kwargs)
 
@@ -125,7 +131,7 @@ def test_what_a_checkpoint_belongs_to(tmp_path: Path) -> None:
 
     def job(loss: str = "contrastive", cone: float = 0.9, relevance: float = 1.0, **changed: np.ndarray | None) -> str:
         run = trainer(X, C, loss)
-        run.model.layer.max_turn = cone
+        run.model.layer.max_turn.fill_(cone)
         if loss == "contrastive":
             run.loss.relevance = run.loss.relevance * relevance
         return run._job(*{"X": X, "y": y, "X_val": X[:30], "y_val": y[:30], **changed}.values())
@@ -226,7 +232,7 @@ def test_bad_options_are_named(bad: dict) -> None:
 
 def test_an_absent_device_is_named() -> None:
     X, _, C = problem()
-    model = ConceptBottleneck(ConceptBottleneckLayer(whitening(X, 0.2), C), make_gate("dense", 40, {}), 5)
+    model = ConceptBottleneck(layer_of(X, C), make_gate("dense", 40, {}), 5)
     with pytest.raises(InputError, match="device='tpu'"):
         Trainer(model, make_loss("none"), OPTIONS, seed=0, device="tpu")
 

@@ -158,6 +158,7 @@ def test_model_section_mirrors_the_estimator() -> None:
         "concept_embeddings",
         "concept_names",
         "concept_relevance",
+        "cone_widths",
         "random_state",
         "verbose",
         "validation_fraction",

@@ -317,3 +317,115 @@ def test_one_class_and_validation_mismatches(problem) -> None:
         model.fit(problem["X"], problem["y"], problem["X_test"])
     with pytest.raises(InputError, match=r"y_val: 5[0-4] .* is not among the classes"):
         model.fit(problem["X"], problem["y"], problem["X_test"], problem["y_test"] + 50)
+
+
+# -- deciding by few concepts ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def named() -> dict[str, np.ndarray]:
+    """Classes made of six of 200 concepts each, and nothing else."""
+    rng = np.random.default_rng(3)
+    C = rng.normal(size=(200, 32))
+    C /= np.linalg.norm(C, axis=1, keepdims=True)
+    y = np.arange(600) % 8
+    signature = np.zeros((8, 200))
+    for k in range(8):
+        signature[k, rng.choice(40, 6, replace=False)] = 1.0
+    X = signature[y] @ C + 0.35 * rng.normal(size=(600, 32))
+    return {"X": X[:300], "y": y[:300], "X_test": X[300:], "y_test": y[300:], "C": C}
+
+
+def budgeted(named: dict[str, np.ndarray], **options: object) -> SparseCBMClassifier:
+    settings = {"concepts_per_class": 5, "max_active_concepts": 8, "max_iter": 80, "random_state": 0, **options}
+    return SparseCBMClassifier(named["C"], **settings).fit(named["X"], named["y"])
+
+
+@pytest.mark.parametrize("tie", ["earned", "exact", "shared", "free"])
+def test_only_concepts_that_decide_are_active(tie: str, named) -> None:
+    model = budgeted(named, tie=tie)
+    A = model.transform(named["X_test"])
+    assert (A != 0).sum(1).max() <= 8
+    assert (model.head_weights_ != 0).sum() <= 5 * 8
+    assert not A[:, (model.head_weights_ == 0).all(0)].any()
+    assert model.score(named["X_test"], named["y_test"]) > 0.8
+    assert np.isfinite(model.cone_widths_).all()
+    # What takes no part stays the concept's own score (of its anchor, where one map is shared).
+    outside = model.cone_widths_ == 0 if tie in ("earned", "free") else np.ones(200, bool)
+    u, psi = model.units(named["X_test"])[:, outside], model.concept_scores(named["X_test"])[:, outside]
+    correlation = [np.corrcoef(u[:, j], psi[:, j])[0, 1] for j in range(outside.sum())]
+    assert min(correlation) > (0.9 if tie == "shared" else 0.99999)
+
+
+def test_refit_is_what_fit_would_have_made(named) -> None:
+    model = budgeted(named, max_active_concepts=16)
+    before = model.decision_function(named["X_test"])
+    narrow = model.refit(named["X"], named["y"], concepts_per_class=2, max_active_concepts=4)
+    direct = budgeted(named, concepts_per_class=2, max_active_concepts=4)
+    np.testing.assert_array_equal(narrow.decision_function(named["X_test"]), direct.decision_function(named["X_test"]))
+    assert (narrow.transform(named["X_test"]) != 0).sum(1).max() <= 4
+    assert narrow.max_active_concepts == 4
+    assert model.max_active_concepts == 16
+    np.testing.assert_array_equal(model.decision_function(named["X_test"]), before)
+
+
+def test_refit_names_what_it_cannot_do(named, tmp_path: Path) -> None:
+    model = budgeted(named, max_active_concepts=None)
+    with pytest.raises(InputError, match=r"max_active_concepts=4.*fitted without"):
+        model.refit(named["X"], named["y"], max_active_concepts=4)
+    model.save(tmp_path / "model")
+    with pytest.raises(InputError, match="it was loaded"):
+        SparseCBMClassifier.load(tmp_path / "model").refit(named["X"], named["y"], concepts_per_class=2)
+
+
+def test_a_control_takes_the_freedom_that_concepts_earned(named, tmp_path: Path) -> None:
+    model = budgeted(named)
+    given = model.freedoms()
+    model.save(tmp_path / "model")
+    np.testing.assert_array_equal(
+        SparseCBMClassifier.load(tmp_path / "model").freedoms()["cone_widths"], given["cone_widths"]
+    )
+    assert list(given) == ["cone_widths"]
+    assert budgeted(named, tie="free").freedoms() == budgeted(named, tie="exact").freedoms() == {}
+    control = clone(model).set_params(concept_embeddings=np.random.default_rng(1).normal(size=(200, 32)), **given)
+    control.fit(named["X"], named["y"])
+    ours, theirs = (np.sort(m.cone_widths_[m.cone_widths_ > 0]) for m in (model, control))
+    np.testing.assert_allclose(np.quantile(theirs, [0, 0.5, 1]), np.quantile(ours, [0, 0.5, 1]), atol=0.5)
+    alone = clone(control).set_params(cone_widths=None).fit(named["X"], named["y"])
+    assert alone.cone_widths_.sum() < control.cone_widths_.sum()  # meaningless directions earn less by themselves
+
+
+def test_weights_that_only_speak_for_a_class(named) -> None:
+    model = budgeted(named, nonnegative_head=True)
+    assert model.head_weights_.min() >= 0
+    assert model.score(named["X_test"], named["y_test"]) > 0.6
+    with pytest.raises(InputError, match="nonnegative_head=True needs concepts_per_class"):
+        budgeted(named, nonnegative_head=True, concepts_per_class=None)
+
+
+@pytest.mark.parametrize("widths", [[[1.0]], [-1.0], [90.0], [float("nan")]])
+def test_bad_cone_widths_are_named(widths: list, named) -> None:
+    with pytest.raises(InputError, match="cone_widths"):
+        budgeted(named, cone_widths=widths)
+
+
+def test_a_resumed_fit_goes_through_half_time_once(named, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sparsecbm.bottleneck.training import Trainer
+
+    whole = budgeted(named)
+    step, calls = Trainer._optimizer_step, []
+
+    def stop(self, X, y):
+        calls.append(self._step)
+        if len(calls) == 60:  # after half time, between two checkpoints
+            raise KeyboardInterrupt
+        return step(self, X, y)
+
+    options = {"concepts_per_class": 5, "max_active_concepts": 8, "max_iter": 80, "random_state": 0}
+    model = SparseCBMClassifier(named["C"], **options)
+    monkeypatch.setattr(Trainer, "_optimizer_step", stop)
+    with pytest.raises(KeyboardInterrupt):
+        clone(model).fit(named["X"], named["y"], checkpoint_dir=tmp_path)
+    monkeypatch.setattr(Trainer, "_optimizer_step", step)
+    resumed = clone(model).fit(named["X"], named["y"], checkpoint_dir=tmp_path)
+    np.testing.assert_array_equal(resumed.decision_function(named["X_test"]), whole.decision_function(named["X_test"]))

@@ -211,11 +211,11 @@ def test_verdict_and_advantage_follow_the_interval():
     rng = np.random.default_rng(0)
     means = rng.normal(size=(8, 24))
     y = np.arange(480) % 8
-    X = means[y] + 0.5 * rng.normal(size=(480, 24))
+    X = means[y] + 1.0 * rng.normal(size=(480, 24))
     data = X[:240], y[:240], X[240:], y[240:]
     named = np.concatenate([means, rng.normal(size=(192, 24))])
     recipe = SparseCBMClassifier(
-        named, max_active_concepts=2, concepts_per_class=2, min_alignment=1.0, loss="none", max_iter=60
+        named, max_active_concepts=2, concepts_per_class=2, tie="exact", loss="none", max_iter=60
     )
     found = run_controls(recipe, *data, named, controls=("matched_directions",))
     gap = found.advantage["own_recipe"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from sparsecbm._base.directions import matched_directions
 from sparsecbm._base.errors import InputError
-from sparsecbm.evaluation.directions import matched_directions
 from sparsecbm.evaluation.meaning import name_alignment, plausibility
 
 

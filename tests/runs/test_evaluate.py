@@ -82,13 +82,14 @@ def test_everything_is_found_from_the_model_alone(trained, home: Path, tmp_path:
         "concepts",
         "retrained",
         "matched_directions",
+        "equal_freedom",
         "shuffled_names",
         "linear_probe",
         "nearest_mean",
     ]
     assert rows["concepts"]["accuracy"] == stored["accuracy"] == table[0]["accuracy"]
-    assert rows["linear_probe"]["accuracy"] == probe == table[2]["accuracy"]
-    assert rows["nearest_mean"]["accuracy"] == table[3]["accuracy"] > 0.5
+    assert rows["linear_probe"]["accuracy"] == probe == table[3]["accuracy"]
+    assert rows["nearest_mean"]["accuracy"] == table[4]["accuracy"] > 0.5
     # Training drew the directions once, evaluation twice; the first draw is the same fit.
     assert advantage["own_recipe"]["accuracy"] == table[1]["accuracy"]
     assert result.controls["advantage"]["own_recipe"]["accuracy"] == rows["matched_directions"]["accuracy"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -29,6 +31,8 @@ class Gate(nn.Module):
 
     #: Name in the registry and in saved models.
     name: str = ""
+    #: Value of a per-concept parameter that leaves a concept inactive in every image. A gate without one has no choice.
+    silent: ClassVar[dict[str, float]] = {}
 
     def __init__(self, n_concepts: int) -> None:
         super().__init__()
@@ -45,6 +49,20 @@ class Gate(nn.Module):
     def relax(self, units: Tensor, temperature: float, noise: Tensor | None) -> Tensor:
         """Activations (n, M) for training. The default is the inference rule, differentiated where it can be."""
         return self(units)
+
+    @torch.no_grad()
+    def silence(self, concepts: Tensor) -> None:
+        """Leave some concepts, bool (M,), inactive in every image from now on."""
+        for name, value in self.silent.items():
+            getattr(self, name)[concepts] = value
+
+    @torch.no_grad()
+    def spread(self, n_concepts: int, kept: Tensor) -> Gate:
+        """The same gate of more concepts: its own are the numbers `kept` (M,), all others are silent."""
+        gate = type(self)(n_concepts, **self.options())
+        for name, value in self.silent.items():
+            getattr(gate, name).fill_(value)[kept] = getattr(self, name).detach().cpu()
+        return gate
 
     def forward(self, units: Tensor) -> Tensor:
         """Activations (n, M) at inference."""

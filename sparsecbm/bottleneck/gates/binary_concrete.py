@@ -26,6 +26,7 @@ class BinaryConcreteGate(Gate):
     """
 
     name = "binary_concrete"
+    silent = {"gain": 0.0, "threshold": 1e6}
 
     def __init__(self, n_concepts: int, nonnegative: bool = True) -> None:
         super().__init__(n_concepts)

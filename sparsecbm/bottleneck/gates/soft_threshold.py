@@ -26,6 +26,7 @@ class SoftThresholdGate(Gate):
     """
 
     name = "soft_threshold"
+    silent = {"log_threshold": 20.0}
 
     def __init__(self, n_concepts: int, nonnegative: bool = True, max_active_concepts: int | None = None) -> None:
         super().__init__(n_concepts)

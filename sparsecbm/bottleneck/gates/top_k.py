@@ -31,6 +31,7 @@ class TopKGate(Gate):
     """
 
     name = "top_k"
+    silent = {"gain": -200.0}  # its exp is 0 in float32, and so is every score
 
     def __init__(self, n_concepts: int, max_active_concepts: int, nonnegative: bool = True) -> None:
         super().__init__(n_concepts)
@@ -47,10 +48,14 @@ class TopKGate(Gate):
 
     def relax(self, units: Tensor, temperature: float, noise: Tensor | None) -> Tensor:
         present = units.clamp_min(0.0) if self.nonnegative else units
+        audible = self.gain.detach().exp().ne(0).to(units.dtype)
         if self.max_active_concepts >= self.n_concepts:
-            return present
+            return present * audible
+        if noise is not None:
+            noise = noise * audible
         if self.nonnegative:
             return _PresentTopK.apply(units, self.gain, noise, temperature, self.max_active_concepts)
+        present = present * audible
         scores = self.scores(units)
         if noise is not None:
             scores = scores + temperature * noise
@@ -61,9 +66,15 @@ class TopKGate(Gate):
 
     def forward(self, units: Tensor) -> Tensor:
         k = min(self.max_active_concepts, self.n_concepts)
-        top = self.scores(units).topk(k, dim=1).indices
-        present = units.clamp_min(0.0) if self.nonnegative else units
-        return torch.zeros_like(units).scatter_(1, top, present.gather(1, top))
+        top = self.scores(units).topk(k, dim=1)
+        kept = torch.where(top.values > 0, units.gather(1, top.indices), 0.0)
+        return torch.zeros_like(units).scatter_(1, top.indices, kept)
+
+    @torch.no_grad()
+    def weigh(self, importance: Tensor) -> None:
+        """Let concepts compete by unit times importance (M,); one of no importance is silent."""
+        largest = importance.max().clamp_min(1e-30)
+        self.gain.copy_(torch.where(importance > 0, (importance / largest).log(), self.silent["gain"]))
 
 
 class _PresentTopK(torch.autograd.Function):
@@ -78,7 +89,8 @@ class _PresentTopK(torch.autograd.Function):
         edge, kept = top.values[:, -2:].mean(1, keepdim=True), top.indices[:, :-1]
         ctx.save_for_backward(units, gain, scores, edge, kept)
         ctx.temperature = temperature
-        return torch.zeros_like(scores).scatter_(1, kept, units.gather(1, kept).clamp_min_(0.0).to(scores.dtype))
+        present = units.gather(1, kept).clamp_min_(0.0).to(scores.dtype)
+        return torch.zeros_like(scores).scatter_(1, kept, present.mul_(gain.exp().ne(0)[kept]))
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
