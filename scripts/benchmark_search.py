@@ -1,6 +1,6 @@
 """Concept Matrix Search and the training-free family on real CLIP ViT-B/32 embeddings, and on the painted birds.
 
-    python scripts/benchmark_search.py --data-dir DATA [--only rules sparse explain timing few_shot birds] [--out FILE]
+    python scripts/benchmark_search.py --data-dir DATA [--only PART ...] [--out FILE]
 
 DATA holds ``clip_vitb32/*.npz``. Reported on the 4,000 images of ``imagenet/train4`` with 1,608 object names as
 concepts and one text a class. Settings were chosen on other images: on ``imagenet/train1`` for the rules (without the
@@ -26,7 +26,7 @@ import numpy as np
 from sparsecbm._base.files import write_json
 from sparsecbm.estimators import ConceptMatrixSearch, DescriptionClassifier, LinearProbe, ZeroShotClassifier
 
-PARTS = ("rules", "sparse", "explain", "timing", "few_shot", "birds")
+PARTS = ("rules", "meaning", "sparse", "explain", "timing", "few_shot", "birds")
 FEW_SHOT_SETS = ("caltech101", "oxford_pets", "oxford_flowers", "dtd")
 PUBLISHED = {"cosine": 0.243, "cubed": 0.299}
 
@@ -60,6 +60,46 @@ def rules(data: ImageNet) -> dict[str, float]:
     for name, value in made.items():
         note = f"   (asked {PUBLISHED[name]:.1%})" if name in PUBLISHED else ""
         print(f"  {name:32s} {value:7.2%}{note}", flush=True)
+    return made
+
+
+def meaning(data: ImageNet, folder: Path, draws: int = 2) -> dict[str, Any]:
+    """k concepts beside as many meaningless directions, at the default origin weight and each side at its own best.
+
+    The origin is the mean of train1, the pictures on which settings were chosen.
+    """
+    from sparsecbm.evaluation import matched_directions
+
+    held = np.load(folder / "concepts_attributes.npz")
+    attributes, categories = held["embeddings"].astype(np.float32), [str(name) for name in held["category"]]
+    origin = np.load(folder / "imagenet.npz")["train1_images"]
+    banks: dict[str, tuple[np.ndarray, list[str] | None]] = {
+        "objects": (data.concepts, None),
+        "objects and attributes": (
+            np.concatenate([data.concepts, attributes]), ["object"] * len(data.concepts) + categories
+        ),
+    }  # fmt: skip
+    weights = (0.1, 0.2, 0.3, 0.4, 0.5)
+    made: dict[str, Any] = {}
+
+    def reached(bank: np.ndarray, groups: list[str] | None, k: int) -> dict[float, float]:
+        options = {"max_active_concepts": k, "reference_embeddings": origin, "concept_groups": groups}
+        return {
+            weight: accuracy(ConceptMatrixSearch(bank, origin_weight=weight, **options).fit(data.texts), data.X, data.y)
+            for weight in weights
+        }
+
+    for name, (bank, groups) in banks.items():
+        for k in (2, 4, 8, 16, 32):
+            own = reached(bank, groups, k)
+            drawn = [reached(matched_directions(bank, np.random.default_rng(seed)), groups, k) for seed in range(draws)]
+            default = own[0.4], float(np.mean([found[0.4] for found in drawn]))
+            best = max(own.values()), float(np.mean([max(found.values()) for found in drawn]))
+            made[f"{name}, k = {k}"] = {"default": default, "own best": best}
+            said = "; ".join(f"{what} {a:.3f} / {b:.3f} ({100 * (a - b):+.1f})" for what, (a, b) in (
+                ("at the default", default), ("each at its best", best),
+            ))  # fmt: skip
+            print(f"  {name:24s} k = {k:2d}: {said}", flush=True)
     return made
 
 
@@ -214,14 +254,16 @@ def few_shot(data: ImageNet, folder: Path, seeds: int = 3) -> dict[str, dict[str
                 X, y = store["val_images"][rows].astype(np.float32), every[rows]
             means = np.stack([X[y == c].mean(axis=0) for c in range(len(class_names))])
             nearest = ZeroShotClassifier().fit(means)  # cosine with the class mean
-            search = ConceptMatrixSearch(data.concepts, data.names)
-            both = ConceptMatrixSearch(data.concepts, data.names).fit(texts, shots=(X, y))
+            search = ConceptMatrixSearch(data.concepts, data.names, similarity="whitened")
+            both = ConceptMatrixSearch(data.concepts, data.names, similarity="whitened").fit(texts, shots=(X, y))
             row = {
                 "nearest class mean": accuracy(nearest, X_test, y_test),
                 "images": accuracy(search.fit(None, np.arange(len(class_names)), shots=(X, y)), X_test, y_test),
                 "images and texts": accuracy(both, X_test, y_test),
                 "sparse, 32 concepts": accuracy(
-                    ConceptMatrixSearch(data.concepts, data.names, similarity="sparse").fit(texts, shots=(X, y)),
+                    ConceptMatrixSearch(data.concepts, data.names, similarity="sparse", max_active_concepts=32).fit(
+                        texts, shots=(X, y)
+                    ),
                     X_test,
                     y_test,
                 ),
@@ -233,7 +275,7 @@ def few_shot(data: ImageNet, folder: Path, seeds: int = 3) -> dict[str, dict[str
                 zero = ZeroShotClassifier().fit([texts[c] for c in named], named.tolist())
                 row["zero-shot, classes with text"] = accuracy(zero, X_test[inside], y_test[inside])
                 mine = np.isin(y, named)
-                fit = ConceptMatrixSearch(data.concepts, data.names).fit(
+                fit = ConceptMatrixSearch(data.concepts, data.names, similarity="whitened").fit(
                     [texts[c] for c in named], named.tolist(), shots=(X[mine], y[mine])
                 )
                 row["few-shot, classes with text"] = accuracy(fit, X_test[inside], y_test[inside])
@@ -279,14 +321,14 @@ def birds(n: int = 1000) -> dict[str, float]:
     shot_labels = np.array(list(SPECIES))[train.labels]
     made = {"descriptions": accuracy(DescriptionClassifier().fit(rows), X, labels)}
     models = {
-        "whitened, descriptions": ConceptMatrixSearch(phrases, ATTRIBUTE_NAMES).fit(rows),
+        "whitened, descriptions": ConceptMatrixSearch(phrases, ATTRIBUTE_NAMES, similarity="whitened").fit(rows),
         "sparse 5, descriptions": ConceptMatrixSearch(
             phrases, ATTRIBUTE_NAMES, similarity="sparse", max_active_concepts=5
         ).fit(rows),
         "contrast 5, descriptions": ConceptMatrixSearch(
             phrases, ATTRIBUTE_NAMES, similarity="contrast", max_active_concepts=5
         ).fit(rows),
-        "whitened, 4 pictures": ConceptMatrixSearch(phrases, ATTRIBUTE_NAMES).fit(
+        "whitened, 4 pictures": ConceptMatrixSearch(phrases, ATTRIBUTE_NAMES, similarity="whitened").fit(
             None, list(SPECIES), shots=(shots, shot_labels)
         ),
     }
@@ -335,6 +377,8 @@ def main() -> None:
             made[part] = few_shot(data, folder)
         elif part == "birds":
             made[part] = birds()
+        elif part == "meaning":
+            made[part] = meaning(data, folder)
         elif part == "timing":
             made[part] = timing(data, folder)
         else:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def search(config: Config, output: Output = None, set_: Set = None) -> Any:
     """Classify without training, by Concept Matrix Search, and show which concepts decided.
 
-    Example:  [bold]sparsecbm search search_birds --set search.similarity=sparse[/bold]
+    Example:  [bold]sparsecbm search search_birds --set search.max_active_concepts=4[/bold]
 
     Your own words, one a line:  [bold]sparsecbm search search_birds --set concepts.file=words.txt[/bold]
     """
@@ -35,12 +35,17 @@ def show_search(result: SearchResult) -> None:
         f"[bold]{escape(found['config'])}[/bold]: {found['pictures']:,} pictures, {found['classes']:,} classes, "
         f"{found['concepts']:,} concepts"
     )
-    table = make_table("method", ">accuracy", ">seconds", "uses")
+    table = make_table("method", ">accuracy", ">meaningless", ">seconds", "uses")
     for row in result.methods:
         shown = "–" if row.accuracy is None else f"{row.accuracy:.1%}"
         style = "bold" if row.main else None
-        table.add_row(escape(row.name), shown, f"{row.seconds:.3f}", f"[dim]{escape(row.note)}[/dim]", style=style)
+        control = "" if row.meaningless is None else f"{row.meaningless:.1%}"
+        table.add_row(
+            escape(row.name), shown, control, f"{row.seconds:.3f}", f"[dim]{escape(row.note)}[/dim]", style=style
+        )
     console.print(table)
+    if found["verdict"]:
+        console.print(f"[bold]{escape(found['verdict'])}[/bold]", soft_wrap=False)
     right = [ledger for ledger in result.examples if ledger.truth == ledger.target]
     wrong = [ledger for ledger in result.examples if ledger.truth != ledger.target]
     for ledger in [*right[:1], *wrong[:1]]:

@@ -198,12 +198,14 @@ class MatrixSearchConfig(_Section):
 
     similarity: Literal[
         "whitened", "sparse", "contrast", "separating", "cosine", "cubed", "max", "column_normalised"
-    ] = "whitened"
+    ] = "sparse"
     ridge: Positive = 0.01
-    max_active_concepts: Count = 32
+    max_active_concepts: Count = 8
     """Of the sparse rules: the most concepts that decide about a picture."""
     nonnegative: bool = True
     max_explained_concepts: Count = 32
+    origin_weight: Annotated[float, Field(ge=0, le=1)] = 0.4
+    """Of the sparse rules: how much of what the reference mean itself scores enters the decision."""
     text_weight: NonNegative = 2.0
     """With few-shot pictures: a class's text counts as so many pictures."""
     covariance_shrinkage: Annotated[float, Field(gt=0, le=1)] = 0.7
@@ -238,6 +240,8 @@ class SearchConfig(_Section):
     decomposer: DecomposerConfig = DecomposerConfig()
     reference: bool = True
     """Take the mean of the train pictures, without their labels, as the origin of sparse codes."""
+    control: bool = True
+    """Search by as many meaningless directions, too: what concepts reach beyond them they owe to what they mean."""
     few_shot: Count | None = None
     """So many labelled pictures a class, drawn from train by the seed, beside the texts; null: texts only."""
     baselines: list[Literal["zero_shot", "descriptions", "decomposer", "cosine", "cubed", "max", "linear_probe"]] = [

@@ -11,12 +11,22 @@ from sklearn.utils.validation import _check_feature_names
 
 from sparsecbm._base.errors import InputError
 from sparsecbm._base.labels import class_numbers, label_column
-from sparsecbm._base.parameters import Count, Flag, NonNegative, Positive, PositiveShare, Text, checked_parameters
+from sparsecbm._base.parameters import (
+    Count,
+    Flag,
+    NonNegative,
+    Positive,
+    PositiveShare,
+    Share,
+    Text,
+    checked_parameters,
+)
 from sparsecbm._base.rows import as_numpy, finite, unit_rows
 from sparsecbm.estimators.class_rows import mean_rows, read_class_rows
 from sparsecbm.estimators.class_scores import ClassScoreClassifier
 from sparsecbm.estimators.inputs import UNIT, check_concepts
 from sparsecbm.estimators.matrix_search import SearchOptions, SearchProblem, SearchRule, make_rule
+from sparsecbm.estimators.matrix_search.base import centred
 from sparsecbm.estimators.matrix_search.few_shot import FewShotRows, few_shot_rows
 from sparsecbm.estimators.matrix_search.metric_codes import MetricCodes
 from sparsecbm.estimators.storage import Arrays, ModelRecord, check_arrays
@@ -33,8 +43,8 @@ class ConceptMatrixSearch(ClassScoreClassifier):
 
     Images and classes become rows of concept scores, V = cos(x, concepts) and T = cos(class, concepts), and a rule
     compares them (Semenov et al. 2024, arXiv 2404.03323). Their rules lose to plain zero-shot classification; the
-    default here whitens the overlap of the concepts away and matches it, and the two sparse rules decide by at most k
-    concepts an image.
+    rule "whitened" takes the overlap of the concepts out and matches it, but any directions would do as well there. The
+    default, "sparse", decides by at most k concepts an image, which is where it matters what they mean.
 
     Parameters
     ----------
@@ -45,10 +55,11 @@ class ConceptMatrixSearch(ClassScoreClassifier):
     similarity : str
         The rule:
 
-        - "whitened": cosine in the metric (C C^T + lambda I)^-1 of the concepts. All concepts decide.
         - "sparse": at most `max_active_concepts` concepts decide; codes that rewrite the image.
         - "contrast": the same, chosen to tell each image's leading candidates apart. As accurate as "whitened" from
           about 32 concepts on, and the one in which the dense scores have a say in which concepts are named.
+        - "whitened": cosine in the metric (C C^T + lambda I)^-1 of the concepts. All concepts decide; with M >= d as
+          many meaningless directions decide alike.
         - "separating": centred, signed-squared scores, weighted by how much a concept separates the classes.
         - "cosine", "cubed", "max": the published rules.
         - "column_normalised": published, and **transductive**: an image's class depends on the batch it comes in.
@@ -63,6 +74,12 @@ class ConceptMatrixSearch(ClassScoreClassifier):
         ``class_codes_``. None leaves class rows as they are.
     max_explained_concepts : int
         The most concepts that an explanation names.
+    concept_groups : sequence of length M or None
+        A label for each concept; those of one label were embedded alike (with one prompt, say), and each group is
+        centred by its own mean before concepts of different groups are compared. None: one group.
+    origin_weight : float
+        Of "sparse" and "contrast", in [0, 1]: how much of what the mean of the reference images itself scores for a
+        class enters the decision.
     reference_embeddings : array-like of shape (n, d) or None
         Images whose mean is the origin of sparse codes. Any images do; the batch to predict is never used. None: the
         zero vector, or, with labelled images, their mean.
@@ -104,7 +121,7 @@ class ConceptMatrixSearch(ClassScoreClassifier):
     >>> rng = np.random.default_rng(0)
     >>> concepts = rng.normal(size=(40, 16))
     >>> classes = {"finch": concepts[:3].mean(0), "jay": concepts[3:6].mean(0), "lark": concepts[6:9].mean(0)}
-    >>> search = ConceptMatrixSearch(concepts, max_explained_concepts=3).fit(classes)
+    >>> search = ConceptMatrixSearch(concepts, max_active_concepts=3).fit(classes)
     >>> image = 2 * classes["jay"] + 0.1 * rng.normal(size=16)
     >>> search.predict([image]).tolist()
     ['jay']
@@ -120,12 +137,14 @@ class ConceptMatrixSearch(ClassScoreClassifier):
         concept_embeddings: ArrayLike | None = None,
         concept_names: Sequence[str] | None = None,
         *,
-        similarity: Text = "whitened",
+        similarity: Text = "sparse",
         ridge: Positive = 0.01,
-        max_active_concepts: Count = 32,
+        max_active_concepts: Count = 8,
         nonnegative: Flag = True,
         max_class_concepts: Count | None = None,
         max_explained_concepts: Count = 32,
+        concept_groups: Sequence[str] | None = None,
+        origin_weight: Share = 0.4,
         reference_embeddings: ArrayLike | None = None,
         text_weight: NonNegative = 2.0,
         covariance_shrinkage: PositiveShare = 0.7,
@@ -139,6 +158,8 @@ class ConceptMatrixSearch(ClassScoreClassifier):
         self.nonnegative = nonnegative
         self.max_class_concepts = max_class_concepts
         self.max_explained_concepts = max_explained_concepts
+        self.concept_groups = concept_groups
+        self.origin_weight = origin_weight
         self.reference_embeddings = reference_embeddings
         self.text_weight = text_weight
         self.covariance_shrinkage = covariance_shrinkage
@@ -229,6 +250,7 @@ class ConceptMatrixSearch(ClassScoreClassifier):
             SearchProblem(
                 matrix,
                 rows,
+                concept_groups=self._groups(len(matrix)),
                 image_mean=origin,
                 image_covariance=None if few is None else few.image_covariance,
                 text_rows=texts if few is not None and has_text.all() and self.max_class_concepts is None else None,
@@ -237,6 +259,14 @@ class ConceptMatrixSearch(ClassScoreClassifier):
         )
         self._publish()
         return self
+
+    def _groups(self, n_concepts: int) -> NDArray[np.int64] | None:
+        if self.concept_groups is None:
+            return None
+        labels = np.asarray(self.concept_groups).astype(str)
+        if labels.shape != (n_concepts,):
+            raise InputError(f"concept_groups have shape {labels.shape}: expected one label for each of {n_concepts}")
+        return np.unique(labels, return_inverse=True)[1]
 
     def _shots(
         self, shots: tuple[ArrayLike, ArrayLike] | None
@@ -276,18 +306,18 @@ class ConceptMatrixSearch(ClassScoreClassifier):
         self.class_codes_ = None
         if self.max_class_concepts is None:
             return rows
-        center = concepts.mean(axis=0)
-        origin = center if origin is None else origin  # texts have the concepts' mean, images their own
+        origin = concepts.mean(axis=0) if origin is None else origin  # texts have the concepts' mean, images their own
+        atoms = centred(concepts, self._groups(len(concepts)))
         coder = MetricCodes(
             rows - rows.mean(axis=0),
-            concepts - center,
+            atoms,
             np.zeros(len(rows)),
             logit_scale=1.0,
             nonnegative=bool(self.nonnegative),
         )
         codes = coder.common(rows - origin, int(self.max_class_concepts))
         self.class_codes_ = codes.dense()
-        return origin + codes.times(concepts - center)
+        return origin + codes.times(atoms)
 
     def _start(self) -> None:
         self._scale = float(self.logit_scale)
@@ -297,6 +327,7 @@ class ConceptMatrixSearch(ClassScoreClassifier):
                 ridge=float(self.ridge),
                 max_active_concepts=int(self.max_active_concepts),
                 nonnegative=bool(self.nonnegative),
+                origin_weight=float(self.origin_weight),
                 logit_scale=self._scale,
             ),
         )

@@ -20,6 +20,7 @@ from sparsecbm.evaluation.probes import linear_probe
 _POOL = 10
 """Candidates a class: the concepts whose scores set it apart most, in within-class standard deviations."""
 _FOLDS = 2
+_FEWEST = 4
 _SAME = 0.95
 """From this correlation over the pictures on, two concepts say the same."""
 _MIXED = 0.75
@@ -90,7 +91,7 @@ def judge_concept_set(
     X : array-like of shape (n, d)
         Embeddings of pictures.
     y : array-like of shape (n,)
-        Their labels, at least two of each class.
+        Their labels, at least two of each class and four on average.
     concepts_per_class : int
         NEC.
     n_draws : int
@@ -107,16 +108,19 @@ def judge_concept_set(
     Raises
     ------
     InputError
-        If shapes do not fit, or a class has one picture.
+        If shapes do not fit, or there are too few pictures.
     """
     concepts = unit_rows(concept_embeddings, "concept_embeddings", dtype=np.float64)
     X, y = unit_rows(X, "X", dtype=np.float64), np.asarray(y)
     if concepts.shape[1] != X.shape[1] or y.shape != (len(X),):
         raise InputError(f"concepts {concepts.shape}, embeddings {X.shape}, labels {y.shape}: they do not go together")
     classes, codes, counts = np.unique(y, return_inverse=True, return_counts=True)
-    if len(classes) < 2 or counts.min() < _FOLDS:
+    if len(classes) < 2 or counts.min() < _FOLDS or len(y) < _FEWEST * len(classes):
         few = classes[counts.argmin()]
-        raise InputError(f"class {few.item()!r} has {counts.min()} picture: expected two classes or more, two of each")
+        raise InputError(
+            f"class {few.item()!r} has {counts.min()} of {len(y)} pictures: expected two classes or more, at least two "
+            f"pictures of each and {_FEWEST} on average"
+        )
     rng = np.random.default_rng(random_state)
     folds = list(StratifiedKFold(_FOLDS, shuffle=True, random_state=random_state).split(X, codes))
     with ProgressBar("judging", n_draws + 2, verbose) as bar:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -84,13 +84,26 @@ def search_run(config: SearchConfig) -> SearchResult:
     task = prepare_search(config)
     classes = _class_texts(config, task)
     model, row, predicted = _search(config, task, classes)
-    methods = [row]
-    with ProgressBar("Comparing", len(config.baselines), None) as bar:
+    # Each method that reads concepts also meets directions that differ from them in meaning nothing, and in that alone.
+    controls = list(_meaningless(task, config.seed)) if config.control and task.truth is not None else []
+    advantage = None
+    with ProgressBar("Comparing", len(config.baselines) + len(controls), None) as bar:
+        found = []
+        for control in controls:
+            found.append(_search(config, control, classes)[2])
+            bar.update(note="meaningless directions")
+        if controls:
+            advantage = _advantage(task, predicted, found)
+            row = replace(row, meaningless=advantage["accuracy"])
+        methods = [row]
         for name in config.baselines:
-            methods.append(BASELINE_RUNS[name](config, task, classes))
+            row = BASELINE_RUNS[name](config, task, classes)
+            if controls and name in READ_CONCEPTS:
+                row = replace(row, meaningless=BASELINE_RUNS[name](config, controls[0], classes).accuracy)
+            methods.append(row)
             bar.update(note=name)
     ledgers = _explain(config, task, model, predicted)
-    metrics = _metrics(config, task, methods, ledgers)
+    metrics = _metrics(config, task, methods, ledgers, advantage)
     page = _page(config, task, methods, ledgers, metrics)
     # search.json comes last, so that where it stands the rest is complete.
     (output / "search.json").unlink(missing_ok=True)
@@ -113,6 +126,24 @@ def _class_texts(config: SearchConfig, task: Inputs) -> list[NDArray[np.float32]
             "nothing says what the classes are: give class texts (embeddings.classes) or few_shot labelled pictures"
         )
     return texts
+
+
+def _meaningless(task: Inputs, seed: int) -> Iterator[Inputs]:
+    """Yield the same task over directions with the concepts' mean and covariance, drawn a few times."""
+    from sparsecbm.evaluation import matched_directions
+
+    rng = np.random.default_rng(seed)
+    for _ in range(DRAWS):
+        yield replace(task, bank=replace(task.bank, vectors=matched_directions(task.bank.vectors, rng)))
+
+
+def _advantage(task: Inputs, predicted: NDArray[np.int64], drawn: Sequence[NDArray[np.int64]]) -> dict[str, float]:
+    """What the concepts reach beyond meaningless directions, on the same pictures."""
+    from sparsecbm.evaluation import paired_difference
+
+    right = [(made == task.truth).astype(float) for made in drawn]
+    gap = paired_difference((predicted == task.truth).astype(float), right)
+    return {"accuracy": float(np.mean(right)), **{key: gap[key] for key in ("difference", "low", "high")}}
 
 
 def _search(config: SearchConfig, task: Inputs, classes: Any) -> tuple[Any, MethodRow, NDArray[np.int64]]:
@@ -247,6 +278,13 @@ BASELINE_RUNS: dict[str, Callable[[SearchConfig, Inputs, Any], MethodRow]] = {
 }
 
 
+READ_CONCEPTS = ("decomposer", "cosine", "cubed", "max")
+"""Baselines that read the concepts."""
+
+DRAWS = 3
+"""Draws of the meaningless directions."""
+
+
 def _explain(config: SearchConfig, task: Inputs, model: Any, predicted: NDArray[np.int64]) -> Ledgers:
     """Ledgers of the pictures shown: half of them wrong ones, if there are so many, over as many classes as can be."""
     rng = np.random.default_rng(config.seed)
@@ -277,7 +315,17 @@ def _spread(rows: NDArray[np.int64], predicted: NDArray[np.int64]) -> NDArray[np
     return np.array([i for _, _, i in sorted(turns)], dtype=np.int64)
 
 
-def _metrics(config: SearchConfig, task: Inputs, methods: Sequence[MethodRow], ledgers: Ledgers) -> dict[str, Any]:
+def _metrics(
+    config: SearchConfig,
+    task: Inputs,
+    methods: Sequence[MethodRow],
+    ledgers: Ledgers,
+    advantage: dict[str, float] | None,
+) -> dict[str, Any]:
+    from sparsecbm.evaluation import advantage_in_words
+
+    accuracy = methods[0].accuracy
+    said = None if advantage is None or accuracy is None else advantage_in_words(accuracy, {"own_recipe": advantage})
     return {
         "config": config.name,
         "seed": config.seed,
@@ -287,6 +335,8 @@ def _metrics(config: SearchConfig, task: Inputs, methods: Sequence[MethodRow], l
         "concepts": len(task.bank.names),
         "encoder": _encoder(task),
         "methods": [vars(row) for row in methods],
+        "advantage": advantage,
+        "verdict": said,
         "seconds": {"embedding": task.seconds, **{row.name: row.seconds for row in methods}},
         "examples": [_example(ledger) for ledger in ledgers],
         "concept_record": task.bank.record,
@@ -316,6 +366,15 @@ def _page(
     figures = []
     if main.accuracy is not None:
         figures.append(Figure("Accuracy", f"{main.accuracy:.1%}", f"{round(main.accuracy * n):,} of {n:,} pictures"))
+    if metrics["advantage"] is not None:
+        gap, low, high = (f"{100 * metrics['advantage'][part]:+.1f}" for part in ("difference", "low", "high"))
+        reached = metrics["advantage"]["accuracy"]
+        figures.append(Figure("Meaningless directions", f"{reached:.1%}", "as many, by the same search"))
+        figures.append(Figure("Owed to what concepts mean", gap, f"points; 95% interval {low} to {high}"))
+    if config.search.similarity in ("sparse", "contrast"):
+        figures.append(
+            Figure("Concepts a decision", str(config.search.max_active_concepts), "at most; nothing else decides")
+        )
     figures.append(Figure("Seconds", f"{main.seconds:.2f}", f"to search {n:,} pictures, embeddings given"))
     figures.append(Figure("Concepts", f"{len(task.bank.names):,}", f"for {len(task.class_names):,} classes"))
     truth = task.truth
@@ -328,7 +387,8 @@ def _page(
     page = build_search_page(
         ledgers,
         title=config.name,
-        summary=f"{len(task.class_names):,} classes told apart by {len(task.bank.names):,} named concepts, with {how}.",
+        summary=f"{len(task.class_names):,} classes told apart by {len(task.bank.names):,} named concepts, with {how}. "
+        f"{metrics['verdict'] or ''}".strip(),
         methods=methods,
         figures=figures,
         facts={

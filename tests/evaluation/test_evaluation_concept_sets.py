@@ -51,5 +51,5 @@ def test_concepts_that_have_nothing_to_do_with_the_classes_are_worth_nothing():
 def test_bad_input_is_named():
     with pytest.raises(InputError, match="do not go together"):
         judge_concept_set(np.eye(3), np.ones((4, 2)), [0, 0, 1, 1])
-    with pytest.raises(InputError, match="class 'b' has 1 picture"):
+    with pytest.raises(InputError, match="class 'b' has 1 of 3 pictures"):
         judge_concept_set(np.eye(2), np.ones((3, 2)), ["a", "a", "b"])

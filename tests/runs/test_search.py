@@ -61,8 +61,13 @@ def test_one_table_ledgers_that_add_up_and_a_page(found: runs.SearchResult) -> N
     assert page.count("<article") == 6
     assert page.count("data:image") >= 6
     assert not re.search(r"(src|href)=\"(?!data:|#)", page)  # it loads nothing
-    assert "everything else" in page
-    assert load_config(found.output / "config.yaml", kind=SearchConfig).search.max_explained_concepts == 8
+    assert "everything else" not in page  # the eight named concepts decide
+    gap = found.metrics["advantage"]
+    assert gap["difference"] == pytest.approx(main_row.accuracy - main_row.meaningless)
+    assert f"meaningless directions reaches {gap['accuracy']:.1%}" in page
+    read = {row.name for row in found.methods[1:] if row.meaningless is not None}
+    assert read == {"sparse decomposition", *(f"published rule: {name}" for name in ("cosine", "cubed", "max"))}
+    assert load_config(found.output / "config.yaml", kind=SearchConfig).search.max_active_concepts == 8
 
 
 def test_named_concepts_are_the_true_attributes(found: runs.SearchResult) -> None:

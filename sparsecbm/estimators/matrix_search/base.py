@@ -24,6 +24,8 @@ class SearchProblem:
         Unit rows; the identity where the columns of X are the concept scores already.
     class_rows : ndarray of shape (K, d)
         One row a class, in the space of the images or of the texts.
+    concept_groups : ndarray of int, shape (M,), optional
+        Concepts that were embedded alike (one prompt, say) share a number; each group is centred by its own mean.
     image_mean : ndarray of shape (d,), optional
         Mean embedding of reference images: the origin from which sparse codes start.
     image_covariance : ndarray of shape (d, d), optional
@@ -36,6 +38,7 @@ class SearchProblem:
 
     concepts: Array
     class_rows: Array
+    concept_groups: NDArray[np.int64] | None = None
     image_mean: Array | None = None
     image_covariance: Array | None = None
     text_rows: Array | None = None
@@ -47,8 +50,9 @@ class SearchOptions:
     """Options of the rules; each rule reads its own."""
 
     ridge: float = 0.01
-    max_active_concepts: int = 32
+    max_active_concepts: int = 8
     nonnegative: bool = True
+    origin_weight: float = 0.4
     logit_scale: float = 100.0
 
 
@@ -99,3 +103,13 @@ class SearchRule(ABC):
     def rows_at_once(self) -> int:
         """Rows to score in one go."""
         return 4096
+
+
+def centred(concepts: Array, groups: NDArray[np.int64] | None = None) -> Array:
+    """Concepts relative to the mean of their group (of them all, without groups); what stands alone stays."""
+    groups = np.zeros(len(concepts), dtype=np.int64) if groups is None else groups
+    counts = np.bincount(groups)
+    means = np.zeros((len(counts), concepts.shape[1]))
+    np.add.at(means, groups, concepts)
+    means /= np.maximum(counts, 1)[:, None]
+    return concepts - np.where(counts > 1, 1.0, 0.0)[groups, None] * means[groups]

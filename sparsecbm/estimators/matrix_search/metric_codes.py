@@ -20,10 +20,10 @@ _EVERYWHERE = 0.3
 class MetricCodes:
     """Sparse codes of images over concepts for a linear classifier ``X @ rows.T``.
 
-    *Common* codes minimise (x - sum_j a_j c_j)^T Q (x - sum_j a_j c_j), Q the square root of the classes' rows^T rows,
-    scaled to mean eigenvalue 1 before the root: between the plain metric, which spends concepts on what decides
-    nothing, and rows^T rows itself, which spends them on the few directions in which most classes differ. Q is the same
-    for all images.
+    *Common* codes minimise (x - sum_j a_j c_j)^T Q (x - sum_j a_j c_j), Q a power of the classes' rows^T rows (of mean
+    eigenvalue 1): between the plain metric (power 0), which spends concepts on what decides nothing, and
+    rows^T rows itself (1), which spends them on the few directions in which most classes differ. The fewer the
+    concepts, the plainer the metric should be: they then name what is seen. Q is the same for all images.
 
     *Focused* codes add, for each image, the squared errors of its leading candidates' scores,
 
@@ -41,15 +41,26 @@ class MetricCodes:
         Of the candidates' softmax.
     nonnegative : bool
         Whether only concepts that are there may be named.
+    power : float
+        Of the metric, in [0, 1].
     """
 
-    def __init__(self, rows: Array, concepts: Array, constant: Array, *, logit_scale: float, nonnegative: bool) -> None:
+    def __init__(
+        self,
+        rows: Array,
+        concepts: Array,
+        constant: Array,
+        *,
+        logit_scale: float,
+        nonnegative: bool,
+        power: float = 0.5,
+    ) -> None:
         self._rows, self._constant = rows, constant
         self._logit_scale, self._nonnegative = logit_scale, nonnegative
         metric = rows.T @ rows
         level = max(float(np.trace(metric)) / len(metric), 1e-300)
         values, vectors = np.linalg.eigh(metric / level + _FLOOR * np.eye(len(metric)))
-        self._root = (vectors * np.maximum(values, 0.0) ** 0.25) @ vectors.T
+        self._root = (vectors * np.maximum(values, 0.0) ** (power / 2)) @ vectors.T
         # One unit for candidates and common metric: the mean squared class score a dimension.
         self._unit = np.sqrt(level / len(rows))
         self._weights = torch.from_numpy(rows @ concepts.T / self._unit).float()

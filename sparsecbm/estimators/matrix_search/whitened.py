@@ -1,10 +1,10 @@
-"""The default: rule 1 in the metric in which overlapping concepts count once."""
+"""Rule 1 in the metric in which overlapping concepts count once."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from sparsecbm.estimators.matrix_search.base import Array, SearchOptions, SearchProblem, SearchRule
+from sparsecbm.estimators.matrix_search.base import Array, SearchOptions, SearchProblem, SearchRule, centred
 from sparsecbm.estimators.matrix_search.metric_codes import MetricCodes
 from sparsecbm.estimators.matrix_search.pursuit import SparseCodes
 
@@ -50,13 +50,13 @@ class WhitenedRule(SearchRule):
                 folded = (1.0 - share) * folded + share / _typical_length(texts) * texts
                 constant = (1.0 - share) * constant
         origin = np.zeros(rows.shape[1]) if problem.image_mean is None else problem.image_mean
-        centred = concepts - concepts.mean(axis=0) if len(concepts) > 1 else concepts
+        atoms = centred(concepts, problem.concept_groups)
         self.arrays = {
             "rows": folded,
             "constant": constant,
             "origin": origin,
-            "concepts": centred,
-            "weights": folded @ centred.T,
+            "concepts": atoms,
+            "weights": folded @ atoms.T,
             "intercept": constant + folded @ origin,
         }
 
@@ -86,8 +86,14 @@ class WhitenedRule(SearchRule):
                 self.arrays["intercept"],
                 logit_scale=self.options.logit_scale,
                 nonnegative=self.options.nonnegative,
+                power=self.power,
             )
         return self._metric_codes
+
+    @property
+    def power(self) -> float:
+        """Of the codes' metric."""
+        return 0.5
 
 
 def _typical_length(rows: Array) -> float:

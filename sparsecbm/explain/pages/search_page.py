@@ -36,6 +36,8 @@ class MethodRow:
         What it uses.
     main : bool
         Whether it is the method that the page explains.
+    meaningless : float or None
+        What the same method reaches on as many meaningless directions in place of the concepts, in [0, 1].
     """
 
     name: str
@@ -43,6 +45,7 @@ class MethodRow:
     seconds: float
     note: str = ""
     main: bool = False
+    meaningless: float | None = None
 
 
 @dataclass(frozen=True)
