@@ -220,7 +220,7 @@ def _within(limits: _Limits, options: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(f"max_active_concepts is {active} in its parameters and {kept!r} in its gate")
     if options.get("nonnegative", limits.nonnegative) is not limits.nonnegative:
         raise ValueError(f"nonnegative is {limits.nonnegative} in its parameters and not so in its gate")
-    if active is None or kept <= active:
+    if active is None or kept is None or kept <= active:
         return dict(options)
     warnings.warn(
         f"the stored model's gate would keep {kept} concepts, its parameters promise {active}: it keeps {active}",
