@@ -10,15 +10,14 @@ import numpy as np
 
 from sparsecbm._base.errors import InputError
 from sparsecbm._base.files import plain
-from sparsecbm.config.schema import FiltersConfig, ImagesConfig
+from sparsecbm.config.schema import FiltersConfig
+from sparsecbm.inputs.comparison import Comparison, ComparisonOptions
 from sparsecbm.runs.base import Result
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from typing_extensions import Unpack
 
     from sparsecbm.concepts import ConceptSet, FilterReport
-    from sparsecbm.embeddings import Embeddings
-    from sparsecbm.encoders import Encoder
 
 _SUFFIXES = (".json", ".yaml", ".yml")
 
@@ -63,40 +62,12 @@ class BuildResult(Result):
         )
 
 
-def read_class_names(source: str | Path) -> tuple[str, ...]:
-    """Return class names from a file (a name a line, .json or .yaml), or those of an image spec such as ``birds``.
-
-    Raises
-    ------
-    InputError
-        If the file holds none, or there is neither such a file nor such pictures.
-    """
-    from sparsecbm.concepts import ConceptSet
-
-    path = Path(source)
-    if path.is_file():
-        return ConceptSet.from_file(path).names
-    if path.suffix in (*_SUFFIXES, ".txt"):
-        raise InputError(f"class names: there is no file {str(source)!r}; expected a name a line")
-    from sparsecbm.inputs.data import open_images
-
-    names = tuple(open_images(ImagesConfig(spec=str(source)), "train").class_names)
-    if not names:
-        raise InputError(f"{str(source)!r} has no class names: give a file with a name a line")
-    return names
-
-
 def build_concepts(
     output: str | Path,
     *,
-    classes: str | Path | None = None,
     model: str | None = None,
     conceptnet: str | Path | None = None,
     vocabulary: str | Path | None = None,
-    encoder: str | None = None,
-    images: str | None = None,
-    max_images: int | None = 2000,
-    templates: str | None = None,
     filters: FiltersConfig | None = None,
     select: int | None = None,
     times: int = 1,
@@ -105,6 +76,7 @@ def build_concepts(
     temperature: float = 0.0,
     seed: int = 0,
     device: str = "auto",
+    **compared: Unpack[ComparisonOptions],
 ) -> BuildResult:
     """Build a concept set and write it, with where it comes from.
 
@@ -112,23 +84,13 @@ def build_concepts(
     ----------
     output : path
         .json or .yaml, which hold which concept belongs to which class.
-    classes : str or path, optional
-        File of class names, or an image spec. Needed by `model` and `conceptnet`.
     model, conceptnet, vocabulary : exactly one of
         A transformers text model (folder or hub) that is asked three questions a class; a ConceptNet dump; a file of
-        words, ranked with `encoder` by `classes` or `images`.
-    encoder : str, optional
-        Spec of an encoder, for the vocabulary, the similarity filters, and selection by meaning.
-    images : str, optional
-        Image spec whose training pictures rank a vocabulary and drive the activation filter.
-    max_images : int, optional
-        At most so many of them.
-    templates : str, optional
-        Template, or name of a template set, for concepts and class names.
+        words, ranked by classes or pictures.
     filters : FiltersConfig, optional
         Thresholds; None leaves all filters out but the one for names of classes.
     select : int, optional
-        Keep the so many that cover the classes best (`select_covering`).
+        Keep this many, those that cover the classes best (`select_covering`).
     times : int
         How many selected concepts each class should have.
     per_class : int
@@ -138,6 +100,10 @@ def build_concepts(
     seed : int
         Of sampling, with a temperature above 0.
     device : str
+        Of the language model and of the encoder.
+    **compared
+        See `Comparison`; at most 2,000 pictures unless it says otherwise. Classes are needed by `model` and
+        `conceptnet`; an encoder by a vocabulary, the similarity filters, and selection by meaning.
 
     Raises
     ------
@@ -153,17 +119,16 @@ def build_concepts(
     given = [what for what, value in sources.items() if value is not None]
     if len(given) != 1:
         raise InputError(f"give one source, --model, --conceptnet or --vocabulary; got {' and '.join(given) or 'none'}")
+    classes, images = compared.get("classes"), compared.get("images")
     if vocabulary is None and classes is None:
         raise InputError(f"--{given[0]} needs --classes: a file of class names, or an image spec such as birds")
-    if vocabulary is not None and encoder is None:
+    if vocabulary is not None and compared.get("encoder") is None:
         raise InputError("--vocabulary needs --encoder: words are ranked by their similarity to classes or pictures")
     if vocabulary is not None and classes is None and images is None:
         raise InputError("--vocabulary needs --classes or --images, to rank its words by")
-    if images is not None and encoder is None:
-        raise InputError("--images needs --encoder: pictures are compared with concept texts")
-    names = () if classes is None else read_class_names(classes)
-    embedder = None if encoder is None else Embedder(encoder, templates, device)
-    pictures = None if images is None or embedder is None else embedder.pictures(images, max_images).vectors
+    compared.setdefault("max_images", 2000)
+    comparison = Comparison(**compared, device=device)
+    names = comparison.class_names
     journal = output.with_name(f".{output.name}.answers.jsonl")
     if model is not None:
         concepts = _ask(model, names, journal, max_new_tokens, temperature, seed, device)
@@ -173,41 +138,16 @@ def build_concepts(
         concepts = conceptnet_concepts(conceptnet, names, per_class=per_class)
     else:
         assert vocabulary is not None
-        assert embedder is not None
-        concepts = _rank(vocabulary, names, embedder, pictures, per_class)
+        concepts = _rank(vocabulary, comparison, per_class)
     found = len(concepts)
     report = None
     if filters is not None or names:
-        concepts, report = _filter(concepts, names, embedder, pictures, filters)
+        concepts, report = _filter(concepts, comparison, filters)
     if select is not None:
-        concepts = select_concepts(concepts, select, times=times, class_names=names, embedder=embedder)
+        concepts = select_concepts(concepts, select, comparison, times=times)
     concepts.save(output)
     journal.unlink(missing_ok=True)
     return BuildResult(concepts, output, found, report, names)
-
-
-class Embedder:
-    """An encoder with the templates of one build."""
-
-    def __init__(self, spec: str, templates: str | None, device: str = "auto") -> None:
-        from sparsecbm.concepts import PromptTemplates
-        from sparsecbm.encoders import load_encoder
-
-        self.encoder: Encoder = load_encoder(spec, device=device)
-        self.patterns = tuple(PromptTemplates.of(templates))
-
-    def texts(self, names: Any) -> NDArray[np.float32]:
-        from sparsecbm.embeddings import embed_texts
-
-        shown = [name.replace("_", " ") for name in names]
-        return embed_texts(self.encoder, shown, self.patterns, cache="disk-or-memory").vectors
-
-    def pictures(self, spec: str, limit: int | None) -> Embeddings:
-        from sparsecbm.embeddings import embed_images
-        from sparsecbm.inputs.data import open_images
-
-        source = open_images(ImagesConfig(spec=spec, max_train=limit), "train")
-        return embed_images(self.encoder, source, cache="disk-or-memory")
 
 
 def _ask(
@@ -233,29 +173,23 @@ def _ask(
     )
 
 
-def _rank(
-    vocabulary: str | Path,
-    names: tuple[str, ...],
-    embedder: Embedder,
-    pictures: NDArray[np.float32] | None,
-    per_class: int,
-) -> ConceptSet:
+def _rank(vocabulary: str | Path, comparison: Comparison, per_class: int) -> ConceptSet:
     from sparsecbm.concepts import ConceptSet
     from sparsecbm.concepts.vocabulary import vocabulary_concepts
 
-    words = ConceptSet.from_file(vocabulary)
+    words, names, pictures = ConceptSet.from_file(vocabulary), comparison.class_names, comparison.pictures
     return vocabulary_concepts(
         words.names,
-        embedder.texts(words.names),
+        comparison.texts(words.names),
         class_names=names or None,
-        class_embeddings=embedder.texts(names) if names else None,
-        image_embeddings=pictures,
+        class_embeddings=comparison.texts(names) if names else None,
+        image_embeddings=None if pictures is None else pictures.vectors,
         per_class=per_class,
         provenance={
             "source": "vocabulary",
             "file": Path(vocabulary).name,
             "words": len(words),
-            "encoder": embedder.encoder.spec,
+            "encoder": comparison.encoder.spec,
             "ranked by": [what for what, used in (("classes", names), ("images", pictures is not None)) if used],
             **({"vocabulary": words.provenance} if words.provenance else {}),
         },
@@ -263,11 +197,7 @@ def _rank(
 
 
 def _filter(
-    concepts: ConceptSet,
-    names: tuple[str, ...],
-    embedder: Embedder | None,
-    pictures: NDArray[np.float32] | None,
-    filters: FiltersConfig | None,
+    concepts: ConceptSet, comparison: Comparison, filters: FiltersConfig | None
 ) -> tuple[ConceptSet, FilterReport]:
     # Without thresholds only names of classes go: they explain nothing.
     thresholds = {key: None for key in FiltersConfig.model_fields if key != "top_images"} | {
@@ -275,26 +205,14 @@ def _filter(
     }
     if filters is not None:
         thresholds = filters.model_dump()
-    vectors: dict[str, Any] = {}
-    if embedder is not None and filters is not None:
-        vectors["concept_embeddings"] = embedder.texts(concepts.names)
-        vectors["image_embeddings"] = pictures
-        if names:
-            vectors["class_embeddings"] = embedder.texts(names)
-    kept, report = concepts.filter(class_names=names or None, **vectors, **thresholds)
+    vectors = {} if filters is None else comparison.vectors(concepts)
+    kept, report = concepts.filter(class_names=comparison.class_names or None, **vectors, **thresholds)
     if filters is None:
         report = type(report)(report.kept, report.dropped)  # what was not asked for need not be said to be missing
     return _noted(kept, filters={"thresholds": thresholds, "kept": len(kept), "of": len(concepts)}), report
 
 
-def select_concepts(
-    concepts: ConceptSet,
-    size: int,
-    *,
-    times: int = 1,
-    class_names: tuple[str, ...] = (),
-    embedder: Embedder | None = None,
-) -> ConceptSet:
+def select_concepts(concepts: ConceptSet, size: int, comparison: Comparison, *, times: int = 1) -> ConceptSet:
     """Keep the `size` concepts that cover the classes best, by the set's relevance, an encoder's, or both.
 
     Raises
@@ -307,8 +225,9 @@ def select_concepts(
 
     relevance = None if concepts.relevance is None else np.asarray(concepts.relevance, dtype=np.float64)
     rule = "relevance of the source"
-    if embedder is not None and class_names:
-        similarity = relevance_to_classes(embedder.texts(concepts.names), embedder.texts(class_names))
+    class_names = comparison.class_names
+    if comparison.spec is not None and class_names:
+        similarity = relevance_to_classes(comparison.texts(concepts.names), comparison.texts(class_names))
         if relevance is None or list(concepts.class_names or ()) != list(class_names):
             relevance, rule = similarity, "similarity of texts"
         else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,11 +12,16 @@ from numpy.typing import NDArray
 from sparsecbm._base.errors import InputError
 from sparsecbm._base.files import plain
 from sparsecbm.config.schema import FiltersConfig
+from sparsecbm.inputs.comparison import Comparison, ComparisonOptions
 from sparsecbm.runs.base import Result
+from sparsecbm.runs.concept_building import select_concepts
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from sparsecbm.concepts import ConceptSet, FilterReport
     from sparsecbm.concepts.problems import Problem
+    from sparsecbm.embeddings import Embeddings
     from sparsecbm.evaluation import ConceptSetReport
 
 MAX_JUDGED = 4000
@@ -116,12 +120,8 @@ def check_concepts(
     path: str | Path,
     max_length: int = 30,
     *,
-    classes: str | Path | None = None,
-    encoder: str | None = None,
-    images: str | None = None,
-    max_images: int | None = None,
-    templates: str | None = None,
     filters: FiltersConfig | None = None,
+    **compared: Unpack[ComparisonOptions],
 ) -> CheckResult:
     """Read a concept file and say what is odd about it; nothing is changed.
 
@@ -131,9 +131,11 @@ def check_concepts(
         Concept file.
     max_length : int
         Longer names are odd, in characters.
-    classes, encoder, images, max_images, templates, filters
-        As for `filter_concepts`; what the filters would drop is reported, and, where the pictures have labels, what
-        the set's scores hold of their classes (`sparsecbm.evaluation.judge_concept_set`).
+    filters : FiltersConfig, optional
+        Thresholds; what the filters would drop is reported.
+    **compared
+        See `Comparison`. Where the pictures have labels, it is reported what the set's scores hold of their classes
+        (`sparsecbm.evaluation.judge_concept_set`).
 
     Raises
     ------
@@ -142,66 +144,37 @@ def check_concepts(
     """
     from sparsecbm.concepts import ConceptSet
     from sparsecbm.concepts.problems import name_problems
-    from sparsecbm.runs.concept_building import read_class_names
 
-    concepts = ConceptSet.from_file(path)
+    concepts, comparison = ConceptSet.from_file(path), Comparison(**compared)
     groups: dict[str, int] = {}
     for group in concepts.groups or ():
         groups[str(group or "(none)")] = groups.get(str(group or "(none)"), 0) + 1
     long = [name for name in concepts if len(name) > max_length]
-    class_names = None if classes is None else read_class_names(classes)
-    problems = name_problems(concepts, class_names, max_length=None)
+    problems = name_problems(concepts, comparison.class_names or None, max_length=None)
     seen = judged = None
-    if encoder is not None or images is not None:
-        vectors, labels = _vectors(concepts, class_names, encoder, images, max_images, templates)
+    if comparison.spec is not None:
+        vectors = comparison.vectors(concepts)
         # Every name is asked about, whatever its length and though it names a class: that has been said already.
         options = (filters or FiltersConfig()).model_dump() | {"max_length": None}
         _, seen = concepts.filter(**vectors, **options)
-        judged = None if labels is None else _judge(vectors, labels)
+        judged = _judge(vectors["concept_embeddings"], comparison.pictures)
     return CheckResult(str(path), concepts, list(concepts.report.lines), long, groups, problems, seen, judged)
 
 
-def _judge(vectors: dict[str, Any], labels: tuple[NDArray[np.int64], tuple[str, ...]]) -> ConceptSetReport | None:
-    """What the concepts hold of the classes; None where the pictures are too few to tell."""
+def _judge(vectors: NDArray[np.float32], pictures: Embeddings | None) -> ConceptSetReport | None:
+    """What the concepts hold of the classes; None where no pictures have labels, or too few to tell."""
     from sparsecbm.data.splits import stratified_subset
     from sparsecbm.evaluation.concept_sets import judge_concept_set
 
-    X, (y, names) = vectors["image_embeddings"], labels
-    if len(y) > MAX_JUDGED:
-        rows = stratified_subset(y, len(y), MAX_JUDGED)
-        X, y = X[rows], y[rows]
+    if pictures is None or pictures.labels is None or not pictures.class_names:
+        return None
+    if len(pictures) > MAX_JUDGED:
+        pictures = pictures.select(stratified_subset(pictures.labels, len(pictures), MAX_JUDGED))
     try:
-        return judge_concept_set(vectors["concept_embeddings"], X, np.asarray(names)[y], verbose=None)
+        names = np.asarray(pictures.class_names)[pictures.labels]
+        return judge_concept_set(vectors, pictures.vectors, names, verbose=None)
     except InputError:
         return None
-
-
-def _vectors(
-    concepts: ConceptSet,
-    class_names: Sequence[str] | None,
-    encoder: str | None,
-    images: str | None,
-    max_images: int | None,
-    templates: str | None,
-) -> tuple[dict[str, Any], tuple[NDArray[np.int64], tuple[str, ...]] | None]:
-    """Embed what the similarity filters compare; with it the pictures' labels and class names, where they have some."""
-    from sparsecbm.runs.concept_building import Embedder
-
-    if images is not None and encoder is None:
-        raise InputError("--images needs --encoder: the activation filter compares pictures with concept texts")
-    if encoder is None:
-        return {}, None
-    embedder = Embedder(encoder, templates)
-    vectors: dict[str, Any] = {"concept_embeddings": embedder.texts(concepts.names)}
-    if class_names is not None:
-        vectors["class_embeddings"] = embedder.texts(class_names)
-    labels = None
-    if images is not None:
-        pictures = embedder.pictures(images, max_images)
-        vectors["image_embeddings"] = pictures.vectors
-        if pictures.labels is not None and pictures.class_names:
-            labels = np.asarray(pictures.labels), tuple(pictures.class_names)
-    return vectors, labels
 
 
 def filter_concepts(
@@ -209,13 +182,9 @@ def filter_concepts(
     output: str | Path | None = None,
     *,
     filters: FiltersConfig | None = None,
-    classes: str | Path | None = None,
-    encoder: str | None = None,
-    images: str | None = None,
-    max_images: int | None = None,
-    templates: str | None = None,
     select: int | None = None,
     times: int = 1,
+    **compared: Unpack[ComparisonOptions],
 ) -> FilterResult:
     """Apply the label-free filters to a concept file.
 
@@ -227,18 +196,10 @@ def filter_concepts(
         Where to write what is kept.
     filters : FiltersConfig, optional
         Thresholds.
-    classes : str or Path, optional
-        File of class names, a name a line; or an image spec, such as birds.
-    encoder : str, optional
-        Spec of the encoder for the similarity filters, which do not run without it.
-    images : str, optional
-        Image spec whose training split the activation filter looks at.
-    max_images : int, optional
-        At most so many of them.
-    templates : str, optional
-        Template, or name of a template set, for concepts and class names.
     select, times : int
         After the filters, keep the `select` concepts that cover the classes best, each class `times` times.
+    **compared
+        See `Comparison`; the similarity filters do not run without an encoder.
 
     Raises
     ------
@@ -246,16 +207,13 @@ def filter_concepts(
         If a file cannot be read, or nothing would be left.
     """
     from sparsecbm.concepts import ConceptSet
-    from sparsecbm.runs.concept_building import Embedder, read_class_names, select_concepts
 
-    concepts = ConceptSet.from_file(path)
-    class_names = None if classes is None else read_class_names(classes)
-    vectors, _ = _vectors(concepts, class_names, encoder, images, max_images, templates)
+    concepts, comparison = ConceptSet.from_file(path), Comparison(**compared)
     options = (filters or FiltersConfig()).model_dump()
-    kept, report = concepts.filter(class_names=class_names, **vectors, **options)
+    names = comparison.class_names or None
+    kept, report = concepts.filter(class_names=names, **comparison.vectors(concepts), **options)
     if select is not None:
-        embedder = None if encoder is None else Embedder(encoder, templates)
-        kept = select_concepts(kept, select, times=times, class_names=class_names or (), embedder=embedder)
+        kept = select_concepts(kept, select, comparison, times=times)
     if output is not None:
         kept.save(output)
     return FilterResult(kept, report, None if output is None else Path(output))

@@ -97,9 +97,9 @@ def search_run(config: SearchConfig) -> SearchResult:
             row = replace(row, meaningless=advantage["accuracy"])
         methods = [row]
         for name in config.baselines:
-            row = BASELINE_RUNS[name](config, task, classes)
+            row = _baseline(name, config, task, classes)
             if controls and name in READ_CONCEPTS:
-                row = replace(row, meaningless=BASELINE_RUNS[name](config, controls[0], classes).accuracy)
+                row = replace(row, meaningless=_baseline(name, config, controls[0], classes).accuracy)
             methods.append(row)
             bar.update(note=name)
     ledgers = _explain(config, task, model, predicted)
@@ -191,83 +191,83 @@ def _indices(names: Any, class_names: Sequence[str]) -> NDArray[np.int64]:
     return np.array([position[str(name)] for name in names], dtype=np.int64)
 
 
-def _timed(name: str, model: Any, task: Inputs, start: float, note: str) -> MethodRow:
-    predicted = _predict(model, task)
-    return _row(name, predicted, task, start, note)
-
-
 def _row(name: str, predicted: NDArray[np.int64], task: Inputs, start: float, note: str) -> MethodRow:
     seconds = time.perf_counter() - start
     accuracy = None if task.truth is None else float((predicted == task.truth).mean())
     return MethodRow(name, accuracy, seconds, note)
 
 
-def _run_zero_shot(config: SearchConfig, task: Inputs, classes: Any) -> MethodRow:
+def _baseline(name: str, config: SearchConfig, task: Inputs, classes: Any) -> MethodRow:
+    start = time.perf_counter()
+    label, found, note = BASELINE_RUNS[name](config, task, classes)
+    predicted = found if isinstance(found, np.ndarray) else _predict(found, task)
+    return _row(label, predicted, task, start, note)
+
+
+def _needed(held: Any, name: str, what: str) -> Any:
+    if held is None:
+        raise InputError(f"baseline {name} needs {what}")
+    return held
+
+
+Baseline = tuple[str, Any, str]
+"""Name of a method, its fitted model or what it predicts, and what it uses."""
+
+
+def _run_zero_shot(config: SearchConfig, task: Inputs, classes: Any) -> Baseline:
     from sparsecbm.estimators import ZeroShotClassifier
 
-    if task.class_texts is None:
-        raise InputError("baseline zero_shot needs texts of the class names: give embeddings.classes")
-    start = time.perf_counter()
-    model = ZeroShotClassifier().fit(task.class_texts, list(task.class_names))
-    return _timed("zero-shot CLIP", model, task, start, "texts of the class names")
+    texts = _needed(task.class_texts, "zero_shot", "texts of the class names: give embeddings.classes")
+    return "zero-shot CLIP", ZeroShotClassifier().fit(texts, list(task.class_names)), "texts of the class names"
 
 
-def _run_descriptions(config: SearchConfig, task: Inputs, classes: Any) -> MethodRow:
+def _run_descriptions(config: SearchConfig, task: Inputs, classes: Any) -> Baseline:
     from sparsecbm.estimators import DescriptionClassifier
 
-    if task.descriptions is None:
-        raise InputError("baseline descriptions needs classes.descriptions (class name: list of texts)")
-    start = time.perf_counter()
-    model = DescriptionClassifier().fit(task.descriptions, list(task.class_names))
-    return _timed("mean over descriptions", model, task, start, "descriptions of the classes")
+    texts = _needed(task.descriptions, "descriptions", "classes.descriptions (class name: list of texts)")
+    model = DescriptionClassifier().fit(texts, list(task.class_names))
+    return "mean over descriptions", model, "descriptions of the classes"
 
 
-def _run_decomposer(config: SearchConfig, task: Inputs, classes: Any) -> MethodRow:
+def _run_decomposer(config: SearchConfig, task: Inputs, classes: Any) -> Baseline:
     from sparsecbm.estimators import SparseDecomposer
 
-    if task.reference is None:
-        raise InputError("baseline decomposer needs reference pictures for their mean: give a train split")
-    if classes is None:
-        raise InputError("baseline decomposer needs class texts")
-    start = time.perf_counter()
+    reference = _needed(task.reference, "decomposer", "reference pictures for their mean: give a train split")
+    _needed(classes, "decomposer", "class texts")
     options = config.decomposer.model_dump()
-    model = SparseDecomposer(task.bank.vectors, list(task.bank.names), **options).fit(task.reference.vectors)
+    model = SparseDecomposer(task.bank.vectors, list(task.bank.names), **options).fit(reference.vectors)
     found = model.decompose(np.asarray(task.pictures.vectors))
     rows = np.stack([np.atleast_2d(texts).mean(axis=0) for texts in classes])
     scores = model.reconstruct(found.codes) @ unit_rows(rows).T
     note = (
         f"{found.counts.mean():.1f} concepts a picture, then zero-shot; reconstruction cosine {found.cosine.mean():.2f}"
     )
-    return _row("sparse decomposition", scores.argmax(axis=1), task, start, note)
+    return "sparse decomposition", scores.argmax(axis=1), note
 
 
-def _rule(similarity: str) -> Callable[[SearchConfig, Inputs, Any], MethodRow]:
-    def run(config: SearchConfig, task: Inputs, classes: Any) -> MethodRow:
+def _rule(similarity: str) -> Callable[[SearchConfig, Inputs, Any], Baseline]:
+    def run(config: SearchConfig, task: Inputs, classes: Any) -> Baseline:
         from sparsecbm.estimators import ConceptMatrixSearch
 
-        if classes is None:
-            raise InputError(f"baseline {similarity} needs class texts")
-        start = time.perf_counter()
+        _needed(classes, similarity, "class texts")
         model = ConceptMatrixSearch(task.bank.vectors, list(task.bank.names), similarity=similarity)
         model.fit(classes, list(task.class_names))
-        return _timed(f"published rule: {similarity}", model, task, start, f"{len(task.bank.names):,} concepts")
+        return f"published rule: {similarity}", model, f"{len(task.bank.names):,} concepts"
 
     return run
 
 
-def _run_linear_probe(config: SearchConfig, task: Inputs, classes: Any) -> MethodRow:
+def _run_linear_probe(config: SearchConfig, task: Inputs, classes: Any) -> Baseline:
     from sparsecbm.estimators import LinearProbe
 
-    reference = task.reference
-    if reference is None or reference.labels is None:
-        raise InputError("baseline linear_probe needs labelled pictures: give a train split with labels")
-    start = time.perf_counter()
-    names = np.asarray(task.class_names)[np.asarray(reference.labels)]
+    what = "labelled pictures: give a train split with labels"
+    reference = _needed(task.reference, "linear_probe", what)
+    names = np.asarray(task.class_names)[np.asarray(_needed(reference.labels, "linear_probe", what))]
     model = LinearProbe().fit(np.asarray(reference.vectors), names)
-    return _timed("linear probe", model, task, start, f"black box, trained on {len(names):,} labelled pictures")
+    return "linear probe", model, f"black box, trained on {len(names):,} labelled pictures"
 
 
-BASELINE_RUNS: dict[str, Callable[[SearchConfig, Inputs, Any], MethodRow]] = {
+BASELINE_RUNS: dict[str, Callable[[SearchConfig, Inputs, Any], Baseline]] = {
     "zero_shot": _run_zero_shot,
     "descriptions": _run_descriptions,
     "decomposer": _run_decomposer,
