@@ -126,7 +126,7 @@ def _adapter(hint: Any) -> TypeAdapter[Any]:
 @functools.cache
 def _schema(estimator: type) -> dict[str, Any]:
     """Types of the parameters that can be checked."""
-    hints = typing.get_type_hints(estimator.__init__, include_extras=True)
+    hints = typing.get_type_hints(estimator.__init__, include_extras=True)  # type: ignore[misc]  # this class's own
     return {name: hint for name, hint in hints.items() if name != "return" and _words(hint)}
 
 

@@ -69,6 +69,8 @@ class ConceptSet:
     relevance: np.ndarray | None
     class_names: tuple[str, ...] | None
     report: CleaningReport
+    _index: dict[str, int]
+    _provenance: str
 
     def __init__(
         self,
@@ -259,6 +261,7 @@ def _groups(groups: Mapping[str, Sequence[str]] | Sequence[str | None], concepts
 def _relevance(
     relevance: Relevance, class_names: Sequence[str] | None, concepts: ConceptSet
 ) -> tuple[np.ndarray, tuple[str, ...] | None]:
+    rows: tuple[str, ...] | None
     if isinstance(relevance, Mapping):
         rows = tuple(check_name(name, "a class name") for name in relevance)
         held = list(relevance.values())

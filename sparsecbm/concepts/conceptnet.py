@@ -101,9 +101,9 @@ def conceptnet_concepts(
                 held = found[k][exact]
                 held[name] = held.get(name, 0.0) + weight
     relevance, by_head, nothing = {}, [], []
-    for label, held in zip(class_names, found):
-        best = held[True] or held[False]
-        if not held[True] and held[False]:
+    for label, weights in zip(class_names, found):
+        best = weights[True] or weights[False]
+        if not weights[True] and weights[False]:
             by_head.append(label)
         if not best:
             nothing.append(label)

@@ -115,7 +115,7 @@ def ask_for_concepts(
     if not names:
         raise InputError(
             f"no answer of {model!r} about {len(class_names)} classes holds a concept; the first was "
-            f"{next(iter(answers.get(class_names[0]).values()))[:80]!r}: try another model"
+            f"{next(iter((answers.get(class_names[0]) or {}).values()))[:80]!r}: try another model"
         )
     counts = {question: sum(group == question for group in group_of.values()) for question in questions}
     provenance = {

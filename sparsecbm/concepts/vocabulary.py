@@ -111,7 +111,7 @@ def vocabulary_concepts(
     if top is not None:
         candidates = np.sort(candidates[np.argsort(-score[candidates], kind="stable")[:top]])
     return ConceptSet(
-        [names[j] for j in candidates],
+        [names[int(j)] for j in candidates],
         relevance=None if relevance is None else relevance[:, candidates],
         class_names=None if relevance is None else class_names,
         provenance=provenance,

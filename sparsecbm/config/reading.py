@@ -24,7 +24,11 @@ KINDS: dict[str, type[_Section]] = {"train": RunConfig, "search": SearchConfig, 
 AnyConfig = TypeVar("AnyConfig", bound=_Section)
 
 
-def load_config(source: str | Path, overrides: Sequence[str] = (), kind: type[AnyConfig] = RunConfig) -> AnyConfig:
+def load_config(
+    source: str | Path,
+    overrides: Sequence[str] = (),
+    kind: type[AnyConfig] = RunConfig,  # type: ignore[assignment]  # mypy knows no default of a generic parameter
+) -> AnyConfig:
     """Read a configuration.
 
     Parameters
@@ -56,7 +60,7 @@ def load_config(source: str | Path, overrides: Sequence[str] = (), kind: type[An
 def build_config(
     values: Mapping[str, Any],
     overrides: Sequence[str] = (),
-    kind: type[AnyConfig] = RunConfig,
+    kind: type[AnyConfig] = RunConfig,  # type: ignore[assignment]  # as in `load_config`
     *,
     what: str = "config",
     name: str | None = None,

@@ -189,7 +189,7 @@ class ClassesConfig(_Section):
 class SearchEmbeddingsConfig(EmbeddingsConfig):
     """Vectors made elsewhere: images, concept texts, and class texts in the order of the class names."""
 
-    train: Name | None = None
+    train: Name | None = None  # type: ignore[assignment]  # optional here; pydantic takes the wider field
     """Split with labels for `few_shot`, and the reference set of statistics."""
 
 

@@ -120,7 +120,7 @@ def _decode(data: bytes, max_pixels: int | None, exif: bytes | None = None) -> I
         if image.format == "TIFF":
             turn = _TURNS.get(_orientation(image.tag_v2))  # type: ignore[attr-defined]
             # Pillow would read all metadata there, and turn the picture by itself.
-            image.load_end = lambda: None  # type: ignore[attr-defined]
+            image.load_end = lambda: None  # type: ignore[method-assign]
         image.load()
         if image.format != "TIFF":
             turn = _TURNS.get(_orientation(exif if exif is not None else image))

@@ -101,7 +101,7 @@ def gather_labels(columns: Sequence[LabelColumn], what: str, row_name: Callable[
     """
     parts, start = [], 0
     for column in columns:
-        parts.append(_code(column, what, lambda row, start=start: row_name(start + row)))
+        parts.append(_code(column, what, row_name, start))
         start += len(column.values)
     lists = list(dict.fromkeys(part.listed for part in parts if part.listed is not None))
     texts = [part for part in parts if part.texts]
@@ -177,7 +177,7 @@ def _joined(parts: Sequence[_Coded], tables: Sequence[dict[Any, int]]) -> np.nda
     return np.concatenate([np.empty(0), *joined]).astype(np.int64)
 
 
-def _code(column: LabelColumn, what: str, row_name: Callable[[int], str]) -> _Coded:
+def _code(column: LabelColumn, what: str, row_name: Callable[[int], str], start: int) -> _Coded:
     import pyarrow as pa
 
     where = f"{what}: label in {column.where}"
@@ -203,7 +203,8 @@ def _code(column: LabelColumn, what: str, row_name: Callable[[int], str]) -> _Co
     codes = np.array([code[value] for value in values] + [-1])[codes]
     missing = np.flatnonzero(codes == -1)
     if 0 < len(missing) < len(codes):
-        raise InputError(f"picture {row_name(int(missing[0]))!r} of {what} has no label ({len(missing)} such pictures)")
+        row = row_name(start + int(missing[0]))
+        raise InputError(f"picture {row!r} of {what} has no label ({len(missing)} such pictures)")
     if column.class_names is None:
         return _Coded(codes, distinct, texts, None, column.where)
     given = list(column.class_names)

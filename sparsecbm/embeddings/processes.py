@@ -76,9 +76,9 @@ class Processes:
             from accelerate.utils import gather_object
 
             failures = gather_object(failures)
-        for error in failures:
-            if error is not None:
-                raise error
+        for failure in failures:
+            if failure is not None:
+                raise failure
 
     def from_main(self, value: T) -> T:
         """Return the main process's value in every process."""

@@ -186,7 +186,8 @@ class Entry:
 
         def write(handle: IO[bytes]) -> None:
             # Plain writes: on a full disk, writing through a memory map kills the process instead of raising.
-            for block in itertools.chain([start.getvalue()], map(self._sound, self.plan.shards)):
+            blocks: Iterator[Any] = itertools.chain([start.getvalue()], map(self._sound, self.plan.shards))
+            for block in blocks:
                 handle.write(block)
                 digest.update(block)
 
@@ -236,7 +237,7 @@ class Entry:
             "key": self.plan.key,
             "rows": f"{shard.start}:{shard.stop}",
             "batch": str(self.plan.batch_size),
-            "sha256": hashlib.sha256(np.ascontiguousarray(rows)).hexdigest(),
+            "sha256": hashlib.sha256(np.ascontiguousarray(rows).data).hexdigest(),
         }
 
     def _sound(self, shard: Rows) -> np.ndarray:

@@ -109,7 +109,7 @@ def save_embeddings(path: str | Path, splits: Mapping[str, Embeddings]) -> None:
         raise InputError("there are no splits to save")
     if len({(table.class_names, table.dim) for table in splits.values()}) > 1:
         raise InputError(f"splits {', '.join(splits)} differ in class names or dimension: save them to separate files")
-    arrays = {f"{name}{_IMAGES}": np.ascontiguousarray(table.vectors) for name, table in splits.items()}
+    arrays: dict[str, Any] = {f"{name}{_IMAGES}": np.ascontiguousarray(table.vectors) for name, table in splits.items()}
     arrays |= {f"{name}{_LABELS}": table.labels for name, table in splits.items() if table.labels is not None}
     names = next(iter(splits.values())).class_names
     if path.suffix == ".npz":

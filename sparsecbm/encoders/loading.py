@@ -111,15 +111,15 @@ def check_open_clip_config(spec: str, config: Mapping[str, Any]) -> None:
         Naming the entry.
     """
     for part in ("vision_cfg", "text_cfg"):
-        section = config.get(part)
-        for key in _ELSEWHERE if isinstance(section, Mapping) else ():
+        given = config.get(part)
+        section: Mapping[str, Any] = given if isinstance(given, Mapping) else {}
+        for key in _ELSEWHERE:
             name = section.get(key) or ""
             if not isinstance(name, str) or name.startswith(("/", "~", ".", "local-dir:")) or ".." in name:
                 raise StoredFileError(
                     f"encoder {spec!r}: {part}.{key} is {name!r}: expected a model of the hub by name, no folder"
                 )
-        options = section.get("tokenizer_kwargs") if isinstance(section, Mapping) else None
-        for key in options or ():
+        for key in section.get("tokenizer_kwargs") or ():
             if key not in _TOKENIZER_OPTIONS:
                 raise StoredFileError(
                     f"encoder {spec!r}: {part}.tokenizer_kwargs has {key!r}; expected no more than "

@@ -43,6 +43,8 @@ class OpenClipEncoder(Encoder):
         See `Encoder`.
     """
 
+    model: Any
+
     def __init__(
         self,
         spec: str,
@@ -57,7 +59,7 @@ class OpenClipEncoder(Encoder):
         super().__init__(spec, model, model_cfg["embed_dim"], device, precision)
         self.tokenizer = tokenizer
         self._model_cfg = model_cfg
-        self._preprocess = image_transform_v2(PreprocessCfg(**model.visual.preprocess_cfg), is_train=False)
+        self._preprocess = image_transform_v2(PreprocessCfg(**self.model.visual.preprocess_cfg), is_train=False)
 
     @property
     def preprocess(self) -> Callable[[Image.Image], torch.Tensor]:
@@ -131,7 +133,7 @@ def load_local_dir(spec: str, folder: Path, device: torch.device, precision: str
     if not config.is_file():
         raise StoredFileError(f"encoder {spec!r}: {str(folder)!r} has no open_clip_config.json, which {_LAYOUT}")
     described = read_json(config)
-    model_cfg = described.get("model_cfg") if isinstance(described, dict) else None
+    model_cfg: Any = described.get("model_cfg") if isinstance(described, dict) else None
     missing = [
         key
         for key in ("embed_dim", "vision_cfg", "text_cfg")

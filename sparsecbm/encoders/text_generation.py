@@ -164,7 +164,7 @@ def load_text_generator(name: str, *, device: str | torch.device = "auto") -> Te
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         kind = config.model_type
         if config.is_encoder_decoder and kind in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
-            auto = AutoModelForSeq2SeqLM
+            auto: Any = AutoModelForSeq2SeqLM
         elif kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
             auto = AutoModelForCausalLM
         else:

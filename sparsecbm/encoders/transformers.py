@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from PIL import Image
@@ -63,6 +63,8 @@ class TransformersEncoder(Encoder):
     device, precision
         See `Encoder`.
     """
+
+    model: Any
 
     def __init__(
         self,
@@ -190,9 +192,9 @@ def downloaded(repo: str) -> Path:
             if name.endswith(".index.json"):
                 get_checkpoint_shard_files(repo, found)
             return Path(found).parent
-    found = cached_file(repo, "pytorch_model.bin.index.json")
-    get_checkpoint_shard_files(repo, found)
-    return Path(found).parent
+    last = cast(str, cached_file(repo, "pytorch_model.bin.index.json"))
+    get_checkpoint_shard_files(repo, last)
+    return Path(last).parent
 
 
 def _check_family(spec: str, model_type: str | None) -> None:

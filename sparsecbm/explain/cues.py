@@ -124,7 +124,7 @@ def find_cues(
         tie_train = correlation_ratio(train.activations, check_labels(train, train_labels))
     right = test.scores.argmax(axis=1) == y
     made = []
-    for j in used:
+    for j in used.tolist():
         fixed, broken = _without(test, y, right, j)
         p = min(1.0, _sign_test(fixed, broken) * len(used))
         loosened = tie_train[j] - tie_test[j] >= LOOSENED  # False for NaN

@@ -495,7 +495,7 @@ def explain(
     concepts: Sequence[str],
     classes: Sequence[object],
     *,
-    targets: Sequence[object] | NDArray[np.int64] | None = None,
+    targets: Sequence[str | int] | NDArray[np.int64] | None = None,
     sources: Sequence[str] | None = None,
     truths: Sequence[object] | None = None,
     remainder: ArrayLike | None = None,

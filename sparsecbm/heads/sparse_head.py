@@ -38,7 +38,7 @@ from sparsecbm.heads.selection.base import gains, refit, saliency
 from sparsecbm.heads.solver.elastic_net import make_problem, multinomial_logistic
 from sparsecbm.heads.solver.newton import newton
 from sparsecbm.heads.solver.softmax import Problem, Support, few_threads
-from sparsecbm.heads.solver.softmax_sparse import SparseProblem, class_scores, sparse_problem, stays_sparse
+from sparsecbm.heads.solver.softmax_sparse import AnyProblem, SparseProblem, class_scores, sparse_problem, stays_sparse
 
 #: Ridge penalties that ``l2="auto"`` chooses from.
 L2_GRID = (0.03, 0.01, 0.005, 0.003, 0.001)
@@ -240,9 +240,9 @@ class SparseHead(ClassifierMixin, BaseEstimator):
 
     def predict(self, A: ArrayLike) -> np.ndarray:
         """Labels (n,)."""
-        A = self._checked(A)
+        rows = self._checked(A)
         step = max(1, _SCORES // len(self.classes_))
-        blocks = [self._linear(A[start : start + step]).argmax(1) for start in range(0, A.shape[0], step)]
+        blocks = [self._linear(rows[start : start + step]).argmax(1) for start in range(0, rows.shape[0], step)]
         return self.classes_[np.concatenate(blocks)]
 
     def __sklearn_tags__(self):
@@ -263,22 +263,23 @@ class SparseHead(ClassifierMixin, BaseEstimator):
 
     def _check(
         self, A: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    ) -> tuple[np.ndarray | csr_matrix, np.ndarray, np.ndarray | None]:
         given = checked_parameters(self)
         SELECTIONS.check(given.method)
         if given.concepts_per_class is None and given.nonnegative:
             raise InputError("nonnegative=True needs concepts_per_class: the dense head has no sign constraint")
         kinds = [np.float64, np.float32] if issparse(A) else np.float64
-        A, y = validate_data(self, A, y, dtype=kinds, accept_sparse="csr")
-        low, high = _SCALES if given.scaling and A.dtype == np.float64 else _UNSCALED
-        check_scale(A.data if issparse(A) else A, "A", low, high)
+        rows, labels = validate_data(self, A, y, dtype=kinds, accept_sparse="csr")
+        low, high = _SCALES if given.scaling and rows.dtype == np.float64 else _UNSCALED
+        check_scale(rows.data if issparse(rows) else rows, "A", low, high)
         growing = given.method in _GROWING and given.concepts_per_class is not None
-        if issparse(A) and not (growing and stays_sparse(A.shape)):
-            A = A.toarray().astype(np.float64, copy=False)
+        if issparse(rows) and not (growing and stays_sparse(rows.shape)):
+            rows = rows.toarray().astype(np.float64, copy=False)
+        weights = None
         if sample_weight is not None:
-            sample_weight = _check_sample_weight(sample_weight, A, dtype=np.float64, ensure_non_negative=True)
-        self.classes_, codes = number_classes(y, A.shape[0])
-        return A, codes, sample_weight
+            weights = _check_sample_weight(sample_weight, rows, dtype=np.float64, ensure_non_negative=True)
+        self.classes_, codes = number_classes(labels, rows.shape[0])
+        return rows, codes, weights
 
     def _grid(self) -> tuple:
         if isinstance(self.l2, str):
@@ -287,7 +288,7 @@ class SparseHead(ClassifierMixin, BaseEstimator):
 
     def _problem(
         self, A: np.ndarray | csr_matrix, codes: np.ndarray, weights: np.ndarray | None
-    ) -> tuple[Problem | SparseProblem, np.ndarray, np.ndarray]:
+    ) -> tuple[AnyProblem, np.ndarray, np.ndarray]:
         if issparse(A):
             problem, scale = sparse_problem(A, codes, weights, len(self.classes_), self.scaling)
             return problem, np.zeros(A.shape[1]), scale
@@ -359,21 +360,22 @@ class SparseHead(ClassifierMixin, BaseEstimator):
         return Steps(folder, options, A, codes, weights)
 
     def _grow(
-        self, problem: Problem, penalty: float, mean: np.ndarray, scale: np.ndarray, before: dict[str, Any] | None
+        self, problem: AnyProblem, penalty: float, mean: np.ndarray, scale: np.ndarray, before: dict[str, Any] | None
     ) -> dict[str, Any]:
         """One point of a path, from what was kept of the one before."""
         state = None
-        if before is not None and self.method in _GROWING:
+        if before is not None and self.concepts_per_class is not None and self.method in _GROWING:
             # From the kept numbers also where the state is still at hand: to the same bits after an interruption.
             budget = Budget(int(self.concepts_per_class), self.counting, self.nonnegative)
-            start = before["mask"], before["weights"], before["constants"]
-            state = refit(problem.single, *start, budget, penalty, steps=0)
+            mask, weights, constants = before["mask"], before["weights"], before["constants"]
+            state = refit(problem.single, mask, weights, constants, budget, penalty, steps=0)
         state = self._select(problem, penalty, state)
         grown = {"mask": state.mask, "weights": state.coef, "constants": state.intercept}
         return {**self._finish(problem, state, penalty, mean, scale), **grown}
 
-    def _select(self, problem: Problem, penalty: float, state: State | None = None) -> State:
+    def _select(self, problem: AnyProblem, penalty: float, state: State | None = None) -> State:
         if self.concepts_per_class is None:
+            assert isinstance(problem, Problem)  # only growing methods keep activations sparse
             result = multinomial_logistic(problem, l1=0.0, l2=penalty, tol=self.tol)
             mask = np.zeros(result.coef.shape, bool)
             support = Support(problem, mask)
@@ -384,11 +386,12 @@ class SparseHead(ClassifierMixin, BaseEstimator):
         return SELECTIONS.find(self.method)(problem, budget, penalty, **extra)
 
     def _finish(
-        self, problem: Problem, state: State, penalty: float, mean: np.ndarray, scale: np.ndarray
+        self, problem: AnyProblem, state: State, penalty: float, mean: np.ndarray, scale: np.ndarray
     ) -> dict[str, Any]:
         """Solve a selected support; what `_take` takes."""
         coef, intercept = state.coef, state.intercept
         if self.concepts_per_class is None:
+            assert isinstance(problem, Problem)
             result = multinomial_logistic(
                 problem, l1=0.0, l2=penalty, tol=self.tol,
                 start=_start(coef, intercept, penalty),
@@ -451,7 +454,7 @@ def _start(coef: np.ndarray, intercept: np.ndarray, penalty: float):
     return MultinomialResult(coef, intercept, 0.0, penalty, np.inf, np.inf, np.inf, np.inf, 0)
 
 
-def _solve(problem: Problem, state: State, nonnegative: bool, penalty: float, tol: float) -> State:
+def _solve(problem: AnyProblem, state: State, nonnegative: bool, penalty: float, tol: float) -> State:
     """Solve the chosen support to the asked gap."""
     lower = np.ones(int(state.mask.sum())) if nonnegative else None
     if isinstance(problem, SparseProblem):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -313,7 +313,7 @@ def _greedy(
     return chosen
 
 
-def plot_intervention_curves(curves: Sequence[InterventionCurve], ax: Axes | None = None, **style: object) -> Axes:
+def plot_intervention_curves(curves: Sequence[InterventionCurve], ax: Axes | None = None, **style: Any) -> Axes:
     """Draw accuracy against the number of corrected concepts, with two standard errors shaded.
 
     Parameters

@@ -331,16 +331,18 @@ def _galleries(
 ) -> list[Gallery]:
     if picture is None:
         return []
-    made, drawn = [], {}
+    made = []
+    drawn: dict[int, InlinePicture | None] = {}
     for concept in concepts:
         shown = []
         for i, value in top_images(ledgers, concept, GALLERY_PICTURES):
             if i not in drawn:
                 image = picture(i)
                 drawn[i] = None if image is None else inline_picture(image, THUMBNAIL)
-            if drawn[i] is not None:
+            small = drawn[i]
+            if small is not None:
                 label = ledgers.classes[int(ledgers.targets[i])]
-                shown.append(Thumbnail(drawn[i], f"{label}, activation {value:.2f}", value))
+                shown.append(Thumbnail(small, f"{label}, activation {value:.2f}", value))
         if shown:
             made.append(Gallery(concept, shown))
     return made

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from sparsecbm.heads.nec import largest
 from sparsecbm.heads.solver.newton import newton
-from sparsecbm.heads.solver.softmax import Bends, Fit, Problem, Support
-from sparsecbm.heads.solver.softmax_sparse import SparseFit, SparseSupport
+from sparsecbm.heads.solver.softmax import Support
+from sparsecbm.heads.solver.softmax_sparse import AnyProblem, SparseFit, SparseSupport
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Budget:
     counting: str = "average"
     nonnegative: bool = False
 
-    def total(self, problem: Problem) -> int:
+    def total(self, problem: AnyProblem) -> int:
         """Weights that the budget allows in all."""
         return problem.n_classes * min(self.concepts_per_class, int(problem.usable.sum()))
 
@@ -49,19 +50,19 @@ class Budget:
 
 @dataclass
 class State:
-    """A support with its refitted weights."""
+    """A support with its refitted weights; `fit` is its `Fit` or `SparseFit`, as the support's methods take."""
 
     mask: np.ndarray
     coef: np.ndarray
     intercept: np.ndarray
     objective: float
     support: Support | SparseSupport = field(repr=False)
-    fit: Fit | SparseFit = field(repr=False)
+    fit: Any = field(repr=False)
     sparse_gains: tuple[int, np.ndarray] | None = field(default=None, repr=False)
 
     @cached_property
-    def bends(self) -> Bends:
-        """Curvature of the classes at the refitted weights."""
+    def bends(self) -> Any:
+        """Curvature of the classes at the refitted weights, as the support keeps it."""
         return self.support.bends(self.fit)
 
     def release(self) -> State:
@@ -71,14 +72,14 @@ class State:
         return self
 
 
-def empty(problem: Problem, budget: Budget, l2: float) -> State:
+def empty(problem: AnyProblem, budget: Budget, l2: float) -> State:
     """The model without concepts."""
     shape = (problem.n_classes, problem.n_concepts)
     return refit(problem, np.zeros(shape, bool), np.zeros(shape), problem.log_prior(), budget, l2)
 
 
 def refit(
-    problem: Problem,
+    problem: AnyProblem,
     mask: np.ndarray,
     coef: np.ndarray,
     intercept: np.ndarray,
@@ -95,10 +96,10 @@ def refit(
     lower = None
     if budget.nonnegative:
         w, lower = np.maximum(w, 0.0), np.ones(support.size)
-    warm = before is not None and before.fit.logits is not None
+    warm = None if before is None or before.fit.logits is None else before
     fit = newton(
         support, w, intercept, l2=l2, lower=lower, max_steps=steps, tol=tol, max_products=15, forcing=0.2, check=False,
-        bends=before.bends if warm else None, logits=before.fit.logits if warm else None,
+        bends=warm and warm.bends, logits=None if warm is None else warm.fit.logits,
     )  # fmt: skip
     return State(mask, support.dense(fit.w), fit.b, fit.objective, support, fit)
 
@@ -120,13 +121,14 @@ def gains(state: State, l2: float, budget: Budget, candidates: int = 32) -> np.n
     Only the `candidates` most promising concepts of each class (by derivative over mean curvature; at least as
     many as it uses) get the Schur complement.
     """
-    problem, support, mask = state.support.problem, state.support, state.mask
+    support, mask = state.support, state.mask
     if isinstance(support, SparseSupport):
         if state.sparse_gains is None or state.sparse_gains[0] < candidates:  # refused swaps ask for them again
-            allowed = ~mask & problem.usable
+            allowed = ~mask & support.problem.usable
             made = support.gains(state.fit, l2, allowed, candidates, budget.nonnegative)
             state.sparse_gains = candidates, made
         return state.sparse_gains[1]
+    problem = support.problem
     gradient = problem.gradient(problem.residual(state.fit.probabilities))
     rough = gradient**2 / (state.bends.totals[:, None] * problem.second_moments + l2)
     # Concepts that are (numerically) constant cannot be told from the intercept.
@@ -159,14 +161,14 @@ def gains(state: State, l2: float, budget: Budget, candidates: int = 32) -> np.n
     return out
 
 
-def shrink(problem: Problem, state: State, budget: Budget, l2: float, *, steps: int = 3) -> State:
+def shrink(problem: AnyProblem, state: State, budget: Budget, l2: float, *, steps: int = 3) -> State:
     """Drop the cheapest weights until the budget holds, and refit."""
     mask = budget.keep(saliency(state, l2))
     state.release()
     return refit(problem, mask, state.coef, state.intercept, budget, l2, steps=steps)
 
 
-def fill(problem: Problem, state: State, budget: Budget, l2: float) -> State:
+def fill(problem: AnyProblem, state: State, budget: Budget, l2: float) -> State:
     """Add the concepts that gain most until the budget is used up (as far as useful concepts exist)."""
     for _ in range(20):
         if int(state.mask.sum()) >= budget.total(problem):

@@ -6,10 +6,10 @@ import numpy as np
 
 from sparsecbm.heads.nec import top
 from sparsecbm.heads.selection.base import Budget, State, empty, fill, gains, refit
-from sparsecbm.heads.solver.softmax import Problem
+from sparsecbm.heads.solver.softmax_sparse import AnyProblem
 
 
-def select(problem: Problem, budget: Budget, l2: float, *, stages: int = 10, state: State | None = None) -> State:
+def select(problem: AnyProblem, budget: Budget, l2: float, *, stages: int = 10, state: State | None = None) -> State:
     """Grow the support (of `state`, if given) in `stages` equal batches of what gains most, refitting after each."""
     problem = problem.single
     state = empty(problem, budget, l2) if state is None else state

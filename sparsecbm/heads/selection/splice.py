@@ -10,13 +10,13 @@ from __future__ import annotations
 from sparsecbm.heads.nec import top
 from sparsecbm.heads.selection import forward
 from sparsecbm.heads.selection.base import Budget, State, fill, gains, refit, shrink
-from sparsecbm.heads.solver.softmax import Problem
+from sparsecbm.heads.solver.softmax_sparse import AnyProblem
 
 #: Batches of swaps on all samples, after those on a part of them.
 LAST = 3
 
 
-def select(problem: Problem, budget: Budget, l2: float, *, rounds: int = 30, state: State | None = None) -> State:
+def select(problem: AnyProblem, budget: Budget, l2: float, *, rounds: int = 30, state: State | None = None) -> State:
     """Forward selection (from `state`, if given) refined by at most `rounds` batches of swaps.
 
     Where samples are plenty, all but the last batches are chosen on a part of them.
@@ -33,7 +33,7 @@ def select(problem: Problem, budget: Budget, l2: float, *, rounds: int = 30, sta
 
 
 def swap(
-    problem: Problem,
+    problem: AnyProblem,
     state: State,
     budget: Budget,
     l2: float,

@@ -70,7 +70,7 @@ class MultinomialResult:
 
 def make_problem(
     A: ArrayLike,
-    y: ArrayLike,
+    y: ArrayLike | None,
     sample_weight: ArrayLike | None = None,
     *,
     n_classes: int | None = None,
@@ -273,7 +273,7 @@ def multinomial_path(
     problem = A if isinstance(A, Problem) else make_problem(A, y, sample_weight)
     if l1s is None:
         top = l1_max(problem)
-        l1s = np.geomspace(max(top, 1e-12), max(top, 1e-12) * smallest, n_points)
+        l1s = np.geomspace(max(top, 1e-12), max(top, 1e-12) * smallest, n_points).tolist()
     path: list[MultinomialResult] = []
     for l1 in sorted(map(float, l1s), reverse=True):
         start = path[-1] if path else None
@@ -374,6 +374,7 @@ def _ridge(problem: Problem, coef: np.ndarray, intercept: np.ndarray, l2: float,
 def _lasso(
     problem: Problem, coef: np.ndarray, intercept: np.ndarray, l1: float, l2: float, tol: float, max_iter: int
 ) -> MultinomialResult:
+    result: MultinomialResult | None
     if problem.product >= LARGE:
         coef, intercept, rounds = approximate(problem, coef, intercept, l1, l2, 0.7 * tol)
         result = _result(problem, coef, intercept, l1, l2, rounds)

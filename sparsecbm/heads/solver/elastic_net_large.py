@@ -73,7 +73,7 @@ def approximate(
     coef, intercept = coef.astype(np.float32), intercept.astype(np.float32)
     part = whole.fewer
     cold = part is not None and not coef.any()
-    if cold:
+    if part is not None and cold:
         coef, intercept = descend(part.part(4), coef, intercept, l1, l2, rounds=10)
     point = Point.at(whole, coef, intercept)
     scale, failures = 1.5, 0

@@ -90,7 +90,7 @@ class Problem:
         """The same data in float32, for selection: half the memory traffic; the final fit is in float64."""
         if self.columns.dtype == np.float32:
             return self
-        factors = None if self.factors is None else tuple(part.astype(np.float32) for part in self.factors)
+        factors = self.factors and (self.factors[0].astype(np.float32), self.factors[1].astype(np.float32))
         out = Problem(self.columns.astype(np.float32), self.targets.astype(np.float32),
                       self.weights.astype(np.float32), factors, self)  # fmt: skip
         out.__dict__["labels"] = self.labels
@@ -307,7 +307,9 @@ class Fit:
 
 
 class Support(Layout):
-    """A layout, and products of its weights with dense activations; `problem` is a `Problem`."""
+    """A layout, and products of its weights with dense activations."""
+
+    problem: Problem
 
     def __init__(self, problem: Problem, mask: np.ndarray) -> None:
         super().__init__(problem, mask)

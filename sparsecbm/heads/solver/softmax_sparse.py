@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csc_matrix, csr_matrix, issparse, vstack
 
-from sparsecbm.heads.solver.softmax import PER_CLASS, STRIDE, Layout
+from sparsecbm.heads.solver.softmax import PER_CLASS, STRIDE, Layout, Problem
 
 #: Sparse activations stay sparse where a dense float64 copy of them would take more bytes than this; the dense solvers
 #: make about six.
@@ -134,6 +134,10 @@ class SparseProblem:
     def support(self, mask: np.ndarray) -> SparseSupport:
         """The weights of a mask (K, M), and products with them."""
         return SparseSupport(self, mask)
+
+
+#: Data of a softmax regression, whatever the activations are stored in.
+AnyProblem = Problem | SparseProblem
 
 
 def stays_sparse(shape: tuple[int, int]) -> bool:
@@ -346,7 +350,9 @@ class SparseFit:
 
 
 class SparseSupport(Layout):
-    """A layout, and products of its weights with sparse activations; `problem` is a `SparseProblem`."""
+    """A layout, and products of its weights with sparse activations."""
+
+    problem: SparseProblem
 
     @cached_property
     def pairs(self) -> list[_Pairs]:
