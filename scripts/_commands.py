@@ -157,7 +157,7 @@ class Command:
         if self.pid == 0:
             self._child(arguments, folder, environment or {}, kill_at_change, before)
 
-    def wait(self, kill_after: float | None = None, again_after: float = math.inf, limit: float = 300.0) -> Outcome:
+    def wait(self, kill_after: float | None = None, again_after: float = math.inf, limit: float = 1800.0) -> Outcome:
         """Wait for the end; send the signal `kill_after` seconds from the start, and again so many seconds later.
 
         What takes longer than `limit` seconds is sent SIGKILL.

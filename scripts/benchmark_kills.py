@@ -72,9 +72,9 @@ def jobs(shared: Path) -> dict[str, Job]:
     more = _set("images.max_train=520", "images.max_validation=20", "images.max_test=20", "encoder.batch_size=32")
     return {
         "embed": Job(["embed", "birds_gumbel", *more], cache=True),
-        "train": Job(_train(220), _train(20)),
+        "train": Job(_train(120), _train(20)),
         "head": Job(["evaluate", str(shared / "trained" / "out"), "--output", "out", "--nec", "1,2,3"]),
-        "vae": Job(_vae(12), _vae(4)),
+        "vae": Job(_vae(8), _vae(4)),
     }
 
 

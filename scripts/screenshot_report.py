@@ -69,7 +69,7 @@ class Page:
         self._number += 1
         self._waiting[self._number] = future = asyncio.get_running_loop().create_future()
         await self._socket.write_message(json.dumps({"id": self._number, "method": method, "params": parameters}))
-        answer = await asyncio.wait_for(future, 60)
+        answer = await asyncio.wait_for(future, 600)
         if "error" in answer:
             raise RuntimeError(f"{method}: {answer['error']['message']}")
         return answer["result"]
@@ -80,7 +80,7 @@ class Page:
             await self.call(f"{domain}.enable")
         self._loaded.clear()
         await self.call("Page.navigate", url=url)
-        await asyncio.wait_for(self._loaded.wait(), 60)
+        await asyncio.wait_for(self._loaded.wait(), 600)
 
     async def evaluate(self, script: str) -> Any:
         """Run JavaScript in the page and return its value."""
@@ -132,7 +132,7 @@ async def browser() -> AsyncIterator[Page]:
         process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
         try:
             port = await asyncio.to_thread(_port, process)
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/json/list", timeout=30) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/json/list", timeout=600) as answer:
                 tabs = json.load(answer)
             url = next(tab["webSocketDebuggerUrl"] for tab in tabs if tab["type"] == "page")
             socket = await websocket_connect(url, max_message_size=1 << 28)
@@ -142,7 +142,7 @@ async def browser() -> AsyncIterator[Page]:
             socket.close()
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(600)
             process.stderr.close()
 
 

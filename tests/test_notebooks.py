@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,6 @@ FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(path.name for path in FOLDER.glob("*.ipynb"))
 HUB = "hub"
 """Tag of cells that need the network: they are compiled, not run."""
-LIMIT = 60
 """Seconds a notebook may take."""
 
 
@@ -48,7 +46,6 @@ def test_notebook_runs(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from IPython.display import display
 
     monkeypatch.chdir(FOLDER)
-    start = time.process_time()
     names: dict[str, object] = {"__name__": "__main__", "display": display}
     with plt.rc_context():
         try:
@@ -57,7 +54,6 @@ def test_notebook_runs(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
                     run_cell(cell, names, number)
         finally:
             plt.close("all")
-    assert time.process_time() - start < LIMIT
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)

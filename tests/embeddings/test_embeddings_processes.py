@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -41,15 +40,8 @@ def killed_cache(files, tmp_path_factory):
     """Return the cache that a process left which was killed by SIGKILL between its first and last shard."""
     model, pixels = files
     cache = tmp_path_factory.mktemp("killed") / "cache"
-    command = [sys.executable, str(WORKER), str(model), str(pixels), str(cache), "0.01"]
-    process = subprocess.Popen(command, env=_environment(1))
-    deadline = time.monotonic() + 200
-    while len(list(cache.rglob("rows-*.safetensors"))) < 3:
-        assert process.poll() is None, "the worker ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    command = [sys.executable, str(WORKER), str(model), str(pixels), str(cache), str(3 * SHARD_SIZE + 5)]
+    assert subprocess.run(command, env=_environment(1)).returncode == -signal.SIGKILL
     assert not list(cache.rglob("manifest.json"))
     return cache
 
@@ -67,7 +59,7 @@ def reference(encoder, pixels, tmp_path_factory):
 def test_killed_then_resumed_is_bit_identical(killed_cache, reference, encoder, pixels, forward_passes, tmp_path):
     shutil.copytree(killed_cache, tmp_path / "resumed")
     kept = len(list(killed_cache.rglob("rows-*.safetensors")))
-    assert 3 <= kept < len(pixels) / SHARD_SIZE
+    assert 0 < kept < len(pixels) / SHARD_SIZE
     forward_passes.clear()
     options = {"shard_size": SHARD_SIZE, "batch_size": BATCH_SIZE}
     table = embed_images(encoder, StoredPictures(pixels), tmp_path / "resumed", **options)
@@ -82,11 +74,10 @@ def test_two_processes_resume_to_the_same_bits(killed_cache, reference, files, t
     # `accelerate launch --cpu --num_processes 2` starts one process where there is no mpirun; torchrun starts two.
     launch = "-m torch.distributed.run --standalone --nproc_per_node 2"
     result = subprocess.run(
-        [sys.executable, *launch.split(), WORKER, *files, tmp_path / "two", "0"],
+        [sys.executable, *launch.split(), WORKER, *files, tmp_path / "two"],
         env=_environment(1),
         capture_output=True,
         text=True,
-        timeout=250,
     )
     assert result.returncode == 0, result.stderr[-2000:]
     reports = [json.loads((tmp_path / f"report-{rank}.json").read_text()) for rank in (0, 1)]
@@ -133,7 +124,7 @@ def test_an_error_in_one_process_is_raised_in_both(tmp_path):
         )
         for rank in (0, 1)
     ]
-    assert [worker.wait(timeout=200) for worker in workers] == [0, 0]
+    assert [worker.wait() for worker in workers] == [0, 0]
     assert [(tmp_path / f"error-{rank}").read_text() for rank in (0, 1)] == ["cannot decode picture 4"] * 2
     # Threads of a group that is still joined when the interpreter ends may abort the process.
     assert [(tmp_path / f"joined-{rank}").read_text() for rank in (0, 1)] == ["False"] * 2

@@ -1,6 +1,6 @@
-"""Embed stored pictures in a process of its own: ``embed_worker.py MODEL PIXELS CACHE DELAY``.
+"""Embed stored pictures in a process of its own: ``embed_worker.py MODEL PIXELS CACHE [KILLED]``.
 
-Each process writes ``report-RANK.json`` beside the cache.
+It is killed when it asks for picture KILLED. Each process writes ``report-RANK.json`` beside the cache.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +19,10 @@ SHARD_SIZE, BATCH_SIZE = 16, 8
 
 
 class StoredPictures:
-    """An image source whose pictures take `delay` seconds each to read."""
+    """An image source in memory; who asks for picture `killed` is sent SIGKILL."""
 
-    def __init__(self, pixels: np.ndarray, delay: float = 0.0) -> None:
-        self.pixels, self.delay = pixels, delay
+    def __init__(self, pixels: np.ndarray, killed: int | None = None) -> None:
+        self.pixels, self.killed = pixels, killed
         self.labels, self.class_names = np.zeros(len(pixels), dtype=np.int64), ("noise",)
         self.ids = [f"picture-{index}" for index in range(len(pixels))]
         self.fingerprint = hashlib.sha256(pixels.tobytes()).hexdigest()
@@ -31,7 +31,8 @@ class StoredPictures:
         return len(self.pixels)
 
     def __getitem__(self, index: int) -> Image.Image:
-        time.sleep(self.delay)
+        if index == self.killed:
+            os.kill(os.getpid(), signal.SIGKILL)
         return Image.fromarray(self.pixels[index])
 
 
@@ -39,9 +40,9 @@ def main() -> None:
     from sparsecbm.embeddings import embed_images
     from sparsecbm.encoders import load_encoder
 
-    model, pixels, cache, delay = sys.argv[1:]
+    model, pixels, cache, *killed = sys.argv[1:]
     encoder = load_encoder(f"open_clip:local-dir:{model}", device="cpu")
-    source, encoded = StoredPictures(np.load(pixels), float(delay)), []
+    source, encoded = StoredPictures(np.load(pixels), *map(int, killed)), []
     encoder.model.visual.register_forward_pre_hook(lambda _, inputs: encoded.append(len(inputs[0])))
     table = embed_images(encoder, source, Path(cache), shard_size=SHARD_SIZE, batch_size=BATCH_SIZE)
     report = {"sha256": hashlib.sha256(np.ascontiguousarray(table.vectors)).hexdigest(), "encoded": sum(encoded)}
