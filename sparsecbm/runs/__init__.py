@@ -10,7 +10,8 @@ from sparsecbm.runs.cache import CacheResult, PruneResult, cache_run, prune_run
 from sparsecbm.runs.concept_building import BuildResult, build_concepts
 from sparsecbm.runs.concepts import CheckResult, FilterResult, check_concepts, filter_concepts
 from sparsecbm.runs.edit import EditResult, edit_run
-from sparsecbm.runs.evaluate import EvaluateResult, default_output, evaluate_run, nec_figure
+from sparsecbm.runs.evaluate import EvaluateResult, evaluate_run, nec_figure
+from sparsecbm.runs.folders import default_output
 from sparsecbm.runs.info import InfoResult, info_run
 from sparsecbm.runs.predict import ExplainResult, Prediction, PredictResult, explain_run, plot_ledgers, predict_run
 from sparsecbm.runs.reports import ReportResult, headline, measure, report_run

@@ -15,6 +15,7 @@ from sparsecbm.explain.interventions import ModelEdits
 from sparsecbm.inputs.model_data import DataOptions, open_split
 from sparsecbm.inputs.models import load_model
 from sparsecbm.runs.base import Result
+from sparsecbm.runs.folders import default_output, model_checksum, remove_evaluations
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -84,6 +85,7 @@ def edit_run(
         If a concept or class is unknown, or there is nothing to undo.
     """
     stored = load_model(model, encoder=encoder, device=device)
+    loaded = model_checksum(stored.path)
     edits = ModelEdits(stored.classifier)
     undone = edits.undo(undo) if undo else 0
     if undone < undo:
@@ -109,7 +111,15 @@ def edit_run(
                 found = edits.measure(np.asarray(held.vectors), held.labels, on=on)
     folder = stored.path if output is None else Path(output)
     if suppress or undo or output is not None:
+
+        def write(new: Path) -> None:
+            if model_checksum(stored.path) != loaded:
+                raise InputError(f"model {str(stored.path)!r} was changed meanwhile: edit it again")
+            stored.classifier.save(new)
+            if output is None:
+                remove_evaluations(default_output(folder), keep=model_checksum(new))
+
         # Whatever else lies in the folder stays.
-        replace_folder(folder, stored.classifier.save, keep=True)
+        replace_folder(folder, write, keep=True)
         remove_leftovers(folder.parent, [folder.name])
     return EditResult(folder, undone, edits.to_text().splitlines(), found, notes)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import dataclasses
 import io
 import re
 import time
@@ -19,7 +21,8 @@ from sparsecbm._base.files import atomic_path, plain, read_json, write_json, wri
 from sparsecbm.inputs.model_data import DataOptions, model_class_texts, open_split, training_split
 from sparsecbm.inputs.models import StoredModel, load_model
 from sparsecbm.inputs.words import word_vectors
-from sparsecbm.runs.base import Result, check_folder, tidy
+from sparsecbm.runs.base import Result
+from sparsecbm.runs.folders import evaluation_files, model_checksum, output_folder, publish, remove_evaluations
 from sparsecbm.runs.reports import concept_truth, measure
 
 if TYPE_CHECKING:
@@ -58,6 +61,8 @@ class EvaluateResult(Result):
         What a reader should know.
     seconds : float
         Wall time.
+    checksum : str
+        SHA-256 of the model's description: what an evaluation beside a model is told by from that of an older one.
     files : dict of str to Path
         What was written.
     """
@@ -70,6 +75,7 @@ class EvaluateResult(Result):
     confused: Sequence[dict[str, Any]] = ()
     notes: Sequence[str] = ()
     seconds: float = 0.0
+    checksum: str = ""
     files: Mapping[str, Path] = field(default_factory=dict)
 
 
@@ -106,8 +112,9 @@ def evaluate_run(
         Concepts per class of the accuracy-against-NEC path. None: 5, 10, ..., 30 (and 1, 2, 3 for few concepts), fewer
         where that would take many minutes; an empty sequence leaves the path out.
     output : str or Path, optional
-        Folder to write ``SPLIT.json``, ``SPLIT-confusion.csv`` and ``SPLIT-nec.png`` to, and to keep in
-        ``checkpoint/``, while it works, what the same call resumes from; None writes nothing.
+        Folder to write ``SPLIT.json``, ``SPLIT-confusion.csv`` and ``SPLIT-nec.png`` to, in the place of those of any
+        other model, and to keep in ``checkpoint/``, while it works, what the same call resumes from; None writes
+        nothing.
     encoder, device : str
         See `load_model`.
     **data
@@ -122,7 +129,7 @@ def evaluate_run(
     InputError
         If the pictures have no labels or other classes than the model, or the encoder has changed.
     StoredFileError
-        If the output folder cannot be written; found out before the work begins.
+        If the output folder cannot be written, or another run is at work there; found out before the work begins.
     """
     if seeds < 1:
         raise InputError(f"seeds={seeds!r}: expected at least 1")
@@ -132,42 +139,42 @@ def evaluate_run(
         raise StoredFileError(f"there is no file of words {str(words)!r}: expected a word a line, or an .npz")
     start = time.perf_counter()
     stored = load_model(model, encoder=encoder, device=device)
+    checksum = model_checksum(stored.path)
     images, split, embeddings = data.get("images"), data.get("split", "test"), data.get("embeddings")
-    if output is not None:
-        check_folder(Path(output), (), lambda _: True)
-    held = open_split(stored, **data)
-    if embeddings is not None:
-        source = str(embeddings)
-    elif held.images is None and stored.embeddings is not None:
-        source = stored.embeddings.path
-    else:
-        source = str(getattr(held.images, "spec", images))
-    metrics = measure(stored.classifier, held, model_class_texts(stored, held))
-    found, confused = _confusion(stored, held)
-    notes: list[str] = []
-    if images is None and _is_training(stored, split, train_split):
-        notes.append("These are the pictures the model was trained on: measure on others to know how good it is.")
-    tried = None
-    if controls:
-        try:
-            training = training_split(stored, embeddings, train_split)
-        except (InputError, OSError) as error:
-            notes.append(f"No controls: the training data cannot be had: {' '.join(str(error).split())}.")
+    with contextlib.nullcontext() if output is None else output_folder(Path(output)) as checkpoint:
+        held = open_split(stored, **data)
+        if embeddings is not None:
+            source = str(embeddings)
+        elif held.images is None and stored.embeddings is not None:
+            source = stored.embeddings.path
         else:
-            bank = word_vectors(stored, held, words, seeds)
-            kept = None if output is None else Path(output) / "checkpoint"
-            tried = _controls(stored, held, training, bank, seeds, nec, notes, kept)
-    result = EvaluateResult(
-        stored.path,
-        source,
-        split,
-        metrics,
-        controls=None if tried is None else _in_words(tried, words),
-        confused=confused,
-        notes=notes,
-        seconds=time.perf_counter() - start,
-    )
-    return result if output is None else _save(result, Path(output), found, stored)
+            source = str(getattr(held.images, "spec", images))
+        metrics = measure(stored.classifier, held, model_class_texts(stored, held))
+        found, confused = _confusion(stored, held)
+        notes: list[str] = []
+        if images is None and _is_training(stored, split, train_split):
+            notes.append("These are the pictures the model was trained on: measure on others to know how good it is.")
+        tried = None
+        if controls:
+            try:
+                training = training_split(stored, embeddings, train_split)
+            except (InputError, OSError) as error:
+                notes.append(f"No controls: the training data cannot be had: {' '.join(str(error).split())}.")
+            else:
+                bank = word_vectors(stored, held, words, seeds)
+                tried = _controls(stored, held, training, bank, seeds, nec, notes, checkpoint)
+        result = EvaluateResult(
+            stored.path,
+            source,
+            split,
+            metrics,
+            controls=None if tried is None else _in_words(tried, words),
+            confused=confused,
+            notes=notes,
+            seconds=time.perf_counter() - start,
+            checksum=checksum,
+        )
+        return result if output is None else _save(result, Path(output), found, stored)
 
 
 def _in_words(report: ControlReport, words: str | Path | None) -> dict[str, Any]:
@@ -189,16 +196,6 @@ def _in_words(report: ControlReport, words: str | Path | None) -> dict[str, Any]
         found["verdict"] = found["verdict"] and renamed(found["verdict"])
         found["warnings"] = [renamed(line) for line in found["warnings"]]
     return found
-
-
-def default_output(model: str | Path) -> Path:
-    """Where ``sparsecbm evaluate MODEL`` writes: ``evaluation/`` in the output folder of the run."""
-    path = Path(model)
-    inner = path / "model"
-    if inner.is_dir():
-        return path / "evaluation"
-    resolved = path.resolve()
-    return (resolved.parent if resolved.name == "model" else resolved) / "evaluation"
 
 
 def _controls(
@@ -277,31 +274,34 @@ def _confusion(stored: StoredModel, held: Embeddings) -> tuple[np.ndarray, list[
 
 
 def _save(result: EvaluateResult, folder: Path, matrix: np.ndarray, stored: StoredModel) -> EvaluateResult:
-    import dataclasses
+    names = evaluation_files(re.sub(r"[^\w.-]+", "_", result.split))
+    confusion, drawn, metrics = (folder / name for name in names)
 
-    stem = re.sub(r"[^\w.-]+", "_", result.split)
-    files = {"metrics": folder / f"{stem}.json", "confusion": folder / f"{stem}-confusion.csv"}
-    drawn = folder / f"{stem}-nec.png"
-    if result.controls is None and _same_numbers(files["metrics"], result):
+    def saved(plotted: bool) -> EvaluateResult:
+        plot = {"plot": drawn} if plotted else {}
+        return dataclasses.replace(result, files={"metrics": metrics, "confusion": confusion, **plot})
+
+    if result.controls is None and _same_numbers(metrics, result):
         # A quick look at the same numbers leaves the controls of the thorough one where they are.
-        files.update({"plot": drawn} if drawn.is_file() else {})
-        return dataclasses.replace(result, files=files)
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["true \\ predicted", *stored.class_names])
-    writer.writerows([name, *row] for name, row in zip(stored.class_names, matrix.tolist()))
-    write_text(files["confusion"], table.getvalue())
-    controls = result.controls or {}
-    if controls.get("paths"):
-        files["plot"] = drawn
-        with atomic_path(drawn) as temporary:
-            nec_figure(result).savefig(temporary, format="png", dpi=150)
-    else:
-        drawn.unlink(missing_ok=True)  # of an earlier evaluation, which these numbers are not of
-    result = dataclasses.replace(result, files=files)
-    write_json(files["metrics"], result.to_json())
-    tidy(folder, [path.name for path in files.values()])
-    return result
+        return saved(drawn.is_file())
+    done = saved(bool((result.controls or {}).get("paths")))
+
+    def write(new: Path) -> None:
+        if model_checksum(stored.path) != result.checksum:
+            raise InputError(f"model {str(stored.path)!r} was changed while it was evaluated: evaluate it again")
+        remove_evaluations(folder, keep=result.checksum)
+        table = io.StringIO()
+        writer = csv.writer(table, lineterminator="\n")
+        writer.writerow(["true \\ predicted", *stored.class_names])
+        writer.writerows([name, *row] for name, row in zip(stored.class_names, matrix.tolist()))
+        write_text(new / confusion.name, table.getvalue())
+        if "plot" in done.files:
+            with atomic_path(new / drawn.name) as temporary:
+                nec_figure(result).savefig(temporary, format="png", dpi=150)
+        write_json(new / metrics.name, done.to_json())
+
+    publish(folder, names, write)
+    return done
 
 
 def _same_numbers(path: Path, result: EvaluateResult) -> bool:
@@ -310,7 +310,8 @@ def _same_numbers(path: Path, result: EvaluateResult) -> bool:
     except StoredFileError:
         return False
     new = result.to_json()
-    return isinstance(found, dict) and all(found.get(key) == new[key] for key in ("model", "images", "metrics"))
+    same = ("model", "checksum", "images", "metrics")
+    return isinstance(found, dict) and all(found.get(key) == new[key] for key in same)
 
 
 def nec_figure(result: EvaluateResult) -> Any:

@@ -22,10 +22,11 @@ from sparsecbm.explain.ledger import EVERYTHING_ELSE
 from sparsecbm.explain.pages.report import Figure
 from sparsecbm.explain.pages.search_page import MethodRow, build_search_page, render_search_page
 from sparsecbm.inputs.data import Inputs, prepare_search
-from sparsecbm.runs.base import Result, check_folder, tidy
+from sparsecbm.runs.base import Result
+from sparsecbm.runs.folders import output_folder, publish
 from sparsecbm.runs.reports import large_picture
 
-RESULTS = ("search.json", "config.yaml", "search.html")
+RESULTS = ("config.yaml", "search.html", "search.json")
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,37 +81,39 @@ def search_run(config: SearchConfig) -> SearchResult:
         If the output folder cannot be written or holds other files of these names.
     """
     output = Path(config.output or Path("runs") / config.name)
-    check_folder(output, RESULTS, lambda folder: (folder / "search.html").exists())
-    task = prepare_search(config)
-    classes = _class_texts(config, task)
-    model, row, predicted = _search(config, task, classes)
-    # Each method that reads concepts also meets directions that differ from them in meaning nothing, and in that alone.
-    controls = list(_meaningless(task, config.seed)) if config.control and task.truth is not None else []
-    advantage = None
-    with ProgressBar("Comparing", len(config.baselines) + len(controls), None) as bar:
-        found = []
-        for control in controls:
-            found.append(_search(config, control, classes)[2])
-            bar.update(note="meaningless directions")
-        if controls:
-            advantage = _advantage(task, predicted, found)
-            row = replace(row, meaningless=advantage["accuracy"])
-        methods = [row]
-        for name in config.baselines:
-            row = _baseline(name, config, task, classes)
-            if controls and name in READ_CONCEPTS:
-                row = replace(row, meaningless=_baseline(name, config, controls[0], classes).accuracy)
-            methods.append(row)
-            bar.update(note=name)
-    ledgers = _explain(config, task, model, predicted)
-    metrics = _metrics(config, task, methods, ledgers, advantage)
-    page = _page(config, task, methods, ledgers, metrics)
-    # search.json comes last, so that where it stands the rest is complete.
-    (output / "search.json").unlink(missing_ok=True)
-    write_text(output / "search.html", page)
-    write_text(output / "config.yaml", dump_config(config))
-    write_json(output / "search.json", plain(metrics))
-    tidy(output, RESULTS)
+    with output_folder(output, RESULTS, lambda folder: (folder / "search.html").exists()):
+        task = prepare_search(config)
+        classes = _class_texts(config, task)
+        model, row, predicted = _search(config, task, classes)
+        # Each method that reads concepts also meets directions that differ from them in meaning nothing, and in that
+        # alone.
+        controls = list(_meaningless(task, config.seed)) if config.control and task.truth is not None else []
+        advantage = None
+        with ProgressBar("Comparing", len(config.baselines) + len(controls), None) as bar:
+            found = []
+            for control in controls:
+                found.append(_search(config, control, classes)[2])
+                bar.update(note="meaningless directions")
+            if controls:
+                advantage = _advantage(task, predicted, found)
+                row = replace(row, meaningless=advantage["accuracy"])
+            methods = [row]
+            for name in config.baselines:
+                row = _baseline(name, config, task, classes)
+                if controls and name in READ_CONCEPTS:
+                    row = replace(row, meaningless=_baseline(name, config, controls[0], classes).accuracy)
+                methods.append(row)
+                bar.update(note=name)
+        ledgers = _explain(config, task, model, predicted)
+        metrics = _metrics(config, task, methods, ledgers, advantage)
+        page = _page(config, task, methods, ledgers, metrics)
+
+        def write(folder: Path) -> None:
+            write_text(folder / "search.html", page)
+            write_text(folder / "config.yaml", dump_config(config))
+            write_json(folder / "search.json", plain(metrics))
+
+        publish(output, RESULTS, write)
     return SearchResult(output, plain(metrics), ledgers)
 
 

@@ -12,21 +12,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparsecbm._base.errors import InputError
-from sparsecbm._base.files import plain, replace_folder, write_json, write_text
+from sparsecbm._base.files import plain, write_json, write_text
 from sparsecbm._base.launch import is_main_process, is_one_of_several
 from sparsecbm.config.reading import dump_config, load_config
 from sparsecbm.config.schema import EmbeddingsConfig, RunConfig
 from sparsecbm.explain import Ledger
 from sparsecbm.inputs.data import Inputs, prepare
 from sparsecbm.inputs.models import StoredModel, is_model_folder
-from sparsecbm.runs.base import Result, check_folder, tidy
+from sparsecbm.runs.base import Result
+from sparsecbm.runs.folders import model_checksum, output_folder, publish, remove_evaluations
 from sparsecbm.runs.reports import make_report, measure
 
 if TYPE_CHECKING:
     from sparsecbm.estimators import SparseCBMClassifier
 
 
-_FILES = ("model", "config.yaml", "metrics.json", "report.html")
+_FILES = ("model", "config.yaml", "report.html", "metrics.json")
 
 
 @dataclass(frozen=True)
@@ -123,9 +124,10 @@ def embed_run(config: RunConfig) -> EmbedResult:
 def train_run(config: RunConfig) -> TrainResult:
     """Train a classifier and write everything about it.
 
-    Writes ``model/``, ``config.yaml`` (as run), ``report.html`` and, last, ``metrics.json`` into the output folder,
-    each beside and then renamed. While training, ``checkpoint/`` holds what the same call resumes from. In an
-    ``accelerate launch`` of several processes every process must call this; the first one writes.
+    Writes ``model/``, ``config.yaml`` (as run), ``report.html`` and ``metrics.json`` into the output folder, which
+    take their places together; an ``evaluation/`` of an older model goes. While training, ``checkpoint/`` holds what
+    the same call resumes from. In an ``accelerate launch`` of several processes every process must call this; the
+    first one writes.
 
     Parameters
     ----------
@@ -141,19 +143,18 @@ def train_run(config: RunConfig) -> TrainResult:
     InputError
         If the configuration asks for something that is not there or does not fit.
     StoredFileError
-        If the output folder cannot be written, or holds files of these names that are not of an earlier run; found out
-        before the work begins.
+        If the output folder cannot be written, holds files of these names that are not of an earlier run, or another
+        run is at work there; found out before the work begins.
     """
     output = Path(config.output or Path("runs") / config.name)
-    if is_main_process():
-        check_folder(output, _FILES, _wrote)
-    prepared = prepare(config)
-    start = time.perf_counter()
-    classifier = _fit(config, prepared, output / "checkpoint")
-    seconds = {"embedding": prepared.seconds, "training": time.perf_counter() - start}
-    if not is_main_process():
-        return TrainResult(output, {})
-    return _publish(config, prepared, classifier, seconds, output)
+    with output_folder(output, _FILES, lambda folder: is_model_folder(folder / "model")) as checkpoint:
+        prepared = prepare(config)
+        start = time.perf_counter()
+        classifier = _fit(config, prepared, checkpoint)
+        seconds = {"embedding": prepared.seconds, "training": time.perf_counter() - start}
+        if not is_main_process():
+            return TrainResult(output, {})
+        return _publish(config, prepared, classifier, seconds, output)
 
 
 def demo_run(output: str | Path = "sparsecbm-demo", overrides: Sequence[str] = ()) -> TrainResult:
@@ -239,13 +240,15 @@ def _publish(
     )
     seconds["evaluation"] = time.perf_counter() - start
     metrics["seconds"] = seconds
-    # From here on the folder changes; metrics.json comes last, so that where it stands the rest is complete.
-    (output / "metrics.json").unlink(missing_ok=True)
-    replace_folder(output / "model", classifier.save)
-    write_text(output / "config.yaml", dump_config(config))
-    write_text(output / "report.html", page)
-    write_json(output / "metrics.json", plain(metrics))
-    tidy(output, _FILES)
+
+    def write(folder: Path) -> None:
+        classifier.save(folder / "model")
+        write_text(folder / "config.yaml", dump_config(config))
+        write_text(folder / "report.html", page)
+        write_json(folder / "metrics.json", plain(metrics))
+        remove_evaluations(output / "evaluation", keep=model_checksum(folder / "model"))
+
+    publish(output, _FILES, write)
     example = next((ledger for ledger in ledgers if ledger.truth == ledger.target), None)
     return TrainResult(output, plain(metrics), example)
 
@@ -291,8 +294,3 @@ def _controls(config: RunConfig, classifier: SparseCBMClassifier, prepared: Inpu
     if "linear_probe" in report.accuracy:
         found["linear_probe"] = report.accuracy["linear_probe"][0]
     return found
-
-
-def _wrote(folder: Path) -> bool:
-    """Whether an earlier `train_run` wrote what lies in a folder, or was stopped while it did."""
-    return is_model_folder(folder / "model") or (folder / "checkpoint").is_dir()

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparsecbm._base.errors import InputError, StoredFileError
-from sparsecbm._base.files import plain, read_json, replace_folder, write_json, write_text
+from sparsecbm._base.files import plain, read_json, write_json, write_text
 from sparsecbm._base.launch import is_main_process
 from sparsecbm.config.reading import dump_config
 from sparsecbm.config.schema import VaeConfig
-from sparsecbm.runs.base import Result, check_folder, tidy
+from sparsecbm.runs.base import Result
+from sparsecbm.runs.folders import output_folder, publish
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from sparsecbm.vae import Pictures, Task, Trainer
 
 
-_FILES = ("metrics.json", "config.yaml", "samples.png", "reconstructions.png", "learning_curve.png", "model")
+_FILES = ("model", "config.yaml", "samples.png", "reconstructions.png", "learning_curve.png", "metrics.json")
 _TOY_TEMPERATURES = (0.1, 0.5, 1.0)
 
 
@@ -61,14 +62,15 @@ def vae_run(config: VaeConfig, *, progress: bool | None = None) -> VaeResult:
         If the output folder cannot be written, or holds files that are not of an earlier run.
     """
     output = Path(config.output or Path("runs") / config.name)
-    if is_main_process():
-        check_folder(output, _FILES, _wrote)
-    if config.task == "toy":
-        return _toy(config, output)
+    with output_folder(output, _FILES, _wrote) as checkpoint:
+        return _toy(config, output) if config.task == "toy" else _run(config, output, checkpoint, progress)
+
+
+def _run(config: VaeConfig, output: Path, checkpoint: Path, progress: bool | None) -> VaeResult:
     start = time.perf_counter()
     pictures = vae_pictures(config)
     task = vae_task(config, pictures)
-    trainer = _trainer(config, pictures, task, output, progress)
+    trainer = _trainer(config, pictures, task, checkpoint, progress)
     loaded = time.perf_counter() - start
     train, validation = _arrays(config, pictures, "train"), _arrays(config, pictures, "validation")
     history = trainer.fit(train, validation)
@@ -92,7 +94,7 @@ def vae_run(config: VaeConfig, *, progress: bool | None = None) -> VaeResult:
         "history": history,
         "seconds": {"data": loaded, "training": trainer.seconds, "evaluation": time.perf_counter() - start},
     }
-    _publish(config, pictures, task, metrics, output)
+    publish(output, _FILES, lambda folder: _write_results(folder, config, pictures, task, metrics))
     return VaeResult(output, plain(metrics))
 
 
@@ -211,7 +213,7 @@ def _density_task(config: VaeConfig, means: torch.Tensor, generator: torch.Gener
     return DensityTask(vae, chosen, negative)
 
 
-def _trainer(config: VaeConfig, pictures: Pictures, task: Task, output: Path, progress: bool | None) -> Trainer:
+def _trainer(config: VaeConfig, pictures: Pictures, task: Task, checkpoint: Path, progress: bool | None) -> Trainer:
     from sparsecbm.vae import Trainer, TrainingOptions
 
     return Trainer(
@@ -220,9 +222,9 @@ def _trainer(config: VaeConfig, pictures: Pictures, task: Task, output: Path, pr
         seed=config.seed,
         device=config.device,
         dynamic=pictures.dynamic,
-        checkpoint_dir=output / "checkpoint",
+        checkpoint_dir=checkpoint,
         log_with=config.log_with,
-        log_dir=config.log_dir or (output / "logs" if config.log_with else None),
+        log_dir=config.log_dir or (checkpoint.parent / "logs" if config.log_with else None),
         progress=progress,
     )
 
@@ -281,42 +283,43 @@ def _test(config: VaeConfig, pictures: Pictures, task: Task, progress: bool | No
     }
 
 
-def _publish(config: VaeConfig, pictures: Pictures, task: Task, metrics: Mapping[str, Any], output: Path) -> None:
+def _write_results(folder: Path, config: VaeConfig, pictures: Pictures, task: Task, metrics: Mapping[str, Any]) -> None:
     import torch
 
     from sparsecbm.vae import DensityTask, save_vae
     from sparsecbm.vae.pictures import save_grid, save_learning_curve
     from sparsecbm.vae.tasks import LabelledVAE, SemiSupervisedTask, StochasticTask
 
-    # metrics.json comes last, so that where it stands the rest is complete.
-    (output / "metrics.json").unlink(missing_ok=True)
     device = next(task.parameters()).device
     generator = torch.Generator(device=device).manual_seed(config.seed + 2)
     shown = torch.from_numpy(pictures.test[:40]).float().to(device)
     made = None
     if isinstance(task, DensityTask):
-        replace_folder(output / "model", lambda folder: save_vae(folder, task.model.cpu(), config=config.name))
+        save_vae(folder / "model", task.model.cpu(), config=config.name)
         task.model.to(device)
         made = task.model.reconstruct(shown, generator=generator)
         samples = task.model.sample(config.evaluation.pictures, generator=generator)
-        save_grid(output / "samples.png", samples.cpu().numpy(), pictures.shape)
+        save_grid(folder / "samples.png", samples.cpu().numpy(), pictures.shape)
     elif isinstance(task, StochasticTask):
         made = task.predict(shown, generator=generator)
     elif isinstance(task, SemiSupervisedTask):
         assert isinstance(task.model, LabelledVAE)
         samples = task.model.sample(10, generator=generator)
-        save_grid(output / "samples.png", samples.cpu().numpy(), pictures.shape, columns=task.model.n_classes)
+        save_grid(folder / "samples.png", samples.cpu().numpy(), pictures.shape, columns=task.model.n_classes)
     if made is not None:
         columns = min(10, len(shown))
         whole = len(shown) // columns * columns
         pairs = torch.stack([held[:whole].view(-1, columns, held.shape[1]) for held in (shown, made)], 1)
         images = pairs.reshape(-1, shown.shape[1]).cpu().numpy()
-        save_grid(output / "reconstructions.png", images, pictures.shape, columns=columns, pair=True)
+        save_grid(folder / "reconstructions.png", images, pictures.shape, columns=columns, pair=True)
     label = "accuracy" if config.task == "semisupervised" else "nats"
-    save_learning_curve(output / "learning_curve.png", metrics["history"], label=label, title=config.name)
-    write_text(output / "config.yaml", dump_config(config))
-    write_json(output / "metrics.json", plain(metrics))
-    tidy(output, _FILES)
+    save_learning_curve(folder / "learning_curve.png", metrics["history"], label=label, title=config.name)
+    _write(folder, config, metrics)
+
+
+def _write(folder: Path, config: VaeConfig, metrics: Mapping[str, Any]) -> None:
+    write_text(folder / "config.yaml", dump_config(config))
+    write_json(folder / "metrics.json", plain(metrics))
 
 
 def _toy(config: VaeConfig, output: Path) -> VaeResult:
@@ -347,10 +350,7 @@ def _toy(config: VaeConfig, output: Path) -> VaeResult:
         "seconds": {"all": time.perf_counter() - start},
     }
     if is_main_process():
-        # First what tells an interrupted run's folder from a stranger's.
-        write_json(output / "metrics.json", plain(metrics))
-        write_text(output / "config.yaml", dump_config(config))
-        tidy(output, _FILES)
+        publish(output, _FILES, lambda folder: _write(folder, config, metrics))
     return VaeResult(output, plain(metrics))
 
 
@@ -358,6 +358,6 @@ def _wrote(folder: Path) -> bool:
     """Whether an earlier run of `vae_run` wrote what lies in a folder."""
     try:
         held = read_json(folder / "metrics.json")
-    except StoredFileError:  # a run stopped between its files leaves a configuration of its kind
-        return (folder / "checkpoint").is_dir()
+    except StoredFileError:
+        return False
     return isinstance(held, dict) and "task" in held
