@@ -120,21 +120,37 @@ def replace_folder(path: str | Path, write: Callable[[Path], Any], *, keep: bool
 
 
 @contextlib.contextmanager
-def locked(folder: str | Path) -> Iterator[None]:
+def locked(folder: str | Path, *, wait: bool = True) -> Iterator[None]:
     """Keep other processes that ask for the same lock out of a folder; where the system has no such lock, do nothing.
 
     The lock is the folder's own, so that no file is left, and a killed process leaves it.
+
+    Raises
+    ------
+    BlockingIOError
+        If another holds it and `wait` is False.
+    FileNotFoundError
+        If the folder is not there, or has just gone.
     """
     try:
         import fcntl
-
-        handle = os.open(folder, os.O_RDONLY)
-    except (ImportError, OSError):
+    except ImportError:
         yield
         return
+    handle = os.open(folder, os.O_RDONLY)
     try:
-        with contextlib.suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            raise
+        except OSError:  # a file system without such locks
+            yield
+            return
+        # Who held it may have put another folder in its place.
+        while not os.path.samestat(os.fstat(handle), os.stat(folder)):  # noqa: PTH116
+            os.close(handle)
+            handle = os.open(folder, os.O_RDONLY)
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         yield
     finally:
         os.close(handle)
@@ -145,8 +161,13 @@ def _exchange(new: Path, path: Path) -> None:
     swap = getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
     here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
     if swap is None or swap(here, os.fsencode(new), here, os.fsencode(path), exchange) != 0:
-        path.rename(new.with_name("old"))
-        new.rename(path)
+        old = new.with_name("old")
+        path.rename(old)
+        try:
+            new.rename(path)
+        except BaseException:  # also an interrupt
+            old.rename(path)
+            raise
 
 
 def remove_leftovers(folder: str | Path, names: Iterable[str] | None = None) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sparsecbm._base.checkpoint import FILE_NAME, STEP_SUFFIX
 from sparsecbm._base.errors import StoredFileError
-from sparsecbm._base.files import read_json, remove_leftovers, replace_folder, sha256_file
+from sparsecbm._base.files import locked, read_json, remove_leftovers, replace_folder, sha256_file
 from sparsecbm._base.launch import is_main_process
 
 _STAGED = "results"
@@ -57,7 +57,12 @@ def output_folder(
                 f"output folder {str(folder)!r} holds {', '.join(found)}, which no earlier run wrote: "
                 "choose an empty folder with --output"
             )
-        handle = _alone(checkpoint)
+        held = contextlib.ExitStack()
+        while True:
+            checkpoint.mkdir(exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # the run that held it has just ended, and taken it away
+                held.enter_context(locked(checkpoint, wait=False))
+                break
     except BlockingIOError as error:
         raise StoredFileError(
             f"another run is at work in output folder {str(folder)!r}: wait for it, or choose another with --output"
@@ -66,39 +71,12 @@ def output_folder(
         raise StoredFileError(
             f"cannot write to output folder {str(folder)!r}: {error.strerror or error}; choose another with --output"
         ) from error
-    try:
-        yield checkpoint
-    finally:
-        with contextlib.suppress(OSError):  # there is something to go on from
-            checkpoint.rmdir()
-        if handle is not None:
-            os.close(handle)
-
-
-def _alone(checkpoint: Path) -> int | None:
-    """Make and lock a folder; return the handle that holds the lock, None where the system has no such lock."""
-    try:
-        import fcntl
-    except ImportError:
-        checkpoint.mkdir(exist_ok=True)
-        return None
-    while True:
-        checkpoint.mkdir(exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):  # the run that held it has just ended, and took it away
-            handle = os.open(checkpoint, os.O_RDONLY)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if os.path.samestat(os.fstat(handle), checkpoint.stat()):
-                    return handle
-            except BlockingIOError:
-                os.close(handle)
-                raise
-            except FileNotFoundError:
-                pass
-            except OSError:
-                os.close(handle)
-                return None
-            os.close(handle)
+    with held:
+        try:
+            yield checkpoint
+        finally:
+            with contextlib.suppress(OSError):  # there is something to go on from
+                checkpoint.rmdir()
 
 
 def publish(folder: Path, names: Sequence[str], write: Callable[[Path], None]) -> None:
