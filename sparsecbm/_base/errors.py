@@ -39,6 +39,8 @@ def printable(text: str, keep: str = "") -> str:
     >>> printable("wren\\x1b[2J").isprintable()
     True
     """
+    if text.isprintable():
+        return text
     return "".join(
         "\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in ("Cc", "Cf") and c not in keep else c for c in text
     )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from sparsecbm._base.errors import printable
 from sparsecbm.explain.lines import Account
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def environment() -> Environment:
     env = Environment(
         loader=PackageLoader("sparsecbm.explain"),
         autoescape=True,
+        finalize=_readable,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -64,6 +66,12 @@ def environment() -> Environment:
     env.filters["lowest"] = lambda curves: min(0.8, *(int(5 * curve.accuracy.min()) / 5 for curve in curves))
     env.filters["largest"] = lambda array: float(abs(array).max()) or 1.0
     return env
+
+
+def _readable(value: Any) -> Any:
+    """Text that stays where it stands: no override of direction, no escape; joiners that shape letters are kept."""
+    plain = isinstance(value, str) and not hasattr(value, "__html__")
+    return printable(value, keep="\n\t\u200c\u200d") if plain else value
 
 
 def _number(text: str) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import unicodedata
 
 from sparsecbm._base.errors import printable
 from sparsecbm.explain.lines import Account
 
 _BLOCKS = " ▏▎▍▌▋▊▉█"
+_MARKS = 8  # that a column may carry
 
 
 def ledger_text(account: Account, width: int = 80) -> str:
@@ -45,23 +47,31 @@ def _head(account: Account, width: int) -> str:
     # A long file name gives way to the verdict, and keeps its end, which tells files apart.
     source, room = printable(account.source), max(12, width - _columns(verdict) - 2)
     if _columns(source) > room:
-        while _columns(source) > room - 1:
-            source = source[1:]
-        source = "…" + source
+        source = "…" + _cut(source[::-1], room - 1)[::-1]
     return _fit(f"{source}: {verdict}", width).rstrip()
 
 
 def _columns(text: str) -> int:
-    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text if not unicodedata.combining(c))
+    return sum(map(_width, text))
+
+
+def _width(character: str) -> int:
+    return 0 if unicodedata.combining(character) else 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def _cut(text: str, width: int) -> str:
+    """The longest beginning of at most `width` columns; of marks that take none, as many as letters could carry."""
+    for end, columns in enumerate(itertools.accumulate(map(_width, text))):
+        if columns > width or end >= _MARKS * width:
+            return text[:end]
+    return text
 
 
 def _fit(text: str, width: int) -> str:
     """Pad or shorten to exactly `width` columns."""
     text = printable(text)
-    if _columns(text) > width:
-        while text and _columns(text) > width - 1:
-            text = text[:-1]
-        text += "…"
+    if _columns(text) > width or len(text) > _MARKS * width:
+        text = _cut(text, width - 1) + "…"
     return text + " " * (width - _columns(text))
 
 

@@ -123,3 +123,25 @@ def test_errors_do_not_move_it_either(capsys):
     with pytest.raises(SystemExit):
         _fail("no file 'a\x1b[2Jb'\r\x9bx", 2)
     assert capsys.readouterr().err.rstrip("\n").isprintable()
+
+
+OVERRIDE = "wren\u202eten\u2066x\u2069\x1b[2J\x85"
+
+
+def test_no_page_holds_an_override_of_direction_or_an_escape() -> None:
+    for page in pages(OVERRIDE):
+        assert all(c.isprintable() or c in "\n\t" for c in page)
+        assert "wren\N{REPLACEMENT CHARACTER}ten" in page
+    for page in pages("न\u200dक"):  # what shapes letters stays
+        assert "न\u200dक" in page
+
+
+def test_the_layout_of_a_long_name_is_linear() -> None:
+    """Quadratic, a name of a megabyte took hours."""
+    for name in ("a" * 10**6, "\u4e00" * 10**6, "a" + "\u0301" * 10**6):
+        ledgers = explain(
+            np.ones((1, 2)), np.eye(2), np.zeros(2), [name, "other"], ["wren " + name, "jay"], sources=[name]
+        )
+        lines = ledgers[0].to_text(width=80).splitlines()
+        assert max(map(len, lines)) <= 8 * 81
+        assert any("…" in line for line in lines)
