@@ -16,7 +16,7 @@ from sparsecbm.inputs.models import StoredModel, load_model
 from sparsecbm.runs.base import Result
 
 if TYPE_CHECKING:
-    from sparsecbm.data.base import EncodedImages
+    from sparsecbm.data.base import EncodedImages, OnError
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def predict_run(
     *,
     top: int = 3,
     encoder: str | None = None,
-    on_error: str = "raise",
+    on_error: OnError = "raise",
     device: str = "auto",
 ) -> PredictResult:
     """Classify picture files.
@@ -138,7 +138,7 @@ def explain_run(
     top: int = 10,
     plot: str | Path | None = None,
     encoder: str | None = None,
-    on_error: str = "raise",
+    on_error: OnError = "raise",
     device: str = "auto",
 ) -> ExplainResult:
     """Account for the scores of picture files.
@@ -197,12 +197,12 @@ def _encode(
     model: str | Path,
     images: Sequence[str | Path],
     encoder: str | None,
-    on_error: str,
+    on_error: OnError,
     device: str,
     check: Sequence[str | None] = (),
 ) -> tuple[StoredModel, EncodedImages, np.ndarray]:
     # Cheap checks first: a misspelt file or class is said before an encoder is loaded.
-    pictures = picture_files(images, on_error)  # type: ignore[arg-type]
+    pictures = picture_files(images, on_error)
     stored = load_model(model, inference=True, encoder=encoder, device=device)
     for name in check:
         if name is not None and name not in stored.class_names:
