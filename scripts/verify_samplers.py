@@ -201,15 +201,15 @@ def ais(settings: Settings) -> Iterator[Finding]:
     exact = rbm.log_partition().item()
     yield Finding(f"exact log Z of 20 x 200 = {exact:.4f}", "-", f"{time.perf_counter() - start:.1f} s", True)
     betas = torch.linspace(0, 1, 600, dtype=torch.float64)
-    start = time.perf_counter()
+    start = time.process_time()  # with one thread what it takes on an idle machine, whatever else runs
     estimate = annealed_importance_sampling(rbm, betas, 1024, generator=settings.generator(1))
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     error = estimate.log_partition - exact
     yield Finding(
         f"AIS, 600 betas x 1024 chains: error in nats (standard error {estimate.standard_error:.3f},"
         f" ESS {estimate.effective_sample_size:.0f})", "|.| <= 0.05", f"{error:+.4f}", abs(error) <= 0.05,
     )  # fmt: skip
-    yield Finding("  its time", "<= 10 s", f"{seconds:.1f} s", seconds <= 10)
+    yield Finding("  its CPU time", "<= 10 s", f"{seconds:.1f} s", seconds <= 10)
     seeds = settings.draws(100, 20)
     short = torch.linspace(0, 1, 200, dtype=torch.float64)
     visible, _ = rbm.sample_exact(64 * seeds, generator=settings.generator(2))
