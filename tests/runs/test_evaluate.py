@@ -133,7 +133,7 @@ def test_words_from_a_file(trained, home: Path, tmp_path: Path) -> None:
     assert rows["random_words"]["n_concepts"] == 9
     assert "only 9 given words for 12 concepts" in result.controls["warnings"]
     assert result.controls["labels"]["random_words"] == "Given words"  # nobody knows how random they are
-    assert [row["name"] for row in result.controls["rows"]][2] == "Given words"
+    assert [row["name"] for row in result.controls["rows"]][3] == "Given words"
     assert "andom words" not in json.dumps(result.controls["verdict"])
     assert result.controls["paths"] == {}
     np.savez(tmp_path / "flat.npz", embeddings=np.eye(3, 5), names=np.array(list("abc")))
