@@ -61,8 +61,8 @@ class TrainingOptions:
         Optimizer steps between checkpoints, where a folder is given.
     """
 
-    max_iter: int = 600
-    batch_size: int = 128
+    max_iter: int = 1000
+    batch_size: int = 64
     learning_rate: float = 3e-3
     layer_learning_rate: float = 1e-3
     loss_weight: float = 1.0

@@ -134,7 +134,7 @@ class ModelConfig(_Section):
     temperature: tuple[Positive, Positive] = (1.0, 0.1)
     head_l2: NonNegative = 1e-4
     learning_rate: Positive = 3e-3
-    batch_size: Count = 128
+    batch_size: Count = 64
     max_iter: Count | None = None
     early_stopping: bool = False
     n_iter_no_change: Count = 5

@@ -135,9 +135,7 @@ def test_evaluate_in_a_hurry_prints_json_equal_to_the_metrics(folder: Path, tmp_
     result = json.loads(capsys.readouterr().out)
     stored = json.loads((folder / "metrics.json").read_text())["test"]
     names = [row["name"] for row in stored.pop("controls")]
-    assert names == [
-        "The model", "Meaningless directions", "The same, equally free", "Linear probe", "Nearest class mean",
-    ]  # fmt: skip
+    assert names == ["The model", "Meaningless directions", "Linear probe", "Nearest class mean"]
     assert stored.pop("linear_probe") > 0.5
     assert set(stored.pop("advantage")) == {"own_recipe", "equal_freedom"}
     assert "meaningless directions" in stored.pop("verdict")

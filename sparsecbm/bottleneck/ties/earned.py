@@ -7,7 +7,7 @@ import numpy as np
 from sparsecbm._base.directions import matched_directions
 from sparsecbm.bottleneck.ties.base import ConceptGeometry, Tie, Tied, tangent
 
-_NARROW = 0.9965
+_NARROW = 0.998
 """Alignment of a concept without evidence."""
 
 _CHANCE, _PLAIN = 1.0, 1.5
@@ -18,12 +18,12 @@ class EarnedTie(Tie):
     """Cones as wide as the evidence: E_j = max over classes k of t_kj / (largest t_k. of M matched directions).
 
     t is how far a class stands out along the concept's score, its mean over the deviation within classes. The tangent
-    of the cone grows linearly with E_j, from that of alignment .9965 where E_j <= 1 (what chance reaches) to that of
+    of the cone grows linearly with E_j, from that of alignment .998 where E_j <= 1 (what chance reaches) to that of
     `min_alignment` where E_j >= 1.5.
     """
 
     name = "earned"
-    alignment = 0.96
+    alignment = 0.955
     earned = True
 
     def bind(self, geometry: ConceptGeometry) -> Tied:
