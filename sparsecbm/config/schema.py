@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from sparsecbm._base.parts import LATENTS, LOSSES, NEGATIVE_PHASES, OBJECTIVES, PRIORS, TIES
+from sparsecbm._base.parts import GATES, LATENTS, LOSSES, NEGATIVE_PHASES, OBJECTIVES, PRIORS, TIES
 
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -121,6 +121,8 @@ class ModelConfig(_Section):
     """At most so many non-zero activations an image."""
     concepts_per_class: Count | None = None
     """NEC: head weights a class on average; null keeps the dense head."""
+    gate: Annotated[str, AfterValidator(lambda name: name if name == "auto" else GATES.check(name))] = "auto"
+    """What sets all but a few units to zero; auto: what goes with the loss."""
     tie: Annotated[str, AfterValidator(TIES.check)] = "earned"
     """How far a unit may turn away from its concept's score: earned, exact, shared, free."""
     min_alignment: Annotated[float, Field(gt=0, le=1)] | None = None

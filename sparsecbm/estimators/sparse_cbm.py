@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,6 +36,7 @@ from sparsecbm._base.parameters import (
 )
 from sparsecbm._base.rows import as_numpy, check_scale, unit_rows
 from sparsecbm.bottleneck import (
+    GATES,
     TIES,
     ConceptBottleneck,
     ConceptBottleneckLayer,
@@ -104,6 +106,9 @@ class SparseCBMClassifier(
     concept_relevance : array-like of shape (K, M) or None
         How much each concept belongs to each class (rows in sorted class order), for "contrastive". None: the positive
         part of each class's mean standardised concept score.
+    gate : {"auto", "top_k", "gumbel_top_k", "soft_threshold", "binary_concrete", "dense"}
+        What sets all but a few units to zero. "auto": what goes with the loss. A gate that knows no limit is refused
+        with `max_active_concepts`.
     tie : {"earned", "exact", "shared", "free"}
         How far unit j may turn away from concept score j, and so how much of the decision its name carries. "exact":
         not at all. "shared": all concepts go through one map that knows the classes but no concept. "earned": as far as
@@ -201,6 +206,7 @@ class SparseCBMClassifier(
         max_active_concepts: Count | None = None,
         concepts_per_class: Count | None = None,
         concept_relevance: ArrayLike | None = None,
+        gate: Text = "auto",
         tie: Text = "earned",
         min_alignment: PositiveShare | None = None,
         cone_widths: ArrayLike | None = None,
@@ -234,6 +240,7 @@ class SparseCBMClassifier(
         self.max_active_concepts = max_active_concepts
         self.concepts_per_class = concepts_per_class
         self.concept_relevance = concept_relevance
+        self.gate = gate
         self.tie = tie
         self.min_alignment = min_alignment
         self.cone_widths = cone_widths
@@ -344,9 +351,10 @@ class SparseCBMClassifier(
             limit = max(limit, LEAST_ACTIVE)
         relevance = self._relevance(means)[:, torch.from_numpy(pool)] if kind.needs_relevance else None
         loss = make_loss(given.loss, relevance=relevance)
+        gate = loss.gate_name(limit) if given.gate == "auto" else given.gate
         model = ConceptBottleneck(
             ConceptBottleneckLayer(space, tied.anchors[pool], tied.turns[pool]),
-            _make_gate(loss.gate_name(limit), len(pool), limit, given.nonnegative),
+            _make_gate(gate, len(pool), limit, given.nonnegative),
             len(self.classes_),
         )
         half = HeadChoice(max(given.concepts_per_class or 0, LEAST_NEC), given.nonnegative_head, seed)
@@ -383,6 +391,8 @@ class SparseCBMClassifier(
         kind = loss_class(given.loss, "published")
         if given.max_active_concepts is not None:
             raise InputError("max_active_concepts with variant='published': the published models have no hard limit")
+        if given.gate != "auto":
+            raise InputError(f"gate={given.gate!r} with variant='published': the published models have none")
         means = class_means(X, labels, len(self.classes_))
         loss = make_loss(given.loss, "published", self._relevance(means) if kind.needs_relevance else None)
         generator = torch.Generator().manual_seed(seed)
@@ -799,12 +809,14 @@ class SparseCBMClassifier(
 
 
 def _make_gate(name: str, n_concepts: int, limit: int | None, nonnegative: bool) -> Gate:
-    options: dict[str, object] = {}
-    if name != "dense":
-        options["nonnegative"] = nonnegative
-    if name in ("top_k", "gumbel_top_k", "soft_threshold"):
-        options["max_active_concepts"] = limit
-    return make_gate(name, n_concepts, options)
+    takes = inspect.signature(GATES.find(name)).parameters
+    bound = takes.get("max_active_concepts")
+    if limit is not None and bound is None:
+        raise InputError(f"gate={name!r} knows no limit: expected max_active_concepts=None, or a gate such as 'top_k'")
+    if limit is None and bound is not None and bound.default is bound.empty:
+        raise InputError(f"gate={name!r} needs max_active_concepts: give the most concepts active in one image")
+    options = {"nonnegative": nonnegative, "max_active_concepts": limit}
+    return make_gate(name, n_concepts, {key: value for key, value in options.items() if key in takes})
 
 
 def _trained_head(model: ConceptBottleneck) -> Head:

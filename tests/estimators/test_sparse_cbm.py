@@ -429,3 +429,25 @@ def test_a_resumed_fit_goes_through_half_time_once(named, tmp_path: Path, monkey
     monkeypatch.setattr(Trainer, "_optimizer_step", step)
     resumed = clone(model).fit(named["X"], named["y"], checkpoint_dir=tmp_path)
     np.testing.assert_array_equal(resumed.decision_function(named["X_test"]), whole.decision_function(named["X_test"]))
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"gate": "binary_concrete", "max_active_concepts": 3}, "knows no limit: expected max_active_concepts=None"),
+        ({"gate": "top_k"}, "needs max_active_concepts"),
+        ({"gate": "top_q"}, r"unknown gate 'top_q'.*did you mean 'top_k'"),
+        ({"gate": "top_k", "variant": "published"}, "the published models have none"),
+    ],
+)
+def test_a_gate_that_does_not_fit_is_refused(options, match, rng) -> None:
+    X, concepts = rng.normal(size=(40, 8)), rng.normal(size=(6, 8))
+    with pytest.raises(InputError, match=match):
+        SparseCBMClassifier(concepts, max_iter=2, random_state=0, **options).fit(X, np.arange(40) % 2)
+
+
+def test_a_gate_can_be_chosen(rng) -> None:
+    X, concepts = rng.normal(size=(40, 8)), rng.normal(size=(6, 8))
+    model = SparseCBMClassifier(concepts, gate="soft_threshold", max_active_concepts=2, max_iter=5, random_state=0)
+    assert model.fit(X, np.arange(40) % 2).bottleneck_.gate.name == "soft_threshold"
+    assert (model.transform(X) != 0).sum(1).max() <= 2
