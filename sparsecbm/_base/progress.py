@@ -27,7 +27,7 @@ class ProgressBar(tqdm):
 
     monitor_interval = 0  # no thread of its own
 
-    def __init__(self, description: str, total: int, enabled: bool | None = None, delay: float = 1.0) -> None:
+    def __init__(self, description: str, total: int, enabled: bool | int | None = None, delay: float = 1.0) -> None:
         if enabled is None:
             enabled = sys.stderr.isatty() and is_main_process()
         self.enabled = enabled

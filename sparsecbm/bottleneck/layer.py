@@ -35,6 +35,11 @@ class ConceptBottleneckLayer(nn.Module):
         Tangent of the angle that each unit may turn away from its anchor.
     """
 
+    center: Tensor
+    matrix: Tensor
+    anchors: Tensor
+    max_turn: Tensor
+
     def __init__(self, whitening: Whitening, anchors: np.ndarray, turns: np.ndarray) -> None:
         super().__init__()
         self.register_buffer("center", torch.as_tensor(whitening.center, dtype=torch.float32))
@@ -82,6 +87,8 @@ class PublishedBottleneckLayer(nn.Module):
     generator : torch.Generator
         For the initial weights (PyTorch's default for a linear layer: uniform within 1 / sqrt(M)).
     """
+
+    scores: Tensor
 
     def __init__(
         self,

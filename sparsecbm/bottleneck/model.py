@@ -38,6 +38,8 @@ class ConceptBottleneck(nn.Module):
         PyTorch's default initial weights, uniform within 1 / sqrt(M).
     """
 
+    support: Tensor
+
     def __init__(
         self,
         layer: ConceptBottleneckLayer | PublishedBottleneckLayer,
@@ -82,7 +84,7 @@ class ConceptBottleneck(nn.Module):
     def logits(self, activations: Tensor) -> Tensor:
         """Class logits (n, K) of activations (n, M)."""
         weight, k = self.head_weight(), getattr(self.gate, "max_active_concepts", None)
-        if few_nonzeros(activations, weight, k):
+        if k is not None and few_nonzeros(activations, weight, k):
             return sparse_linear(activations, weight, self.head.bias, k)
         return F.linear(activations, weight, self.head.bias)
 

@@ -125,7 +125,7 @@ class Trainer(TrainingLoop):
         **settings: Any,
     ) -> None:
         self.loss, self.decide, self.scores = loss, decide, scores
-        groups = [
+        groups: list[dict[str, Any]] = [
             {"params": list(model.layer.parameters()), "lr": options.layer_learning_rate},
             {"params": list(model.head.parameters()), "lr": options.learning_rate},
             {"params": list(model.gate.parameters()), "lr": 3.0 * options.learning_rate},
@@ -203,7 +203,7 @@ class Trainer(TrainingLoop):
         optimizer.state.clear()
         self._decided, self._best, self._best_score, self._stale = True, None, -math.inf, 0
 
-    def _optimizer_step(self, X: np.ndarray, y: np.ndarray) -> dict[str, Any]:
+    def _optimizer_step(self, X: np.ndarray | Rows, y: np.ndarray) -> dict[str, Any]:
         options = self.options
         self._rate = 0.5 * (1.0 + math.cos(math.pi * self._step / options.max_iter))
         for group, peak in zip(self.optimizer.param_groups, self._peaks):
@@ -224,7 +224,7 @@ class Trainer(TrainingLoop):
         epoch, place = divmod(number, math.ceil(n / size))
         return self._epoch(epoch, n)[place * size : (place + 1) * size]
 
-    def _loss(self, X: np.ndarray, y: np.ndarray, rows: np.ndarray) -> tuple[Tensor, dict[str, Any]]:
+    def _loss(self, X: np.ndarray | Rows, y: np.ndarray, rows: np.ndarray) -> tuple[Tensor, dict[str, Any]]:
         options, accelerator = self.options, self.accelerator
         device, world = accelerator.device, accelerator.num_processes
         total = len(rows)
@@ -269,21 +269,20 @@ class Trainer(TrainingLoop):
         }
         return loss, record
 
-    def _evaluate(self, record: dict[str, Any], X_val: np.ndarray | None, y_val: np.ndarray | None) -> bool:
+    def _evaluate(self, record: dict[str, Any], X_val: np.ndarray | Rows | None, y_val: np.ndarray | None) -> bool:
         """Write the history; return whether to stop."""
         entry = {
             "step": self._step,
             "learning_rate": self.options.learning_rate * self._rate,
             **self._mean_over_processes(record),
         }
-        held_out = X_val is not None and y_val is not None
-        if held_out:
+        if X_val is not None and y_val is not None:
             entry["val_accuracy"] = self._accuracy(X_val, y_val)
         self._enter(entry)
-        return held_out and self._judge(entry["val_accuracy"]) and self._decided
+        return "val_accuracy" in entry and self._judge(entry["val_accuracy"]) and self._decided
 
     @torch.no_grad()
-    def _accuracy(self, X: np.ndarray, y: np.ndarray, rows: int = 4096) -> float:
+    def _accuracy(self, X: np.ndarray | Rows, y: np.ndarray, rows: int = 4096) -> float:
         right = 0
         for start in range(0, len(y), rows):
             x = torch.from_numpy(np.array(X[start : start + rows], dtype=np.float32)).to(self.accelerator.device)
@@ -292,7 +291,9 @@ class Trainer(TrainingLoop):
             right += int((predicted == y[start : start + rows]).sum())
         return right / len(y)
 
-    def _job(self, X: np.ndarray, y: np.ndarray, X_val: np.ndarray | None, y_val: np.ndarray | None) -> str:
+    def _job(
+        self, X: np.ndarray | Rows, y: np.ndarray, X_val: np.ndarray | Rows | None, y_val: np.ndarray | None
+    ) -> str:
         """What a checkpoint belongs to: options, seed, loss, gate, layer, initial weights and data."""
         layer, gate, state, loss = self.model.layer, self.model.gate, self.model.state_dict(), vars(self.loss)
         description = [

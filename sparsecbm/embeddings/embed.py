@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from PIL import Image
@@ -23,6 +23,9 @@ from sparsecbm.embeddings.store import cache_dir as default_cache_dir
 from sparsecbm.embeddings.table import Embeddings
 from sparsecbm.encoders import Encoder
 
+if TYPE_CHECKING:
+    from sparsecbm.data import ImageSource
+
 Cache = Literal["disk", "disk-or-memory", "memory"]
 
 SHARD_SIZE = 512
@@ -33,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 def embed_images(
     encoder: Encoder,
-    images: Sequence[Image.Image],
+    images: Sequence[Image.Image] | ImageSource,
     cache_dir: str | Path | None = None,
     *,
     batch_size: int | None = None,

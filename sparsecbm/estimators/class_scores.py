@@ -43,10 +43,10 @@ class ClassScoreClassifier(StoredEstimator, ClassifierMixin, BaseEstimator):
 
     def _checked(self, X: ArrayLike) -> NDArray[Any]:
         check_is_fitted(self)
-        X = validate_data(self, as_numpy(X), dtype=[np.float64, np.float32], reset=False)
+        rows = validate_data(self, as_numpy(X), dtype=[np.float64, np.float32], reset=False)
         if self._unit_rows():
-            row_lengths(X, "X")  # refuses rows without a direction
-        return X
+            row_lengths(rows, "X")  # refuses rows without a direction
+        return rows
 
     def _float_rows(self, X: NDArray[Any]) -> NDArray[np.float64]:
         return unit_rows(X, dtype=np.float64) if self._unit_rows() else X.astype(np.float64)

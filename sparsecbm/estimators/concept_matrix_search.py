@@ -202,7 +202,7 @@ class ConceptMatrixSearch(ClassScoreClassifier):
         make_rule(self.similarity, SearchOptions())
         images, labels = self._shots(shots)
         if class_embeddings is None:
-            if images is None:
+            if labels is None:
                 raise InputError("class_embeddings is None and there are no shots: expected texts, images, or both")
             names = np.unique(labels) if class_names is None else class_names
             class_embeddings = [None] * len(names)
@@ -219,7 +219,7 @@ class ConceptMatrixSearch(ClassScoreClassifier):
                 "encode images and texts with the same encoder"
             )
         self.n_features_in_ = width
-        _check_feature_names(self, class_embeddings if images is None else as_numpy(shots[0]), reset=True)
+        _check_feature_names(self, class_embeddings if shots is None else as_numpy(shots[0]), reset=True)
         concepts, self.concept_names_ = check_concepts(self.concept_embeddings, self.concept_names, width)
         self.concept_embeddings_ = concepts
         if concepts is None:
@@ -231,7 +231,7 @@ class ConceptMatrixSearch(ClassScoreClassifier):
             texts[has_text] = mean_rows([block for block in blocks if len(block)], unit)
         origin = self._reference_mean(width)
         few: FewShotRows | None = None
-        if images is not None:
+        if images is not None and labels is not None:
             few = few_shot_rows(
                 texts,
                 has_text,

@@ -67,10 +67,10 @@ class LinearProbe(ClassScoreClassifier):
             If there are fewer than two classes or a value is not as expected.
         """
         given = checked_parameters(self)
-        X, y = validate_data(self, as_numpy(X), as_numpy(y), dtype=[np.float64, np.float32])
-        check_scale(X, "X", *_SCALES)
-        self.classes_, labels = number_classes(y, len(X))
-        self.coef_, self.intercept_ = fit_linear_probe(X, labels, C=given.C, tol=given.tol)
+        rows, y = validate_data(self, as_numpy(X), as_numpy(y), dtype=[np.float64, np.float32])
+        check_scale(rows, "X", *_SCALES)
+        self.classes_, labels = number_classes(y, len(rows))
+        self.coef_, self.intercept_ = fit_linear_probe(rows, labels, C=given.C, tol=given.tol)
         return self
 
     def _unit_rows(self) -> bool:

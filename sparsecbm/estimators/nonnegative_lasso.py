@@ -98,7 +98,7 @@ class NonnegativeLasso:
         self._gram = self.dictionary @ self.dictionary.T if len(self.dictionary) <= _MAX_SHARED_GRAM else None
 
     def solve(
-        self, X: NDArray[np.floating], alpha: float | NDArray[np.float64], *, progress: bool | None = False
+        self, X: NDArray[np.floating], alpha: float | NDArray[np.float64], *, progress: bool | int | None = False
     ) -> LassoCodes:
         """Solve one problem a row.
 
@@ -122,7 +122,7 @@ class NonnegativeLasso:
         return _join(parts, penalties.numpy(), len(self.dictionary))
 
     def at_most(
-        self, X: NDArray[np.floating], k: int, *, smallest: float = 1e-4, progress: bool | None = False
+        self, X: NDArray[np.floating], k: int, *, smallest: float = 1e-4, progress: bool | int | None = False
     ) -> LassoCodes:
         """Solve each row at the smallest penalty found by bisection whose solution has at most `k` concepts.
 

@@ -302,21 +302,21 @@ class SparseCBMClassifier(
             If a parameter, a shape or a value is not as expected; one line says which.
         """
         given = checked_parameters(self)
-        X, y = self._validated(X, y, ensure_min_samples=2)
-        self.classes_, labels = number_classes(y, len(X))
+        checked, y = self._validated(X, y, ensure_min_samples=2)
+        self.classes_, labels = number_classes(y, len(checked))
         concepts, self.concept_names_ = check_concepts(self.concept_embeddings, self.concept_names, self.n_features_in_)
-        X = self._rows(X)
+        rows = self._rows(checked)
         validation = self._validation_data(X_val, y_val)
         if given.early_stopping and validation is None:
-            X, labels, validation = self._hold_out(X, labels, given)
+            rows, labels, validation = self._hold_out(rows, labels, given)
         seed = int(check_random_state(given.random_state).randint(np.iinfo(np.int32).max))
 
-        space = whitening(X, given.covariance_shrinkage)
+        space = whitening(rows, given.covariance_shrinkage)
         self._set_score_statistics(space, concepts)
         if given.variant == "published":
-            self._fit_published(given, concepts, X, labels, validation, seed, checkpoint_dir)
+            self._fit_published(given, concepts, rows, labels, validation, seed, checkpoint_dir)
         else:
-            self._fit_default(given, space, concepts, X, labels, validation, seed, checkpoint_dir)
+            self._fit_default(given, space, concepts, rows, labels, validation, seed, checkpoint_dir)
         self._check_converged(given)
         self.metadata_: dict[str, Any] = {}
         return self
@@ -328,7 +328,7 @@ class SparseCBMClassifier(
         concepts: np.ndarray | None,
         X: np.ndarray | Rows,
         labels: np.ndarray,
-        validation: tuple[np.ndarray, np.ndarray] | None,
+        validation: tuple[np.ndarray | Rows, np.ndarray] | None,
         seed: int,
         checkpoint_dir: str | Path | None,
     ) -> None:
@@ -384,7 +384,7 @@ class SparseCBMClassifier(
         concepts: np.ndarray | None,
         X: np.ndarray | Rows,
         labels: np.ndarray,
-        validation: tuple[np.ndarray, np.ndarray] | None,
+        validation: tuple[np.ndarray | Rows, np.ndarray] | None,
         seed: int,
         checkpoint_dir: str | Path | None,
     ) -> None:
@@ -419,7 +419,7 @@ class SparseCBMClassifier(
         default_weight: float,
         X: np.ndarray | Rows,
         labels: np.ndarray,
-        validation: tuple[np.ndarray, np.ndarray] | None,
+        validation: tuple[np.ndarray | Rows, np.ndarray] | None,
         seed: int,
         checkpoint_dir: str | Path | None,
         **options: Any,
@@ -480,8 +480,8 @@ class SparseCBMClassifier(
         model.__dict__.update({key: value for key, value in vars(self).items() if key.endswith("_")})
         model._trained, model.metadata_ = self._trained, dict(self.metadata_)
         given = checked_parameters(model)
-        X, y = self._validated(X, y, reset=False)
-        model._decide(given, self._rows(X), class_numbers(y, len(X), self.classes_, "y"))
+        checked, y = self._validated(X, y, reset=False)
+        model._decide(given, self._rows(checked), class_numbers(y, len(checked), self.classes_, "y"))
         return model
 
     def freedoms(self) -> dict[str, Any]:
@@ -513,13 +513,13 @@ class SparseCBMClassifier(
 
     def _validation_data(
         self, X_val: ArrayLike | None, y_val: ArrayLike | None
-    ) -> tuple[np.ndarray, np.ndarray] | None:
+    ) -> tuple[np.ndarray | Rows, np.ndarray] | None:
         if X_val is None and y_val is None:
             return None
         if X_val is None or y_val is None:
             raise InputError("X_val and y_val go together: one of them is missing")
-        X_val = self._rows(self._validated(X_val, reset=False))
-        return X_val, class_numbers(y_val, len(X_val), self.classes_, "y_val")
+        rows = self._rows(self._validated(X_val, reset=False))
+        return rows, class_numbers(y_val, len(rows), self.classes_, "y_val")
 
     def _hold_out(
         self, X: np.ndarray | Rows, labels: np.ndarray, given: SimpleNamespace
@@ -728,7 +728,7 @@ class SparseCBMClassifier(
         self,
         save_directory: str | Path,
         *,
-        config: None = None,
+        config: Any = None,
         repo_id: str | None = None,
         push_to_hub: bool = False,
         model_card_kwargs: dict[str, Any] | None = None,

@@ -64,10 +64,10 @@ def name_alignment(units: ArrayLike, scores: ArrayLike) -> UnitScores:
     >>> [round(float(value), 6) for value in (mean, *per_unit)]
     [0.5, 1.0, 0.0]
     """
-    units, scores = _same_shape(units, scores)
-    constant = (np.ptp(units, axis=0) == 0) | (np.ptp(scores, axis=0) == 0)
-    units, scores = units - units.mean(0), scores - scores.mean(0)
-    per_unit = np.where(constant, 0.0, np.einsum("mn,mn->m", unit_rows(units.T), unit_rows(scores.T)))
+    u, s = _same_shape(units, scores)
+    constant = (np.ptp(u, axis=0) == 0) | (np.ptp(s, axis=0) == 0)
+    u, s = u - u.mean(0), s - s.mean(0)
+    per_unit = np.where(constant, 0.0, np.einsum("mn,mn->m", unit_rows(u.T), unit_rows(s.T)))
     per_unit = np.clip(per_unit, -1.0, 1.0)
     return UnitScores(float(per_unit.mean()), per_unit)
 

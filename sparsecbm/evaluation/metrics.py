@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -19,7 +20,7 @@ from sklearn.metrics import (
 from sparsecbm._base.errors import InputError
 
 
-def check_matrix(name: str, value: ArrayLike) -> np.ndarray:
+def check_matrix(name: str, value: Any) -> np.ndarray:
     """Return `value` as a matrix of finite numbers, or say what is wrong with it."""
     value = np.asarray(value)
     if value.ndim != 2 or 0 in value.shape:
@@ -255,7 +256,7 @@ def paired_bootstrap(
 
 
 def paired_difference(
-    first: ArrayLike, draws: Sequence[ArrayLike], *, random_state: int | np.random.Generator | None = 0
+    first: ArrayLike, draws: Sequence[Any], *, random_state: int | np.random.Generator | None = 0
 ) -> dict[str, float]:
     """Difference of a method from a random one, drawn once or several times, on the same images.
 

@@ -91,7 +91,7 @@ def read_class_texts(held: EmbeddingsConfig, class_names: Sequence[str], dim: in
     if not match.complete:
         raise InputError(f"{str(path)!r} has no text for all classes: {match.line('classes')}")
     rows = unit_rows(rows, f"{str(path)!r}, {held.class_vectors}", names=names, dtype=np.float32)
-    return rows[list(match.positions)]
+    return rows[[k for k in match.positions if k is not None]]
 
 
 def _descriptions(config: ClassesConfig, class_names: Sequence[str]) -> list[list[str]] | None:

@@ -159,4 +159,4 @@ def _relevance(concepts: ConceptSet, class_names: Sequence[str]) -> NDArray[np.f
     if not match.complete:
         warnings.warn(f"the concept file's relevance is not used: {match.line('classes')}", DataWarning, stacklevel=2)
         return None
-    return concepts.relevance[list(match.positions)]
+    return concepts.relevance[[k for k in match.positions if k is not None]]

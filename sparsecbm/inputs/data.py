@@ -86,7 +86,7 @@ def open_images(config: ImagesConfig, split: str) -> ImageSource:
         on_error=config.on_error,
         image_column=config.image_column,
         label_column=config.label_column,
-        splits=config.splits,
+        splits=config.splits and {**config.splits},
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from sparsecbm._base.errors import InputError, StoredFileError
 from sparsecbm._base.files import read_json
@@ -17,15 +17,18 @@ if TYPE_CHECKING:
     from sparsecbm.estimators.inference import InferenceModel
 
 
+Classifier = TypeVar("Classifier", bound="SparseCBMClassifier | InferenceModel")
+
+
 @dataclass(frozen=True, eq=False)
-class StoredModel:
+class StoredModel(Generic[Classifier]):
     """A fitted classifier, where it lies, and what it was trained on; its encoder is loaded when it is first used.
 
     `spec` says where the encoder lies now, if elsewhere than at training, and `device` where to run it.
     """
 
     path: Path
-    classifier: SparseCBMClassifier | InferenceModel
+    classifier: Classifier
     spec: str | None = None
     device: str = "auto"
 
@@ -66,6 +69,14 @@ def is_model_folder(path: Path) -> bool:
     return isinstance(config, dict) and config.get("format") == "sparsecbm-model"
 
 
+@overload
+def load_model(
+    path: str | Path, *, inference: Literal[True], encoder: str | None = None, device: str = "auto"
+) -> StoredModel[InferenceModel]: ...
+@overload
+def load_model(
+    path: str | Path, *, inference: Literal[False] = False, encoder: str | None = None, device: str = "auto"
+) -> StoredModel[SparseCBMClassifier]: ...
 def load_model(
     path: str | Path, *, inference: bool = False, encoder: str | None = None, device: str = "auto"
 ) -> StoredModel:

@@ -235,7 +235,7 @@ def _controls(
         report = run_controls(
             unfitted(classifier),
             np.asarray(training.vectors),
-            training.labels,
+            np.asarray(training.labels),
             np.asarray(held.vectors),
             np.asarray(held.labels),
             classifier.concept_embeddings_,
@@ -266,7 +266,7 @@ def _confusion(stored: StoredModel, held: Embeddings) -> tuple[np.ndarray, list[
     classifier, names = stored.classifier, stored.class_names
     X = held.vectors
     predicted = np.concatenate([classifier.predict(X[i : i + 8192]) for i in range(0, len(X), 8192)])
-    matrix = confusion(held.labels, predicted, classes=classifier.classes_)
+    matrix = confusion(np.asarray(held.labels), predicted, classes=classifier.classes_)
     errors = matrix - np.diag(np.diag(matrix))
     order = np.argsort(-errors, axis=None, kind="stable")[:5]
     pairs = [(int(i), int(j)) for i, j in zip(*np.unravel_index(order, errors.shape)) if errors[i, j]]

@@ -68,7 +68,7 @@ class ExplainResult(Result):
     model: Path
     ledgers: Ledgers
     shown: Sequence[Ledger]
-    images: Sequence[Any] = field(default=(), repr=False)
+    images: Sequence[Any] | EncodedImages = field(default=(), repr=False)
     skipped: Sequence[tuple[str, str]] = ()
     top: int = 10
     drawn: Sequence[Path] = ()

@@ -73,9 +73,11 @@ def make_report(
     if labels is not None:
         train_rows = np.arange(0) if train is None else spread(len(train.vectors), MAX_REPORTED)
         train_labels = None if train is None else _columns(model, train, train_rows)
-        train_ledgers = None if train_labels is None else split_ledgers(model, train, train_rows, train_labels)
+        train_ledgers = None
+        if train is not None and train_labels is not None:
+            train_ledgers = split_ledgers(model, train, train_rows, train_labels)
         cues = find_cues(ledgers, labels, train_ledgers, train_labels)
-        if train_ledgers is not None and truth is not None:
+        if train is not None and train_ledgers is not None and truth is not None:
             curves = _curves(model, split, rows, ledgers, labels, truth, train, train_rows, train_ledgers, seed)
     figures = headline(metrics) if metrics is not None else []
     auc = {} if metrics is None else metrics.get("concept_auc", {}).get("each", {})
@@ -130,8 +132,10 @@ def _curves(
     translated = ConceptTruth.fit(train_ledgers.activations, of_train[1][train_rows], known)
     if not len(translated.known):
         return []
-    units = (classifier.units(np.asarray(held.vectors[at])) for held, at in ((split, rows), (train, train_rows)))
-    unsure = concept_uncertainty(*units, of_train[1][train_rows], known)
+    units, of_trained = (
+        classifier.units(np.asarray(held.vectors[at])) for held, at in ((split, rows), (train, train_rows))
+    )
+    unsure = concept_uncertainty(units, of_trained, of_train[1][train_rows], known)
     values = translated.values(flags, known)
     return [intervention_curve(ledgers, labels, values, order=order, uncertainty=unsure, seed=seed) for order in ORDERS]
 
@@ -346,12 +350,12 @@ def measure(
     metrics["warnings"] = [] if note is None else [note]
     truth = concept_truth(classifier.concept_names_, split)
     if truth is not None:
-        known, attributes = truth
-        of_activations, each = concept_auc(activations[:, known], attributes[rows])
-        of_units, _ = concept_auc(units[:, known], attributes[rows])
+        known, flags = truth
+        of_activations, each = concept_auc(activations[:, known], flags[rows])
+        auc_of_units, _ = concept_auc(units[:, known], flags[rows])
         names = [classifier.concept_names_[j] for j in known]
-        metrics["concept_auc"] = {"mean": of_activations, "units": of_units, "each": dict(zip(names, each))}
-        metrics["clarity"] = clarity(metrics["accuracy"], activations[:, known], attributes[rows])
+        metrics["concept_auc"] = {"mean": of_activations, "units": auc_of_units, "each": dict(zip(names, each))}
+        metrics["clarity"] = clarity(metrics["accuracy"], activations[:, known], flags[rows])
     attributes = getattr(split.images, "attributes", None)
     if attributes is not None:
         metrics["leakage"] = _leakage(activations, attributes[rows], columns[rows])

@@ -168,7 +168,7 @@ def _fit(config: RunConfig, prepared: Inputs, checkpoint: Path) -> SparseCBMClas
     from sparsecbm.estimators import SparseCBMClassifier
 
     train, validation = prepared.splits["train"], prepared.splits.get("validation")
-    bank, known = prepared.bank, np.unique(train.labels)
+    bank, known = prepared.bank, np.unique(np.asarray(train.labels))
     classifier = SparseCBMClassifier(
         bank.vectors,
         list(bank.names),
@@ -179,7 +179,7 @@ def _fit(config: RunConfig, prepared: Inputs, checkpoint: Path) -> SparseCBMClas
     held_out: dict[str, Any] = {}
     if validation is not None and validation.labels is not None:
         held_out = {"X_val": validation.vectors, "y_val": validation.labels}
-    classifier.fit(train.vectors, train.labels, **held_out, checkpoint_dir=checkpoint)
+    classifier.fit(train.vectors, np.asarray(train.labels), **held_out, checkpoint_dir=checkpoint)
     classifier.metadata_ = _metadata(config, prepared, known.tolist())
     return classifier
 
@@ -223,10 +223,10 @@ def _publish(
         "encoder": prepared.encoder,
         "images": {name: len(split.vectors) for name, split in prepared.splits.items()},
     }
-    measured = test is not None and test.labels is not None
     shown = test if test is not None else prepared.splits["train"]
-    metrics["test"] = measure(classifier, test, _class_texts(prepared)) if measured else None
-    if measured:
+    metrics["test"] = None
+    if test is not None and test.labels is not None:
+        metrics["test"] = measure(classifier, test, _class_texts(prepared))
         metrics["test"].update(_controls(config, classifier, prepared))
     model = StoredModel(output / "model", classifier)
     page, ledgers = make_report(
@@ -255,7 +255,8 @@ def _publish(
 
 def _class_texts(prepared: Inputs) -> np.ndarray | None:
     """Texts of the classes that have training pictures."""
-    return None if prepared.class_texts is None else prepared.class_texts[np.unique(prepared.splits["train"].labels)]
+    texts = prepared.class_texts
+    return None if texts is None else texts[np.unique(np.asarray(prepared.splits["train"].labels))]
 
 
 def _controls(config: RunConfig, classifier: SparseCBMClassifier, prepared: Inputs) -> dict[str, Any]:
@@ -279,9 +280,9 @@ def _controls(config: RunConfig, classifier: SparseCBMClassifier, prepared: Inpu
         report = run_controls(
             unfitted(classifier),
             np.asarray(train.vectors),
-            train.labels,
+            np.asarray(train.labels),
             np.asarray(test.vectors),
-            test.labels,
+            np.asarray(test.labels),
             classifier.concept_embeddings_,
             fitted=classifier,
             controls=names,

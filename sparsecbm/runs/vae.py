@@ -115,7 +115,7 @@ def _from_images(spec: str, size: int, name: str) -> Pictures:
     from sparsecbm.data import load_images
     from sparsecbm.vae import Pictures
 
-    parts: dict[str, np.ndarray] = {}
+    parts: dict[str, Any] = {}
     labels: dict[str, np.ndarray] = {}
     for split in ("train", "validation", "test"):
         source = load_images(spec, split)
@@ -335,7 +335,7 @@ def _toy(config: VaeConfig, output: Path) -> VaeResult:
         relaxed = estimator in ("relaxed", "straight_through_relaxed")
         for temperature in _TOY_TEMPERATURES if relaxed else (1.0,):
             generator = torch.Generator().manual_seed(config.seed)
-            options = {"estimator": estimator, "temperature": temperature, "generator": generator}
+            options: Any = {"estimator": estimator, "temperature": temperature, "generator": generator}
             path = toy.minimise(steps=500, learning_rate=0.5, **options)
             table[f"{estimator}, temperature {temperature}" if relaxed else estimator] = {
                 **vars(toy.gradient_quality(torch.linspace(-1, 1, 10), draws=100_000, **options)),

@@ -147,7 +147,7 @@ class _LogSimplexSample(torch.autograd.Function):
         buffer = logits.new_empty(min(math.prod(shape), max(BLOCK, 2 * n)))
         chosen = torch.empty((*shape[:-1], 1), dtype=torch.int64) if with_hard else None
 
-        def block(pairs: UniformPairs, out: torch.Tensor, start: int) -> None:
+        def block(pairs: UniformPairs, out: torch.Tensor, start: int) -> torch.Tensor:
             scores = pairs.odds(buffer[: len(out)]).log1p_().log_().view(-1, n)
             first = start // n % len(rows)
             span: Any = slice(first, first + len(scores))
@@ -157,7 +157,7 @@ class _LogSimplexSample(torch.autograd.Function):
             if chosen is not None:  # before the scores are scaled, which at large temperatures rounds them together
                 torch.argmax(scores, -1, out=chosen.view(-1)[start // n :][: len(scores)])
             scores.div_(temperatures[span])
-            torch.log_softmax(scores, -1, out=out.view(-1, n))
+            return torch.log_softmax(scores, -1, out=out.view(-1, n))
 
         y = fill(shape, block, generator=generator, dtype=logits.dtype, device=logits.device, row=n)
         ctx.save_for_backward(y, logits, temperature)
@@ -229,6 +229,7 @@ class _ConcreteDistribution(Distribution):
     def draw(self, sample_shape: Any = (), *, generator: torch.Generator | None = None) -> ConcreteDraw:
         """Draw once and return the sample, its relaxed state and its hard state (:class:`ConcreteDraw`)."""
         y, hard = self._sample_wide(sample_shape, generator, with_hard=True)
+        assert hard is not None
         return ConcreteDraw(y, self._soft(y), hard)
 
     def _soft(self, y: torch.Tensor) -> torch.Tensor:

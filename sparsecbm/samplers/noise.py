@@ -326,8 +326,8 @@ def bernoulli(
     count = logits.numel()
     if not in_blocks(logits.device, generator):
         _refuse_nan(logits)
-        pairs = _WholePairs(generator, compute, logits.device, count)
-        rarer = (-logits.to(compute).abs()).sigmoid() * 2.0**pairs.bits > pairs.whole().reshape(logits.shape)
+        every = _WholePairs(generator, compute, logits.device, count)
+        rarer = (-logits.to(compute).abs()).sigmoid() * 2.0**every.bits > every.whole().reshape(logits.shape)
         # Where it cannot be refused, NaN gives NaN.
         drawn = torch.where(logits.isnan(), logits, ((logits > 0) ^ rarer).to(logits.dtype))
         return drawn if out is None else out.copy_(drawn)
@@ -377,6 +377,6 @@ def normal(
     compute = compute_dtype(dtype)
     check_generator(generator)
     source = generator.device if generator is not None else torch.device("cpu")
-    by = {} if generator is None else {"generator": generator}  # the overload with one knows no symbolic sizes
+    by: Any = {} if generator is None else {"generator": generator}  # the overload with one knows no symbolic sizes
     drawn = torch.randn(check_shape(shape), dtype=compute, device=source, **by)
     return drawn.to(device=source if device is None else device, dtype=dtype)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -135,7 +136,8 @@ def split_pictures(
     rows = np.random.default_rng(seed).permutation(len(images))
     parts = dict(zip(SPLITS, (rows[validation + test :], rows[:validation], rows[validation : validation + test])))
     held = {} if labels is None else {split: np.asarray(labels, np.int64)[part] for split, part in parts.items()}
-    return Pictures(**{split: images[part] for split, part in parts.items()}, shape=shape, name=name, labels=held)
+    train, held_out, tested = (images[part] for part in parts.values())
+    return Pictures(train, held_out, tested, shape, name, held)
 
 
 def binarise(intensities: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
@@ -184,7 +186,7 @@ def load_pictures(
             raise unknown("data", name, DATA_SETS)
         found = DATA_SETS[name](folder)
     limits = {"train": max_train, "validation": max_validation, "test": max_test}
-    made: dict[str, np.ndarray] = {}
+    made: dict[str, Any] = {}
     for number, split in enumerate(SPLITS):
         images = getattr(found, split)[: limits[split]]
         if binarisation == "threshold":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +44,8 @@ class Stack(nn.Module):
     generator : torch.Generator or None
         Source of the initial weights.
     """
+
+    layers: Any  # nn.ModuleList of nn.Linear, which no type of PyTorch can say
 
     def __init__(
         self,

@@ -139,7 +139,7 @@ class Posterior(nn.Module):
                 states.append(group.sample(now.expand(samples, -1, -1), generator=generator))
             else:
                 drawn = noise[..., start : start + group.width]
-                if relaxed:
+                if relaxed and temperature is not None:
                     value = group.value(now, drawn, temperature)
                     values.append(value)
                     soft = group.soft(value)
@@ -151,8 +151,8 @@ class Posterior(nn.Module):
         if len(states) == 1:
             return PosteriorDraw(states[0], logits[0], values[0] if values else None, temperature)
         logits[0] = logits[0].expand(samples, -1, -1)
-        value = torch.cat(values, -1) if values else None
-        return PosteriorDraw(torch.cat(states, -1), torch.cat(logits, -1), value, temperature)
+        whole = torch.cat(values, -1) if values else None
+        return PosteriorDraw(torch.cat(states, -1), torch.cat(logits, -1), whole, temperature)
 
     def given(self, x: Tensor, state: Tensor) -> PosteriorDraw:
         """Return the posterior's view of given discrete states (K, B, width): their conditional logits."""

@@ -27,5 +27,5 @@ class PublishedL1Loss(ConceptLoss):
     default_weight = 1e-3
 
     def __call__(self, batch: Batch) -> Tensor:
-        weight = batch.layer.weight
+        weight = batch.layer.get_parameter("weight")
         return (weight.abs().sum() / weight.shape[0]).expand(len(batch.units))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -97,7 +99,7 @@ class GibbsSampler:
         A unit is 1 where its log-odds plus logistic noise are above 0, which has probability sigmoid(log-odds).
         """
         weight, visible_bias, hidden_bias = self._parameters()
-        options = {"generator": generator, "dtype": self.visible.dtype, "device": self.visible.device}
+        options: Any = {"generator": generator, "dtype": self.visible.dtype, "device": self.visible.device}
         hidden = logistic((sweeps, *self.hidden.shape), **options).add_(hidden_bias)
         visible = logistic((sweeps, *self.visible.shape), **options).add_(visible_bias)
         back = weight.T

@@ -76,7 +76,7 @@ class PairwiseModel:
 
     def _plan(self) -> list[list[int]]:
         """For each variable, the later variables that its elimination joins; raises if a table is too large."""
-        neighbours = [set() for _ in range(self.n_variables)]
+        neighbours: list[set[int]] = [set() for _ in range(self.n_variables)]
         for i, j, _ in self._tables:
             neighbours[i].add(j)
             neighbours[j].add(i)
@@ -121,6 +121,7 @@ class PairwiseModel:
                 shape = [table.shape[0]] + [k if v in variables else 1 for v in scope]
                 view = table.reshape(shape)
                 total = view if total is None else total + view
+            assert total is not None  # a variable has its unary factor at least
             reduced = total.amax(1) if maximise else total.logsumexp(1)
             if later:
                 factors.append((later, reduced.expand(reduced.shape[0], *[k] * len(later))))

@@ -41,7 +41,7 @@ class DensityObjective(Objective):
             )
 
     def log_ratio(self, model: DiscreteVAE, draw: PosteriorDraw) -> Tensor:
-        if draw.value is None:
+        if draw.value is None or draw.temperature is None:
             return log_mass_ratio(model, draw)
         self.check(model)
         prior_temperature = self.prior_temperature or draw.temperature

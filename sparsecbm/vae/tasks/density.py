@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sparsecbm._base.errors import InputError
 from sparsecbm.vae.evaluation import estimate_log_likelihood, estimate_log_partition
 from sparsecbm.vae.model import DiscreteVAE
-from sparsecbm.vae.negative import NegativePhase
 from sparsecbm.vae.objectives import Objective
 from sparsecbm.vae.tasks.base import StepContext, Task
 
@@ -22,7 +21,7 @@ class DensityTask(Task):
     ----------
     model : DiscreteVAE
     objective : Objective
-    negative : NegativePhase or None
+    negative : torch.nn.Module or None
         For the gradient of log Z, as :meth:`Prior.negative_phase` gives it; needed where the prior is not normalised.
     validation_samples : int, default=10
         Hard samples a picture in validation.
@@ -32,7 +31,7 @@ class DensityTask(Task):
         self,
         model: DiscreteVAE,
         objective: Objective,
-        negative: NegativePhase | None = None,
+        negative: nn.Module | None = None,
         *,
         validation_samples: int = 10,
     ) -> None:

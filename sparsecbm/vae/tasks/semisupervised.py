@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -63,7 +64,7 @@ class LabelledVAE(nn.Module):
         super().__init__()
         self.n_pixels, self.n_classes, self.continuous = n_pixels, n_classes, continuous
         self.register_buffer("pixel_means", torch.zeros(n_pixels) if pixel_means is None else pixel_means.clone())
-        options = {"hidden": tuple(hidden), "batch_norm": batch_norm, "generator": generator}
+        options: Any = {"hidden": tuple(hidden), "batch_norm": batch_norm, "generator": generator}
         self.classifier = Stack(n_pixels, n_classes, **options)
         self.encoder = Stack(n_pixels, 2 * continuous, n_given=n_classes, **options)
         self.decoder = Stack(continuous, n_pixels, n_given=n_classes, **options)
@@ -119,6 +120,9 @@ class SemiSupervisedTask(Task):
         Whether labelled pictures are binarised afresh at every step, as the trainer does with the others.
     """
 
+    labelled_x: Tensor
+    labelled_y: Tensor
+
     def __init__(
         self,
         model: LabelledVAE,
@@ -141,7 +145,7 @@ class SemiSupervisedTask(Task):
         self.register_buffer("labelled_y", labelled_y)
 
     def draw(self, rows: int, *, generator: torch.Generator, like: Tensor) -> dict[str, Tensor]:
-        options = {"generator": generator, "device": like.device}
+        options: Any = {"generator": generator, "device": like.device}
         passes = self.model.n_classes if self.marginalise else 1
         width, known, count = self.model.continuous, self.labelled_batch, len(self.labelled_y)
         chosen = (sampler_noise.uniform((known, 1), **options) * count).long().clamp_(max=count - 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -72,15 +73,14 @@ class StochasticNetwork(nn.Module):
         widths = [n_inputs, *(group.width for group in self.groups), n_outputs]
         centres = torch.cat([group.mean(torch.zeros(group.width)) for group in self.groups])
         self.register_buffer("centres", centres, persistent=False)
-        self.maps = nn.ModuleList(
-            [
-                Stack(a, b, hidden=hidden, batch_norm=batch_norm, generator=generator)
-                for a, b in itertools.pairwise(widths)
-            ]
-        )
+        maps = [
+            Stack(a, b, hidden=hidden, batch_norm=batch_norm, generator=generator)
+            for a, b in itertools.pairwise(widths)
+        ]
+        self.maps = nn.ModuleList(maps)
         if output_means is not None:
             with torch.no_grad():
-                self.maps[-1].layers[-1].bias.copy_(pixel_logits(output_means))
+                maps[-1].layers[-1].bias.copy_(pixel_logits(output_means))
 
     @property
     def width(self) -> int:
@@ -119,7 +119,7 @@ class StochasticNetwork(nn.Module):
                 elif estimator == "straight_through":
                     h = straight_through(hard, group.mean(logits).expand_as(hard))
                 else:
-                    soft = group.soft(group.value(logits, drawn, temperature))
+                    soft = group.soft(group.value(logits, drawn, cast(float, temperature)))
                     h = soft if estimator == "relaxed" else straight_through(hard, soft)
             if estimator == "score_function" and noise is not None:
                 log_mass = log_mass + group.log_mass(logits, h)
