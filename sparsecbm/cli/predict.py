@@ -39,9 +39,10 @@ def predict(
 
     Example:  [bold]sparsecbm predict sparsecbm-demo bird.png photos/[/bold]
     """
+    options = dict(locals())
     from sparsecbm import runs
 
-    return runs.predict_run(model, images, top=top, encoder=encoder, on_error=on_error, device=device)
+    return runs.predict_run(**options)
 
 
 @command()

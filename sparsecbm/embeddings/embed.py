@@ -87,7 +87,7 @@ def embed_images(
         If the cache cannot be written (full disk, no permission); finished shards stay.
     """
     if not hasattr(images, "__getitem__") or not hasattr(images, "__len__"):
-        images = list(images)
+        images = list(iter(images))
     if len(images) == 0:
         raise InputError("there are no images to embed: expected at least one")
     # A source with a fingerprint that hashes no single pictures paints them, or is somebody's own: it answers for it.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,7 +86,7 @@ def open_images(config: ImagesConfig, split: str) -> ImageSource:
         on_error=config.on_error,
         image_column=config.image_column,
         label_column=config.label_column,
-        splits=config.splits and {**config.splits},
+        splits=cast(Mapping[str, str] | None, config.splits),
     )
 
 
