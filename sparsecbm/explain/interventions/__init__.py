@@ -6,6 +6,7 @@ from sparsecbm.explain.interventions.curves import (
     InterventionCurve,
     concept_uncertainty,
     intervention_curve,
+    plot_intervention_curves,
 )
 from sparsecbm.explain.interventions.model_edits import ModelEdits
 from sparsecbm.explain.interventions.session import Interventions
@@ -20,4 +21,5 @@ __all__ = [
     "concept_uncertainty",
     "counterfactual",
     "intervention_curve",
+    "plot_intervention_curves",
 ]
