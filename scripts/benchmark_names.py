@@ -26,6 +26,7 @@ from sparsecbm._base.files import read_json, write_json
 DATA_SETS = {"caltech101": "train16", "oxford_pets": "train16", "oxford_flowers": "train16", "dtd": "val"}
 SETTINGS: dict[str, dict[str, Any]] = {
     "earned": {},
+    "earned, weights >= 0": {"nonnegative_head": True},
     "free, .9985": {"tie": "free", "min_alignment": 0.9985},
     "shared": {"tie": "shared"},
     "exact": {"tie": "exact"},
