@@ -213,7 +213,7 @@ class StoredEstimator:
         """
         from sklearn.utils.validation import check_is_fitted
 
-        check_is_fitted(self)  # type: ignore[arg-type]
+        check_is_fitted(self)
         given: dict[str, Any] = self.get_params(deep=False)  # type: ignore[attr-defined]
         arrays = dict(self._arrays())
         for name in self._ARRAY_PARAMETERS:
