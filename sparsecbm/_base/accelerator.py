@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import sys
 from functools import cache
 from pathlib import Path
@@ -82,4 +83,5 @@ def _leave() -> None:
 
     # A process that ends by an error goes as it is: with collectives under way, leaving could wait for the others.
     if distributed.is_initialized() and not hasattr(sys, "last_value"):
+        gc.collect()  # a wrapped model in a cycle would keep the group's threads after the group is destroyed
         distributed.destroy_process_group()

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import test_vae_training as tests
 
-if __name__ == "__main__":
+
+def main() -> None:
     what, path = sys.argv[1], Path(sys.argv[2])
     data = {"x": tests.stripes()}, {"x": tests.stripes(40, 1)}
     if what == "killed":
@@ -25,3 +26,7 @@ if __name__ == "__main__":
         made = {"bounds": [entry["bound"] for entry in history], "weights": weights}
         if run.accelerator.is_main_process:
             path.write_text(json.dumps({**made, "processes": run.accelerator.num_processes}))
+
+
+if __name__ == "__main__":
+    main()  # what it trained is gone before the interpreter ends
