@@ -57,6 +57,7 @@ from sparsecbm.bottleneck import (
     make_tie,
     whitening,
 )
+from sparsecbm.estimators.frontier import ACTIVE, NEC, Frontier, make_frontier
 from sparsecbm.estimators.inference import InferenceModel, standardised
 from sparsecbm.estimators.inputs import SAFE_SCALE, UNIT, check_concepts, check_finite, unit_rows_lazily
 from sparsecbm.estimators.recipe import LEAST_ACTIVE, LEAST_NEC, Head, HeadChoice, Trained
@@ -483,6 +484,57 @@ class SparseCBMClassifier(
         checked, y = self._validated(X, y, reset=False)
         model._decide(given, self._rows(checked), class_numbers(y, len(checked), self.classes_, "y"))
         return model
+
+    def frontier(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        X_test: ArrayLike,
+        y_test: ArrayLike,
+        *,
+        nec: Sequence[int] = NEC,
+        active: Sequence[int] = ACTIVE,
+        ties: Sequence[str] | None = None,
+        control: bool = True,
+        checkpoint_dir: str | Path | None = None,
+        verbose: bool | None = None,
+    ) -> Frontier:
+        """What this recipe reaches for every number of concepts, and what of it the concepts owe to what they mean.
+
+        One fit for each tie, and one on as many meaningless directions (each as free to turn as the concepts); head and
+        gate are made again for every budget. Points of up to `LEAST_NEC` concepts a class are to the bit what `fit`
+        with that budget makes; those above come from units trained with `LEAST_NEC`, and `fit` may do better.
+
+        Parameters
+        ----------
+        X, y : array-like of shape (n, d) and (n,)
+            Training data. This model itself need not be fitted, and is left as it is.
+        X_test, y_test : array-like
+            Held-out pictures and labels to measure on; where a budget is then chosen, keep others to report it on.
+        nec, active : sequence of int
+            Concepts a class, and active concepts a picture.
+        ties : sequence of str, optional
+            Names of ties; None: the model's own.
+        control : bool
+            Whether to train the meaningless directions.
+        checkpoint_dir : path, optional
+            Keep fits and finished points there; the same call, interrupted or asking for more, goes on from them.
+        verbose : bool or None
+            Progress bar; None shows it on a terminal when it takes more than a second.
+
+        Returns
+        -------
+        Frontier
+
+        Raises
+        ------
+        InputError
+            If a budget is below 1, or the model is of the published variant.
+        """
+        return make_frontier(
+            self, X, y, X_test, y_test, nec=nec, active=active, ties=ties, control=control,
+            checkpoint_dir=checkpoint_dir, verbose=verbose,
+        )  # fmt: skip
 
     def freedoms(self) -> dict[str, Any]:
         """Parameters that give other concepts the freedom that these have earned; none where all are equally free.

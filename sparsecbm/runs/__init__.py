@@ -12,6 +12,7 @@ from sparsecbm.runs.concepts import CheckResult, FilterResult, check_concepts, f
 from sparsecbm.runs.edit import EditResult, edit_run
 from sparsecbm.runs.evaluate import EvaluateResult, evaluate_run, nec_figure
 from sparsecbm.runs.folders import default_output
+from sparsecbm.runs.frontier import FrontierResult, frontier_run
 from sparsecbm.runs.info import InfoResult, info_run
 from sparsecbm.runs.predict import ExplainResult, Prediction, PredictResult, explain_run, plot_ledgers, predict_run
 from sparsecbm.runs.reports import ReportResult, headline, measure, report_run
@@ -28,6 +29,7 @@ __all__ = [
     "EvaluateResult",
     "ExplainResult",
     "FilterResult",
+    "FrontierResult",
     "InfoResult",
     "PredictResult",
     "Prediction",
@@ -48,6 +50,7 @@ __all__ = [
     "evaluate_run",
     "explain_run",
     "filter_concepts",
+    "frontier_run",
     "headline",
     "info_run",
     "load_model",

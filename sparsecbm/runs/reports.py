@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from sparsecbm.explain.interventions import (
     intervention_curve,
 )
 from sparsecbm.explain.interventions.curves import ORDERS
-from sparsecbm.explain.pages.report import Figure, build_report, render_report
+from sparsecbm.explain.pages.report import Figure, Standing, build_report, render_report
 from sparsecbm.inputs.model_data import DataOptions, model_class_texts, open_split
 from sparsecbm.inputs.models import StoredModel, load_model
 from sparsecbm.runs.base import Result
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from sparsecbm.embeddings import Embeddings
     from sparsecbm.estimators import SparseCBMClassifier
+    from sparsecbm.estimators.frontier import FrontierPoint
 
 
 MAX_REPORTED = 10_000
@@ -57,6 +59,7 @@ def make_report(
     examples: int = 12,
     seed: int = 0,
     train: Embeddings | None = None,
+    folder: Path | None = None,
 ) -> tuple[str, Ledgers]:
     """Return the page of a model on one split, and the ledgers behind it.
 
@@ -94,6 +97,7 @@ def make_report(
         picture=lambda i: large_picture(split, int(rows[i])),
         controls=(metrics or {}).get("controls") or (),
         verdict=(metrics or {}).get("verdict"),
+        standing=None if folder is None else standing(folder, classifier),
         cues=cues,
         edits=ModelEdits(classifier).to_text().splitlines() if "edits" in model.metadata else (),
         curves=curves,
@@ -229,7 +233,7 @@ def report_run(
     train = _training(stored) if training and held.labels is not None and split != "train" else None
     if metrics is not None and not data.get("images") and not data.get("embeddings"):
         metrics |= stored_controls(folder, split, len(held.vectors))
-    page, _ = make_report(stored, held, metrics, title=title, examples=examples, train=train)
+    page, _ = make_report(stored, held, metrics, title=title, examples=examples, train=train, folder=folder)
     path = Path(output) if output is not None else folder / "report.html"
     write_text(path, page)
     remove_leftovers(path.parent, [path.name])
@@ -242,6 +246,37 @@ def _training(stored: StoredModel) -> Embeddings | None:
         return open_split(stored, split="train")
     except (InputError, OSError):
         return None
+
+
+def standing(folder: Path, classifier: Any) -> Standing | None:
+    """Where a model stands on the frontier that lies beside it; None where there is none."""
+    from PIL import Image
+
+    from sparsecbm.estimators.frontier import Frontier
+    from sparsecbm.explain.pages.pictures import inline_picture
+
+    try:
+        stored = read_json(folder / "frontier.json")
+        found = Frontier.from_json(stored)
+        with Image.open(folder / "frontier.png") as image:
+            picture = inline_picture(image.convert("RGB"), 1600)
+    except (StoredFileError, InputError, OSError):
+        return None
+
+    def said(point: FrontierPoint) -> str:
+        gap = "" if point.advantage is None else f", {100 * point.advantage:+.1f} points beyond meaningless directions"
+        what = f"{point.nec} concepts a class, {point.active} active in a picture, tie {point.tie}"
+        return f"{what}: {point.accuracy:.1%}{gap}"
+
+    lines = []
+    with contextlib.suppress(InputError):
+        own = found.find(nec=classifier.concepts_per_class, active=classifier.max_active_concepts, tie=classifier.tie)
+        lines.append(f"This model: {said(own)}.")
+    lines.append(f"Most accurate: {said(max(found.points, key=lambda point: point.accuracy))}.")
+    if any(point.advantage is not None for point in found.points):
+        lines.append(f"Most owed to names: {said(max(found.points, key=lambda point: point.advantage or 0.0))}.")
+    note = f"{len(found.points)} models tried on {found.n_images:,} {stored.get('split', 'held-out')} pictures."
+    return Standing(picture, note, lines)
 
 
 def stored_controls(folder: Path, split: str, n_images: int) -> dict[str, Any]:

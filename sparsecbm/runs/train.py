@@ -164,11 +164,11 @@ def demo_run(output: str | Path = "sparsecbm-demo", overrides: Sequence[str] = (
     return train_run(load_config("birds_gumbel", [*base, *overrides]))
 
 
-def _fit(config: RunConfig, prepared: Inputs, checkpoint: Path) -> SparseCBMClassifier:
+def make_recipe(config: RunConfig, prepared: Inputs) -> tuple[SparseCBMClassifier, np.ndarray]:
+    """Return the unfitted classifier of a configuration, and the labels that have training pictures."""
     from sparsecbm.estimators import SparseCBMClassifier
 
-    train, validation = prepared.splits["train"], prepared.splits.get("validation")
-    bank, known = prepared.bank, np.unique(np.asarray(train.labels))
+    bank, known = prepared.bank, np.unique(np.asarray(prepared.splits["train"].labels))
     classifier = SparseCBMClassifier(
         bank.vectors,
         list(bank.names),
@@ -176,6 +176,12 @@ def _fit(config: RunConfig, prepared: Inputs, checkpoint: Path) -> SparseCBMClas
         random_state=config.seed,
         **config.model.model_dump(),
     )
+    return classifier, known
+
+
+def _fit(config: RunConfig, prepared: Inputs, checkpoint: Path) -> SparseCBMClassifier:
+    train, validation = prepared.splits["train"], prepared.splits.get("validation")
+    classifier, known = make_recipe(config, prepared)
     held_out: dict[str, Any] = {}
     if validation is not None and validation.labels is not None:
         held_out = {"X_val": validation.vectors, "y_val": validation.labels}
@@ -237,6 +243,7 @@ def _publish(
         examples=config.evaluation.examples,
         seed=config.seed,
         train=prepared.splits["train"] if shown is test else None,
+        folder=output,
     )
     seconds["evaluation"] = time.perf_counter() - start
     metrics["seconds"] = seconds

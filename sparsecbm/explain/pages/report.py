@@ -55,6 +55,15 @@ class Control:
 
 
 @dataclass(frozen=True)
+class Standing:
+    """Where the model stands among others of its kind: a picture, what it shows, and lines to read beside it."""
+
+    picture: InlinePicture
+    note: str
+    lines: Sequence[str]
+
+
+@dataclass(frozen=True)
 class Thumbnail:
     """A small picture: where it comes from and how strongly the concept is active in it."""
 
@@ -135,6 +144,7 @@ class Report:
     n_used: int
     controls: Sequence[Control] = ()
     verdict: str | None = None
+    standing: Standing | None = None
     cues: CueReport | None = None
     edits: Sequence[str] = ()
     curves: Sequence[InterventionCurve] = ()
@@ -161,6 +171,7 @@ def build_report(
     concept_auc: Mapping[str, float] | None = None,
     controls: Sequence[Control | Mapping[str, Any]] = (),
     verdict: str | None = None,
+    standing: Standing | None = None,
     cues: CueReport | None = None,
     edits: Sequence[str] = (),
     curves: Sequence[InterventionCurve] = (),
@@ -191,6 +202,8 @@ def build_report(
         Accuracies to read the model's against: ``name``, ``accuracy``, ``sd``, ``note``.
     verdict : str, optional
         One sentence on what the accuracy owes to the concepts.
+    standing : Standing, optional
+        Where the model stands on its frontier.
     cues : CueReport, optional
         What `find_cues` saw.
     edits : sequence of str
@@ -248,6 +261,7 @@ def build_report(
         n_used=sum(row.share > 0 for row in concepts),
         controls=[made if isinstance(made, Control) else _control(made) for made in controls],
         verdict=verdict,
+        standing=standing,
         cues=cues,
         edits=list(edits),
         curves=list(curves),
