@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparsecbm._base.errors import InputError
-from sparsecbm._base.files import atomic_path, plain, write_json
+from sparsecbm._base.files import plain, write_json
 from sparsecbm.config.schema import RunConfig
 from sparsecbm.inputs.data import prepare
-from sparsecbm.runs.base import check_folder, tidy
+from sparsecbm.runs.folders import output_folder, publish
 from sparsecbm.runs.train import TrainResult, make_recipe, train_run
 
 if TYPE_CHECKING:
     from sparsecbm.estimators.frontier import Frontier
 
-RESULTS = ("frontier.json", "frontier.png")
+RESULTS = ("frontier.png", "frontier.json")
 KEPT = "frontier-checkpoint"
 """Folder of finished fits and points: asking for more points, or picking one, costs no fit again."""
 _PARTS = {"nec": "concepts_per_class", "active": "max_active_concepts", "tie": "tie"}
@@ -112,36 +112,35 @@ def frontier_run(
 
     start = time.perf_counter()
     output = Path(config.output or Path("runs") / config.name)
-    check_folder(output, RESULTS, lambda folder: (folder / "frontier.json").exists() or (folder / KEPT).is_dir())
     chosen = None if pick is None else parse_pick(pick, config)
-    inputs = prepare(config)
-    split = next((name for name in ("validation", "test") if _labelled(inputs, name)), None)
-    if split is None:
-        raise InputError("a frontier is measured on validation or test pictures with labels: there are none")
-    train, held = inputs.splits["train"], inputs.splits[split]
-    recipe, _ = make_recipe(config, inputs)
-    grid = {"nec": tuple(nec or NEC), "active": tuple(active or ACTIVE), "ties": tuple(ties or (recipe.tie,))}
-    if chosen is not None:  # what is picked is on the page, whatever else is
-        for name, key in (("nec", "nec"), ("active", "active"), ("ties", "tie")):
-            grid[name] = tuple(dict.fromkeys((*grid[name], chosen[key])))
-    found = recipe.frontier(
-        train.vectors, train.labels, held.vectors, held.labels,
-        **grid, control=control, checkpoint_dir=output / KEPT,
-    )  # fmt: skip
-    rows = found.table()
-    (output / "frontier.json").unlink(missing_ok=True)  # it comes last, so that where it stands the rest is complete
-    star = None if chosen is None else {**chosen, "accuracy": found.find(**chosen).accuracy}
-    title = f"{config.name}: {len(held.vectors):,} {split} pictures; numbers at the lines: concepts a class"
-    with atomic_path(output / "frontier.png") as temporary:
-        plot_frontier(rows, model=star, title=title).savefig(temporary, format="png", dpi=150)
-    write_json(output / "frontier.json", plain({"split": split, **found.to_json(), "picked": chosen}))
+    with output_folder(output, RESULTS, lambda folder: (folder / KEPT).is_dir()):
+        inputs = prepare(config)
+        split = next((name for name in ("validation", "test") if _labelled(inputs, name)), None)
+        if split is None:
+            raise InputError("a frontier is measured on validation or test pictures with labels: there are none")
+        train, held = inputs.splits["train"], inputs.splits[split]
+        recipe, _ = make_recipe(config, inputs)
+        grid = {"nec": tuple(nec or NEC), "active": tuple(active or ACTIVE), "ties": tuple(ties or (recipe.tie,))}
+        if chosen is not None:  # what is picked is on the page, whatever else is
+            for name, key in (("nec", "nec"), ("active", "active"), ("ties", "tie")):
+                grid[name] = tuple(dict.fromkeys((*grid[name], chosen[key])))
+        found = recipe.frontier(
+            train.vectors, np.asarray(train.labels), held.vectors, np.asarray(held.labels),
+            **grid, control=control, checkpoint_dir=output / KEPT,
+        )  # fmt: skip
+        star = None if chosen is None else {**chosen, "accuracy": found.find(**chosen).accuracy}
+        title = f"{config.name}: {len(held.vectors):,} {split} pictures; numbers at the lines: concepts a class"
+
+        def write(folder: Path) -> None:
+            figure = plot_frontier(found.table(), model=star, title=title)
+            figure.savefig(folder / "frontier.png", format="png", dpi=150)
+            write_json(folder / "frontier.json", plain({"split": split, **found.to_json(), "picked": chosen}))
+
+        publish(output, RESULTS, write)
     trained = None
     if chosen is not None:
-        settings = {_PARTS[name]: value for name, value in chosen.items()}
-        model = config.model.model_copy(update=settings)
+        model = config.model.model_copy(update={_PARTS[name]: value for name, value in chosen.items()})
         trained = train_run(config.model_copy(update={"model": model, "output": str(output)}))
-    else:
-        tidy(output, RESULTS)
     return FrontierResult(output, found, split, time.perf_counter() - start, chosen, trained)
 
 
