@@ -26,8 +26,8 @@ ALLOWED: dict[str, set[str]] = {
     "bottleneck": {"_base", "samplers"},
     "vae": {"_base", "samplers"},
     "explain": {"_base"},
-    "estimators": {"_base", "bottleneck", "heads", "explain", "evaluation"},
     "evaluation": {"_base", "heads"},
+    "estimators": {"_base", "bottleneck", "heads", "explain", "evaluation"},
 }
 ALLOWED["inputs"] = set(ALLOWED) - {"samplers", "vae"}
 ALLOWED["runs"] = set(ALLOWED) - {"samplers"}

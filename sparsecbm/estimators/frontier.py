@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -17,8 +17,8 @@ from sparsecbm._base.errors import InputError
 from sparsecbm._base.progress import ProgressBar
 from sparsecbm.estimators.recipe import LEAST_ACTIVE, LEAST_NEC
 
-if TYPE_CHECKING:
-    from sparsecbm.estimators.sparse_cbm import SparseCBMClassifier
+Recipe: TypeAlias = Any
+"""A `SparseCBMClassifier`; its own file imports this one."""
 
 NEC = (1, 2, 3, 5, 10, 30)
 ACTIVE = (2, 4, 8, 16, 32)
@@ -120,7 +120,7 @@ class Frontier:
 
 
 def make_frontier(
-    recipe: SparseCBMClassifier,
+    recipe: Recipe,
     X: ArrayLike,
     y: ArrayLike,
     X_test: ArrayLike,
@@ -168,7 +168,7 @@ class _Tie:
 
     def __init__(
         self,
-        recipe: SparseCBMClassifier,
+        recipe: Recipe,
         tie: str,
         X: ArrayLike,
         y: ArrayLike,
@@ -188,11 +188,11 @@ class _Tie:
         folder = None if checkpoint_dir is None else Path(checkpoint_dir)
 
         @cache
-        def concepts() -> SparseCBMClassifier:
+        def concepts() -> Recipe:
             return self.recipe.fit(X, y, checkpoint_dir=None if folder is None else folder / f"{tie}-concepts")
 
         @cache
-        def meaningless() -> SparseCBMClassifier:
+        def meaningless() -> Recipe:
             from sparsecbm.evaluation import matched_directions
 
             seed = self.recipe.random_state if isinstance(self.recipe.random_state, int) else 0
@@ -212,7 +212,7 @@ class _Tie:
     def measure(self, nec: int, active: int) -> Callable[[], dict[str, Any]]:
         """Return what measures one point."""
 
-        def right(model: SparseCBMClassifier) -> tuple[SparseCBMClassifier, np.ndarray]:
+        def right(model: Recipe) -> tuple[Recipe, np.ndarray]:
             made = model.refit(self.X, self.y, concepts_per_class=nec, max_active_concepts=active)
             return made, (np.asarray(made.predict(self.X_test)) == self.y_test).astype(np.uint8)
 

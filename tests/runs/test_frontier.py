@@ -23,7 +23,8 @@ def values(tmp_path_factory: pytest.TempPathFactory) -> dict:
     arrays = {"class_names": np.array(["ant", "bee", "cat", "dog"])}
     for split, n in (("train", 80), ("test", 60)):
         labels = np.arange(n) % 4
-        arrays[f"{split}_images"] = concepts[labels] + 0.8 * rng.normal(size=(n, 16)).astype(np.float32)
+        rows = concepts[labels] + 0.8 * rng.normal(size=(n, 16))
+        arrays[f"{split}_images"] = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
         arrays[f"{split}_labels"] = labels
     np.savez(folder / "v.npz", **arrays)
     np.savez(folder / "c.npz", embeddings=concepts, names=np.array([f"sign {j}" for j in range(30)]))
