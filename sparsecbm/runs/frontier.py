@@ -120,7 +120,11 @@ def frontier_run(
             raise InputError("a frontier is measured on validation or test pictures with labels: there are none")
         train, held = inputs.splits["train"], inputs.splits[split]
         recipe, _ = make_recipe(config, inputs)
-        grid = {"nec": tuple(nec or NEC), "active": tuple(active or ACTIVE), "ties": tuple(ties or (recipe.tie,))}
+        grid: dict[str, Any] = {
+            "nec": tuple(nec or NEC),
+            "active": tuple(active or ACTIVE),
+            "ties": tuple(ties or (recipe.tie,)),
+        }
         if chosen is not None:  # what is picked is on the page, whatever else is
             for name, key in (("nec", "nec"), ("active", "active"), ("ties", "tie")):
                 grid[name] = tuple(dict.fromkeys((*grid[name], chosen[key])))
