@@ -144,14 +144,16 @@ class ControlReport:
         """What the concepts reach beyond meaningless directions, by control; empty where that was not run.
 
         ``own_recipe`` and ``equal_freedom``, each with the control's ``accuracy`` (mean over draws), the ``difference``
-        and its interval, ``low`` to ``high``. They are one control where the recipe frees all concepts alike.
+        and its interval, ``low`` to ``high``, and the number of ``draws``. They are one control where the recipe frees
+        all concepts alike.
         """
         found = {}
         for key, name in (("own_recipe", "matched_directions"), ("equal_freedom", "equal_freedom")):
             name = name if name in self.differences else "matched_directions"
             if name in self.differences:
                 gap = {part: self.differences[name][part] for part in ("difference", "low", "high")}
-                found[key] = {"accuracy": float(np.mean(self.accuracy[name])), **gap}
+                draws = len(self.accuracy[name])
+                found[key] = {"accuracy": float(np.mean(self.accuracy[name])), "draws": draws, **gap}
         return found
 
     def verdict(self) -> str | None:
@@ -167,7 +169,8 @@ def advantage_in_words(accuracy: float, advantage: Mapping[str, Mapping[str, flo
     accuracy : float
         Of the concepts, in [0, 1].
     advantage : mapping
-        `ControlReport.advantage`.
+        `ControlReport.advantage`. An interval from one draw of directions is over pictures alone, and is said so: it
+        is too narrow by the luck of the draw.
 
     Examples
     --------
@@ -176,16 +179,17 @@ def advantage_in_words(accuracy: float, advantage: Mapping[str, Mapping[str, flo
     >>> first
     'The same number of meaningless directions reaches 66.2%'
     >>> rest
-    'these concepts reach 69.3%: what they mean is worth 3.1 points (95% interval 2.0 to 4.3).'
+    'these concepts reach 69.3%: what they mean is worth 3.1 points (2.0 to 4.3: 95% interval over pictures, one draw).'
     """
     hardest = min(advantage.values(), key=lambda found: found["difference"])
     said = f"The same number of meaningless directions reaches {hardest['accuracy']:.1%}"
     if hardest["low"] <= 0:
         return f"{said}; these concepts reach {accuracy:.1%}: it does not show that what they mean matters."
     gap, low, high = (100 * hardest[key] for key in ("difference", "low", "high"))
+    interval = "95% interval" if hardest.get("draws", 1) > 1 else "95% interval over pictures, one draw"
     return (
         f"{said}; these concepts reach {accuracy:.1%}: what they mean is worth {gap:.1f} points "
-        f"(95% interval {low:.1f} to {high:.1f})."
+        f"({low:.1f} to {high:.1f}: {interval})."
     )
 
 

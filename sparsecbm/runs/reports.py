@@ -438,7 +438,8 @@ def headline(metrics: Mapping[str, Any]) -> list[Figure]:
             Figure("Meaningless directions", f"{found['accuracy']:.1%}", f"as many, by the same recipe{free}")
         )
         gap, low, high = (f"{100 * found[part]:+.1f}" for part in ("difference", "low", "high"))
-        figures.append(Figure("Owed to what concepts mean", gap, f"points of accuracy; 95% interval {low} to {high}"))
+        over = "95% interval" if found.get("draws", 1) > 1 else "95% interval over pictures, one draw:"
+        figures.append(Figure("Owed to what concepts mean", gap, f"points of accuracy; {over} {low} to {high}"))
     if used is not None:
         figures.append(
             Figure("Concepts in a decision", f"{used['mean']:.1f}", "active, with a weight for the class; mean")
