@@ -6,7 +6,8 @@ reduced at the end, which smooths the edges.
 
 Every uniform draw of a picture comes from one block of fixed length, in which each part has its own place. So the same
 generator paints the same pose, light and noise whatever the attributes are, and changing one attribute changes its own
-region alone.
+region alone. Asked for the parts, it draws every shape a second time on a canvas of part numbers: what is drawn over is
+gone from there too.
 """
 
 from __future__ import annotations
@@ -117,12 +118,41 @@ def _mix(a: Colour, b: Colour, share: float) -> Colour:
     return tuple(round(x + (y - x) * share) for x, y in zip(a, b))  # type: ignore[return-value]
 
 
-class _Brush:
-    """Draws bird-coordinate shapes on a canvas."""
+PARTS = (
+    "background",
+    "body",
+    "breast",
+    "spots",
+    "wings",
+    "wing bars",
+    "bill",
+    "tail",
+    "legs",
+    "crown",
+    "crest",
+    "mask",
+)
+"""What a pixel can belong to; its number on the canvas of parts is the place in this list."""
 
-    def __init__(self, draw: ImageDraw.ImageDraw, centre: complex, turn: complex, flip: bool) -> None:
-        self.draw, self.centre, self.turn, self.flip = draw, centre, turn, flip
+
+class _Brush:
+    """Draws bird-coordinate shapes on a canvas, and on one of part numbers if there is one."""
+
+    def __init__(
+        self, canvas: Image.Image, parts: Image.Image | None, centre: complex, turn: complex, flip: bool
+    ) -> None:
+        self.draws = [ImageDraw.Draw(on) for on in (canvas, parts) if on is not None]
+        self.centre, self.turn, self.flip = centre, turn, flip
         self.unit = abs(turn)
+        self.part = 0
+
+    def of(self, part: str) -> _Brush:
+        """Draw this part from here on."""
+        self.part = PARTS.index(part)
+        return self
+
+    def inks(self, colour: Colour) -> Iterator[tuple[ImageDraw.ImageDraw, Colour | int]]:
+        return zip(self.draws, (colour, self.part))
 
     def place(self, points: np.ndarray) -> list[float]:
         z = points * self.turn
@@ -132,21 +162,30 @@ class _Brush:
 
     def shape(self, points: np.ndarray, fill: Colour, outline: Colour | None = None) -> None:
         xy = self.place(points)
-        self.draw.polygon(xy, fill=fill)
-        if outline is not None:
-            self.draw.line(xy + xy[:2], fill=outline, width=1)
+        for draw, ink in self.inks(fill):
+            draw.polygon(xy, fill=ink)
+        for draw, ink in self.inks(outline) if outline is not None else ():
+            draw.line(xy + xy[:2], fill=ink, width=1)
 
     def line(self, points: np.ndarray, fill: Colour, thickness: float) -> None:
-        self.draw.line(self.place(points), fill=fill, width=max(1, round(thickness * self.unit)))
+        for draw, ink in self.inks(fill):
+            draw.line(self.place(points), fill=ink, width=max(1, round(thickness * self.unit)))
 
     def disc(self, centre: complex, radius: float, fill: Colour) -> None:
         x, y = self.place(np.array([centre]))
         r = radius * self.unit
-        self.draw.ellipse((x - r, y - r, x + r, y + r), fill=fill)
+        for draw, ink in self.inks(fill):
+            draw.ellipse((x - r, y - r, x + r, y + r), fill=ink)
 
 
-def paint_look(look: Mapping[str, str | None], rng: np.random.Generator, size: int) -> Image.Image:
-    """Paint one picture of the given look (group -> option or None)."""
+def paint_look(
+    look: Mapping[str, str | None], rng: np.random.Generator, size: int, parts: Image.Image | None = None
+) -> Image.Image:
+    """Paint one picture of the given look (group -> option or None).
+
+    `parts`, an image of mode "L" and `SUPERSAMPLE` times the size, receives the number of the part that each of its
+    pixels shows.
+    """
     block = rng.random(_POSE_DRAWS + _BIRD_DRAWS + _SCENE_DRAWS + _OCCLUDER_DRAWS)
     ends = np.cumsum([_POSE_DRAWS, _BIRD_DRAWS, _SCENE_DRAWS])
     pose, bird, scene, occluder = (iter(part.tolist()) for part in np.split(block, ends))
@@ -169,8 +208,9 @@ def paint_look(look: Mapping[str, str | None], rng: np.random.Generator, size: i
     shadow = (x - 0.5 * scale, feet * side - 0.05 * scale, x + 0.5 * scale, feet * side + 0.09 * scale)
     ground = canvas.getpixel((min(side - 1, max(0, int(x))), min(side - 1, int(feet * side))))
     draw.ellipse(shadow, fill=_shade(ground, 0.72))  # type: ignore[arg-type]
-    _draw_bird(_Brush(draw, complex(x, y), turn, flip), look, bird)
-    _draw_occluder(draw, side, complex(x, y), scale, look["habitat"], occluder)
+    brush = _Brush(canvas, parts, complex(x, y), turn, flip)
+    _draw_bird(brush, look, bird)
+    _draw_occluder(brush.of("background"), side, look["habitat"], occluder)
 
     pixels = np.asarray(canvas.reduce(SUPERSAMPLE), dtype=np.float32)
     tint = np.array([light * (1 + warmth), light, light * (1 - warmth)], dtype=np.float32)
@@ -197,39 +237,41 @@ def _draw_bird(brush: _Brush, look: Mapping[str, str | None], draws: Iterator[fl
     # A longer tail hangs lower, so that it stays in the picture.
     axis = _TAIL_AXIS * droop * (np.exp(-1j * np.deg2rad(18)) if look["tail"] == "long" else 1.0)
     tail_colour = _shade(body, 0.74)
-    brush.shape(_TAIL_BASE + axis * _TAIL_SHAPES[look["tail"]], tail_colour, edge)
+    brush.of("tail").shape(_TAIL_BASE + axis * _TAIL_SHAPES[look["tail"]], tail_colour, edge)
     if look["tail"] == "fanned":
         for tip in _TAIL_RAYS:
             brush.line(np.array([_TAIL_BASE, _TAIL_BASE + axis * tip]), edge, 0.02)
     for leg, toes, step in zip(_LEGS, _TOES, (stride, -stride)):
-        brush.line(leg + np.array([0, step]), legs, 0.075)
+        brush.of("legs").line(leg + np.array([0, step]), legs, 0.075)
         brush.line(toes + step, legs, 0.065)
     if look["crest"]:
-        brush.shape(_CREST + nod, crown, _shade(crown, 0.6))
-    brush.shape(_BODY, body, edge)
+        brush.of("crest").shape(_CREST + nod, crown, _shade(crown, 0.6))
+    brush.of("body").shape(_BODY, body, edge)
     breast = coloured("breast", body)
     if look["breast"]:
-        brush.shape(_BREAST, breast)
+        brush.of("breast").shape(_BREAST, breast)
         brush.line(_BODY[4:22], _shade(breast, 0.7), 0.03)
     if look["spots"]:
         for spot in _SPOTS:
             jitter = complex(next(draws) - 0.5, next(draws) - 0.5) * 0.03
-            brush.disc(spot + jitter, 0.036, (48, 36, 34))
-    brush.shape(_WING, wing, _shade(wing, 0.55))
+            brush.of("spots").disc(spot + jitter, 0.036, (48, 36, 34))
+    brush.of("wings").shape(_WING, wing, _shade(wing, 0.55))
     for feather in _FEATHERS:
         brush.line(feather, _shade(wing, 0.62), 0.025)
     if look["wing bars"]:
         for bar in _WING_BARS:
-            brush.shape(bar, (250, 249, 244))
+            brush.of("wing bars").shape(bar, (250, 249, 244))
 
     head = _HEAD + nod + _HEAD_RADIUS * np.exp(1j * np.linspace(0, 2 * np.pi, 20, endpoint=False))
-    brush.shape(head, _shade(body, 1.06))
+    brush.of("body").shape(head, _shade(body, 1.06))
     brush.line(np.concatenate([head[12:], head[:1]]), edge, 0.02)
-    brush.shape(_BILL_SHAPES[look["bill"]] + nod, bill_colour, _shade(bill_colour, 0.6))
+    brush.of("bill").shape(_BILL_SHAPES[look["bill"]] + nod, bill_colour, _shade(bill_colour, 0.6))
     if look["crown"]:
-        brush.shape(_CROWN + nod, crown)
+        brush.of("crown").shape(_CROWN + nod, crown)
     if look["mask"]:
-        brush.shape(_MASK + nod, (22, 21, 25))
+        brush.of("mask").shape(_MASK + nod, (22, 21, 25))
+    if not look["mask"]:
+        brush.of("body")
     eye = complex(0.47, -0.355) + nod
     if look["mask"]:
         brush.disc(eye, 0.045, (232, 226, 206))
@@ -329,20 +371,20 @@ _FOREGROUND: dict[str | None, Colour] = {
 }
 
 
-def _draw_occluder(
-    draw: ImageDraw.ImageDraw, side: int, centre: complex, scale: float, habitat: str | None, draws: Iterator[float]
-) -> None:
+def _draw_occluder(brush: _Brush, side: int, habitat: str | None, draws: Iterator[float]) -> None:
     """In a third of the pictures, a few stems or blades stand before the bird."""
     if next(draws) > 0.34:
         return
+    centre, scale = brush.centre, brush.unit
     colour = _shade(_FOREGROUND[habitat], 0.8 + 0.35 * next(draws))
     base = centre.real + scale * (-0.9 + 1.8 * next(draws))
     for _ in range(2 + int(2 * next(draws))):
         x = base + 0.16 * scale * (next(draws) - 0.5)
         lean, height = scale * 0.6 * (next(draws) - 0.5), scale * (0.45 + 0.6 * next(draws))
         bottom, width = centre.imag + 0.85 * scale, 0.022 * side
-        draw.polygon(
-            (x - width, bottom, x + width, bottom, x + 0.6 * lean + 0.4 * width, bottom - 0.6 * height,
-             x + lean, bottom - height, x + 0.6 * lean - 0.5 * width, bottom - 0.6 * height),
-            fill=colour,
+        blade = (
+            x - width, bottom, x + width, bottom, x + 0.6 * lean + 0.4 * width, bottom - 0.6 * height,
+            x + lean, bottom - height, x + 0.6 * lean - 0.5 * width, bottom - 0.6 * height,
         )  # fmt: skip
+        for draw, ink in brush.inks(colour):
+            draw.polygon(blade, fill=ink)

@@ -199,6 +199,44 @@ def paint(attributes: Any, rng: np.random.Generator, size: int = 64) -> Image.Im
     return _bird_painter.paint_look(attributes_to_look(attributes), rng, int(size))
 
 
+# What a group's attributes colour or shape; the crest has the crown's colour, and spots and bars lie on what they mark.
+_PARTS_OF: dict[str, tuple[str, ...]] = {
+    "crown": ("crown", "crest"),
+    "breast": ("breast", "spots"),
+    "wings": ("wings", "wing bars"),
+    "size": _bird_painter.PARTS[1:],
+    "habitat": _bird_painter.PARTS[:1],
+}
+
+
+def paint_masks(attributes: Any, rng: np.random.Generator, size: int = 64) -> dict[str, np.ndarray]:
+    """Return where the bird that `paint` would paint shows each of its attributes.
+
+    Parameters
+    ----------
+    attributes, rng, size
+        See `paint`.
+
+    Returns
+    -------
+    dict of str to ndarray of bool, shape (size, size)
+        Of every true attribute of which something is seen, the pixels that show it: at least half of each. What lies
+        behind another part or a stem is in no mask. The size is shown by the whole bird; the habitat, by all else.
+    """
+    look, scale = attributes_to_look(attributes), _bird_painter.SUPERSAMPLE
+    parts = Image.new("L", (scale * size, scale * size))
+    _bird_painter.paint_look(look, rng, size, parts)
+    numbers = np.asarray(parts).reshape(size, scale, size, scale)
+    masks = {}
+    for (group, option), name in zip(_OPTION_OF, ATTRIBUTE_NAMES):
+        if look[group] == option:
+            shown = [_bird_painter.PARTS.index(part) for part in _PARTS_OF.get(group, (group,))]
+            mask = 2 * np.isin(numbers, shown).sum((1, 3)) >= scale**2
+            if mask.any():
+                masks[name] = mask
+    return masks
+
+
 def picture_rng(seed: int, split: str, i: int) -> np.random.Generator:
     """Generator of picture `i` of a split; streams of different (seed, split, i) are independent."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_SPLIT_KEYS[split], i)))
@@ -296,6 +334,11 @@ class BirdImages:
             raise IndexError(f"picture {i} of {len(self)}")
         attributes, rng = self._draw(int(i) % len(self))
         return paint(attributes, rng, self.size)
+
+    def masks(self, i: int) -> dict[str, np.ndarray]:
+        """Return where picture `i` shows each of its attributes; see `paint_masks`."""
+        attributes, rng = self._draw(range(len(self))[i])
+        return paint_masks(attributes, rng, self.size)
 
     @functools.cached_property
     def attributes(self) -> np.ndarray:

@@ -245,3 +245,28 @@ def test_contact_sheet_holds_every_picture():
     np.testing.assert_array_equal(sheet[2 + 2 * 66 : 2 + 2 * 66 + 64, 2:66], np.asarray(images[6]))
     with pytest.raises(InputError, match="at least one"):
         birds.contact_sheet([])
+
+
+def test_masks_are_the_pixels_that_an_attribute_decides():
+    """The painter paints the same scene in another colour: what differs is what the mask shows, but for edges."""
+    from scipy.ndimage import binary_dilation
+
+    source = birds.BirdImages("test", n_images=40)
+    compared = 0
+    for i, attributes in enumerate(source.attributes):
+        masks, look = source.masks(i), birds.attributes_to_look(attributes)
+        assert set(masks) <= {name for name, true in zip(birds.ATTRIBUTE_NAMES, attributes) if true}
+        assert all(mask.shape == (64, 64) and mask.dtype == bool and mask.any() for mask in masks.values())
+        shown = [masks[name] for group in ("size", "habitat") for name in birds.ATTRIBUTES[group] if name in masks]
+        assert len(shown) < 2 or (shown[0] ^ shown[1]).mean() > 0.95  # bird and scene: a pixel of an edge is of both
+        for group in ("crown", "breast", "wings", "legs"):
+            other = next(option for option in birds._GROUPS[group] if option != look[group])
+            _, rng = source._draw(i)
+            changed = birds.paint(birds.look_to_attributes({**look, group: other}), rng)
+            differs = (np.asarray(changed) != np.asarray(source[i])).any(2)
+            mask = masks.get(birds._GROUPS[group][look[group]][0]) if look[group] else None
+            if mask is not None:
+                assert (differs & mask).sum() > 0.75 * mask.sum()
+                assert (differs & ~binary_dilation(mask, np.ones((3, 3)))).sum() <= 2
+                compared += 1
+    assert compared > 100
