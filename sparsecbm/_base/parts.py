@@ -73,6 +73,12 @@ ENCODERS: Registry[Any] = Registry(
     },
 )
 
+MAPS: Registry[Any] = Registry(
+    "method of maps",
+    "encoders.maps",
+    {"exact": "exact:Exact", "gradients": "any_encoder:Gradients", "occlusion": "any_encoder:Occlusion"},
+)
+
 IMAGES: Registry[Any] = Registry(
     "images",
     "data",

@@ -21,6 +21,7 @@ from sparsecbm._base.rows import row_lengths, unit_rows
 from sparsecbm._base.threads import single_threaded_kernels
 from sparsecbm.encoders.devices import PRECISIONS
 from sparsecbm.encoders.fingerprint import SCHEME, digest_json, digest_tensors, weights_mark
+from sparsecbm.encoders.opening import Opening
 
 Inputs = Mapping[str, torch.Tensor]
 T = TypeVar("T")
@@ -111,6 +112,10 @@ class Encoder(ABC):
     @abstractmethod
     def _tokenizer(self) -> Mapping[str, Any]:
         """Everything the tokenizer's output depends on, as JSON values."""
+
+    def _opening(self, layers: int | None) -> Opening | None:
+        """Where the image tower is opened for exact maps (see `sparsecbm.encoders.maps`); None: nobody knows."""
+        return None
 
     # What every encoder does.
 

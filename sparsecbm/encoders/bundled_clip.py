@@ -19,6 +19,7 @@ from PIL import Image
 
 from sparsecbm._base.files import sha256_file
 from sparsecbm.encoders.base import Encoder, Inputs
+from sparsecbm.encoders.opening import Opening
 
 BUNDLED_FOLDER = Path(__file__).parent / "bundled"
 """The package's small CLIP, pretrained on painted birds, in open_clip's local-dir layout."""
@@ -61,7 +62,9 @@ def preprocess(image: Image.Image) -> torch.Tensor:
     return pixels.sub_(_MEAN).div_(_STD)
 
 
-def image_features(pixels: torch.Tensor, w: Weights) -> torch.Tensor:
+def image_features(
+    pixels: torch.Tensor, w: Weights, stage: Callable[[str, torch.Tensor], torch.Tensor] = lambda name, x: x
+) -> torch.Tensor:
     """CLIP's modified ResNet (Radford et al. 2021, arXiv 2103.00020, section 2.4) with attention pooling.
 
     Parameters
@@ -69,6 +72,8 @@ def image_features(pixels: torch.Tensor, w: Weights) -> torch.Tensor:
     pixels : Tensor of shape (n, 3, 64, 64)
     w : mapping of str to Tensor
         The weights under open_clip's names, without ``visual.``.
+    stage : callable
+        Is given the name and the output of each of the four layers; what it returns goes on.
 
     Returns
     -------
@@ -81,6 +86,7 @@ def image_features(pixels: torch.Tensor, w: Weights) -> torch.Tensor:
     for layer, blocks in _BLOCKS.items():
         for block in range(blocks):
             x = _bottleneck(x, w, f"{layer}.{block}", 2 if layer != "layer1" and block == 0 else 1)
+        x = stage(layer, x)
     return _attention_pool(x, w)
 
 
@@ -139,6 +145,8 @@ class BundledEncoder(Encoder):
         self.spec, self.device, self.precision, self.embed_dim = spec, device, precision, _EMBED_DIM
         self._weights = self._tokenizer_digest = None
         self._load_whole = load_whole
+        # Where hooks find the layers' outputs, as in open_clip's model.
+        self._stages = {name: torch.nn.Identity() for name in _BLOCKS}
         # Through NumPy: safetensors 0.8 leaks some bytes with every PyTorch tensor that it opens so.
         with safe_open(folder / WEIGHTS, framework="np") as stored:
             names = [name for name in stored.keys() if name.startswith("visual.")]  # noqa: SIM118
@@ -180,7 +188,10 @@ class BundledEncoder(Encoder):
     def _image_features(self, inputs: Inputs) -> torch.Tensor:
         if self._is_whole:
             return self._whole._image_features(inputs)
-        return image_features(inputs["image"], self._tower)
+        return image_features(inputs["image"], self._tower, lambda name, x: self._stages[name](x))
+
+    def _opening(self, layers: int | None) -> Opening | None:
+        return self._whole._opening(layers) if self._is_whole else Opening(list(self._stages.values()), layers=layers)
 
     def _text_inputs(self, texts: list[str]) -> Inputs:
         return self._whole._text_inputs(texts)

@@ -21,6 +21,7 @@ from sparsecbm.encoders.loading import (
     check_weights,
     explained,
 )
+from sparsecbm.encoders.opening import Opening, open_clip_tower
 
 _LOCAL, _HUB = "local-dir:", "hf-hub:"
 _LAYOUT = "open_clip's local-dir layout asks for"
@@ -76,6 +77,9 @@ class OpenClipEncoder(Encoder):
 
     def _image_features(self, inputs: Inputs) -> torch.Tensor:
         return self.model.encode_image(inputs["image"])
+
+    def _opening(self, layers: int | None) -> Opening | None:
+        return open_clip_tower(self.model.visual, layers)
 
     def _text_inputs(self, texts: list[str]) -> Inputs:
         return {"text": self.tokenizer(texts)}

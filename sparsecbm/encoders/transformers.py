@@ -15,6 +15,7 @@ from sparsecbm._base.errors import InputError, StoredFileError, suggest
 from sparsecbm.encoders.base import Encoder, Inputs
 from sparsecbm.encoders.fingerprint import as_plain_number, describe_hf_tokenizer, plain_config
 from sparsecbm.encoders.loading import check_declared_size, check_folder, check_picture_size, explained
+from sparsecbm.encoders.opening import Opening, transformers_tower
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,9 @@ class TransformersEncoder(Encoder):
 
     def _image_features(self, inputs: Inputs) -> torch.Tensor:
         return _pooled(self.model.get_image_features(**inputs))
+
+    def _opening(self, layers: int | None) -> Opening:
+        return transformers_tower(self.model.vision_model, self.model.config.model_type, layers)
 
     def _text_inputs(self, texts: list[str]) -> Inputs:
         tokens = dict(

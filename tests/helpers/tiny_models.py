@@ -45,8 +45,10 @@ def word_tokenizer(kind: str = "clip"):
     )
 
 
-def save_open_clip(folder: Path, seed: int = 0, *, own_tokenizer: bool = True, mean: float = 0.5) -> Path:
-    """Save a tiny open_clip model in the local-dir layout."""
+def save_open_clip(
+    folder: Path, seed: int = 0, *, own_tokenizer: bool = True, mean: float = 0.5, vision: dict | None = None
+) -> Path:
+    """Save a tiny open_clip model in the local-dir layout, with a ViT or the image tower described."""
     import open_clip
     from safetensors.torch import save_file
 
@@ -59,7 +61,7 @@ def save_open_clip(folder: Path, seed: int = 0, *, own_tokenizer: bool = True, m
     config = {
         "model_cfg": {
             "embed_dim": 24,
-            "vision_cfg": {"image_size": SIZE, "layers": 1, "width": 32, "head_width": 16, "patch_size": 8},
+            "vision_cfg": vision or {"image_size": SIZE, "layers": 1, "width": 32, "head_width": 16, "patch_size": 8},
             "text_cfg": text,
         },
         "preprocess_cfg": {"mean": [mean] * 3, "std": [0.25] * 3, "interpolation": "bilinear", "resize_mode": "squash"},
