@@ -79,6 +79,12 @@ def _number(text: str) -> str:
     return "0.00" if text.strip("+-") == "0.00" else text.replace("-", "\N{MINUS SIGN}")
 
 
+def svg_file(kind: str, drawn: Any, label: str) -> str:
+    """Return what the report draws by the macro ``KIND_svg`` as a self-contained SVG document."""
+    macros = environment().get_template(f"{kind}.svg.j2").module
+    return str(getattr(macros, f"{kind}_svg")(drawn, label, own_style=True)).strip()
+
+
 def ledger_html(account: Account) -> str:
     """Return a self-contained HTML fragment for notebooks."""
     return environment().get_template("fragment.html.j2").render(layout=lay_out(account))

@@ -57,9 +57,9 @@ class Sankey:
 
     def to_svg(self) -> str:
         """Return a self-contained SVG document."""
-        from sparsecbm.explain.html import environment
+        from sparsecbm.explain.html import svg_file
 
-        return environment().get_template("sankey_file.svg.j2").render(diagram=self)
+        return svg_file("sankey", self, "What flows from concepts to classes")
 
     def _repr_svg_(self) -> str:
         return self.to_svg()

@@ -48,9 +48,9 @@ class WeightMap:
 
     def to_svg(self, label: str = "Weights of concepts in classes") -> str:
         """Return a self-contained SVG document, as the report draws it."""
-        from sparsecbm.explain.html import environment
+        from sparsecbm.explain.html import svg_file
 
-        return environment().get_template("heatmap_file.svg.j2").render(map=self, label=label).strip()
+        return svg_file("heatmap", self, label)
 
     def _repr_svg_(self) -> str:
         return self.to_svg()
@@ -103,6 +103,7 @@ class Usage(NamedTuple):
     """How a concept is used over a data set: share of images it is active in, mean when active, classes that use it."""
 
     concept: str
+    column: int
     share: float
     mean: float
     n_classes: int
@@ -116,7 +117,7 @@ def concept_usage(ledgers: Ledgers) -> list[Usage]:
     mean = np.divide(ledgers.activations.sum(axis=0), count, out=np.zeros(len(count)), where=count > 0)
     classes = (ledgers.weights != 0).sum(axis=0)
     order = np.argsort(-share, kind="stable")
-    return [Usage(ledgers.concepts[j], float(share[j]), float(mean[j]), int(classes[j])) for j in order]
+    return [Usage(ledgers.concepts[j], int(j), float(share[j]), float(mean[j]), int(classes[j])) for j in order]
 
 
 class Together(NamedTuple):

@@ -23,7 +23,8 @@ from sparsecbm.explain.interventions import (
     intervention_curve,
 )
 from sparsecbm.explain.interventions.curves import ORDERS
-from sparsecbm.explain.pages.report import Figure, Standing, build_report, render_report
+from sparsecbm.explain.pages.base import Figure
+from sparsecbm.explain.pages.report import Report, Standing
 from sparsecbm.inputs.model_data import DataOptions, model_class_texts, open_split
 from sparsecbm.inputs.models import StoredModel, load_model
 from sparsecbm.runs.base import Result
@@ -86,7 +87,7 @@ def make_report(
     auc = {} if metrics is None else metrics.get("concept_auc", {}).get("each", {})
     limit = getattr(classifier, "max_active_concepts", None)
     kept = f", at most {limit} of them active in a picture" if limit else ""
-    page = build_report(
+    page = Report(
         ledgers,
         title=title,
         summary=f"A sparse concept bottleneck that tells {len(ledgers.classes):,} classes apart by "
@@ -106,7 +107,7 @@ def make_report(
         examples=examples,
         seed=seed,
     )
-    return render_report(page), ledgers
+    return page.render(), ledgers
 
 
 def _columns(model: StoredModel, split: Embeddings, rows: np.ndarray) -> np.ndarray | None:

@@ -19,8 +19,8 @@ from sparsecbm.config.reading import dump_config
 from sparsecbm.config.schema import SearchConfig
 from sparsecbm.explain import Ledger, Ledgers
 from sparsecbm.explain.ledger import EVERYTHING_ELSE
-from sparsecbm.explain.pages.report import Figure
-from sparsecbm.explain.pages.search_page import MethodRow, build_search_page, render_search_page
+from sparsecbm.explain.pages.base import Figure, in_turns
+from sparsecbm.explain.pages.search_page import MethodRow, SearchPage
 from sparsecbm.inputs.data import Inputs, prepare_search
 from sparsecbm.runs.base import Result
 from sparsecbm.runs.folders import output_folder, publish
@@ -295,9 +295,9 @@ def _explain(config: SearchConfig, task: Inputs, model: Any, predicted: NDArray[
     truth = task.truth
     right = order if truth is None else order[predicted[order] == truth[order]]
     wrong = order[:0] if truth is None else order[predicted[order] != truth[order]]
-    right, wrong = _spread(right, predicted), _spread(wrong, predicted)
+    right, wrong = in_turns(right, predicted), in_turns(wrong, predicted)
     n_wrong = min(len(wrong), max(config.examples // 2, config.examples - len(right)))
-    rows = np.concatenate([right[: config.examples - n_wrong], wrong[:n_wrong]]).astype(np.int64)
+    rows = np.array([*right[: config.examples - n_wrong], *wrong[:n_wrong]], dtype=np.int64)
     names = task.class_names
     if not len(rows):  # a picture at least is explained; none of it is shown
         return model.explain(np.asarray(task.pictures.vectors[:1])).select([])
@@ -306,16 +306,6 @@ def _explain(config: SearchConfig, task: Inputs, model: Any, predicted: NDArray[
         sources=[task.pictures.ids[i] for i in rows],
         truths=None if truth is None else [names[truth[i]] for i in rows],
     )
-
-
-def _spread(rows: NDArray[np.int64], predicted: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Order rows so that every class has its turn."""
-    seen: dict[int, int] = {}
-    turns = []
-    for place, i in enumerate(rows.tolist()):
-        turn = seen[int(predicted[i])] = seen.get(int(predicted[i]), -1) + 1
-        turns.append((turn, place, i))
-    return np.array([i for _, _, i in sorted(turns)], dtype=np.int64)
 
 
 def _metrics(
@@ -387,7 +377,7 @@ def _page(
     index = {name: i for i, name in enumerate(task.pictures.ids)}
     sources = ledgers.sources or ()
     how = "a few labelled pictures" if config.few_shot else "no training"
-    page = build_search_page(
+    page = SearchPage(
         ledgers,
         title=config.name,
         summary=f"{len(task.class_names):,} classes told apart by {len(task.bank.names):,} named concepts, with {how}. "
@@ -405,7 +395,7 @@ def _page(
         labels=labels,
         picture=lambda i: large_picture(task.pictures, index[sources[i]]),
     )
-    return render_search_page(page)
+    return page.render()
 
 
 def _reference(config: SearchConfig, task: Inputs) -> dict[str, str]:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from sparsecbm.explain import explain
-from sparsecbm.explain.pages.report import build_report, write_report
+from sparsecbm.explain.pages.report import Report
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "screenshot_report.py"
 spec = importlib.util.spec_from_file_location("screenshot_report", SCRIPT)
@@ -37,10 +37,8 @@ def page_file(tmp_path_factory):
     labels = np.where(rng.random(n) < 0.7, ledgers.targets, rng.integers(k, size=n))
     path = tmp_path_factory.mktemp("page") / "report.html"
     picture = Image.new("RGB", (64, 64), "teal")
-    write_report(
-        path,
-        build_report(ledgers, title="T", summary="S", labels=labels, picture=lambda i: picture, examples=6),
-    )
+    report = Report(ledgers, title="T", summary="S", labels=labels, picture=lambda i: picture, examples=6)
+    path.write_text(report.render(), encoding="utf-8")
     return path
 
 

@@ -14,8 +14,9 @@ from sparsecbm._base.errors import printable
 from sparsecbm.cli import terminal
 from sparsecbm.explain import explain
 from sparsecbm.explain.cues import find_cues
-from sparsecbm.explain.pages.report import Figure, build_report, render_report
-from sparsecbm.explain.pages.search_page import MethodRow, build_search_page, render_search_page
+from sparsecbm.explain.pages.base import Figure
+from sparsecbm.explain.pages.report import Report
+from sparsecbm.explain.pages.search_page import MethodRow, SearchPage
 
 ATTACKS = [
     "</script><script>boom()</script>",
@@ -69,7 +70,7 @@ def pages(mark: str) -> tuple[str, str]:
         "labels": labels,
         "picture": lambda i: Image.new("RGB", (8, 8)),
     }
-    report = build_report(
+    report = Report(
         ledgers,
         controls=[{"name": mark, "accuracy": 0.5, "sd": 0.1, "note": mark}],
         cues=find_cues(ledgers, labels, ledgers, labels),
@@ -78,7 +79,7 @@ def pages(mark: str) -> tuple[str, str]:
         **common,
     )
     methods = [MethodRow(mark, 0.5, 1.0, mark, main=True), MethodRow(mark, None, 1.0)]
-    return render_report(report), render_search_page(build_search_page(ledgers, methods=methods, **common))
+    return report.render(), SearchPage(ledgers, methods=methods, **common).render()
 
 
 @pytest.fixture(scope="module")

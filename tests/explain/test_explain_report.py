@@ -12,14 +12,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sparsecbm._base.errors import InputError, StoredFileError
+from sparsecbm._base.errors import InputError
 from sparsecbm._base.files import write_json
 from sparsecbm.explain import explain
 from sparsecbm.explain.cues import find_cues
 from sparsecbm.explain.interventions import intervention_curve
 from sparsecbm.explain.mistakes import confusions, right_for_absent
+from sparsecbm.explain.pages.base import Figure
 from sparsecbm.explain.pages.pictures import inline_picture
-from sparsecbm.explain.pages.report import Figure, build_report, render_report, write_report
+from sparsecbm.explain.pages.report import Report
 
 CLASSES = ["finch", "<b>jay</b>", "lark"]
 
@@ -72,19 +73,17 @@ def labels(ledgers, rng):
 
 
 def page_of(ledgers, labels, **options) -> tuple[str, Page]:
-    text = render_report(
-        build_report(
-            ledgers,
-            title="T <i>",
-            summary="S",
-            figures=[Figure("Accuracy", "85%", "note")],
-            facts={"Encoder": "bundled"},
-            labels=labels,
-            picture=lambda i: Image.new("RGB", (64 + 300 * (i % 2), 64), (i, 0, 0)),
-            concept_auc={"concept 0": 0.987},
-            **options,
-        )
-    )
+    text = Report(
+        ledgers,
+        title="T <i>",
+        summary="S",
+        figures=[Figure("Accuracy", "85%", "note")],
+        facts={"Encoder": "bundled"},
+        labels=labels,
+        picture=lambda i: Image.new("RGB", (64 + 300 * (i % 2), 64), (i, 0, 0)),
+        concept_auc={"concept 0": 0.987},
+        **options,
+    ).render()
     return text, Page(text)
 
 
@@ -115,7 +114,7 @@ def test_page_is_accessible(ledgers, labels) -> None:
 
 
 def test_examples_are_what_the_model_computes(ledgers, labels) -> None:
-    report = build_report(ledgers, title="t", summary="s", labels=labels, examples=10)
+    report = Report(ledgers, title="t", summary="s", labels=labels, examples=10)
     assert report.n_wrong == 9
     assert len(report.wrong) == 5
     assert len(report.correct) == 5
@@ -132,13 +131,13 @@ def test_examples_are_what_the_model_computes(ledgers, labels) -> None:
 
 
 def test_tables_count_correctly(ledgers, labels) -> None:
-    report = build_report(ledgers, title="t", summary="s", labels=labels, concept_auc={"concept 0": 0.987})
-    accuracy = np.average([row.accuracy for row in report.classes], weights=[row.count for row in report.classes])
+    report = Report(ledgers, title="t", summary="s", labels=labels, concept_auc={"concept 0": 0.987})
+    accuracy = np.average([row.accuracy for row in report.classes], weights=[row.n_images for row in report.classes])
     assert accuracy == pytest.approx((ledgers.targets == labels).mean())
-    share = {row.name: row.share for row in report.concepts}
+    share = {row.usage.concept: row.usage.share for row in report.concepts}
     np.testing.assert_allclose([share[name] for name in ledgers.concepts], (ledgers.activations != 0).mean(axis=0))
-    assert report.n_used == 11
-    assert [row.auc for row in report.concepts if row.name == "concept 0"] == [0.987]
+    assert sum(usage.share > 0 for usage in report.usage) == 11
+    assert [row.auc for row in report.concepts if row.usage.concept == "concept 0"] == [0.987]
 
 
 def test_no_labels_no_verdict(ledgers) -> None:
@@ -148,24 +147,20 @@ def test_no_labels_no_verdict(ledgers) -> None:
 
 
 def test_all_right_and_all_wrong(ledgers) -> None:
-    right = build_report(ledgers, title="t", summary="s", labels=ledgers.targets, examples=8)
+    right = Report(ledgers, title="t", summary="s", labels=ledgers.targets, examples=8)
     assert (len(right.correct), len(right.wrong)) == (8, 0)
-    wrong = build_report(ledgers, title="t", summary="s", labels=(ledgers.targets + 1) % 3, examples=8)
+    wrong = Report(ledgers, title="t", summary="s", labels=(ledgers.targets + 1) % 3, examples=8)
     assert (len(wrong.correct), len(wrong.wrong)) == (0, 8)
-    Page(render_report(wrong))
+    Page(wrong.render())
 
 
 def test_same_seed_same_page(ledgers, labels) -> None:
     assert page_of(ledgers, labels, seed=3)[0] == page_of(ledgers, labels, seed=3)[0]
 
 
-def test_bad_input(ledgers, tmp_path) -> None:
+def test_bad_input(ledgers) -> None:
     with pytest.raises(InputError, match="labels: expected 60 class indices"):
-        build_report(ledgers, title="t", summary="s", labels=np.full(60, 3))
-    report = build_report(ledgers, title="t", summary="s")
-    (tmp_path / "file").write_text("")
-    with pytest.raises(StoredFileError, match="cannot write"):
-        write_report(tmp_path / "file" / "report.html", report)
+        Report(ledgers, title="t", summary="s", labels=np.full(60, 3))
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P", "1", "CMYK"])
@@ -222,14 +217,14 @@ def test_findings_stand_on_the_page(ledgers, labels, rng) -> None:
 
 
 def test_examples_say_what_would_turn_them(ledgers, labels) -> None:
-    report = build_report(ledgers, title="t", summary="s", labels=labels, examples=6)
+    report = Report(ledgers, title="t", summary="s", labels=labels, examples=6)
     for example in (*report.correct, *report.wrong):
         if example.turned is not None:
             assert example.turned.before.target == example.ledger.target != example.turned.after.target
 
 
 def test_galleries_show_the_most_active_pictures(ledgers, labels) -> None:
-    report = build_report(
+    report = Report(
         ledgers, title="t", summary="s", labels=labels, picture=lambda i: Image.new("RGB", (300, 300), (i, 0, 0))
     )
     assert len(report.galleries) == 11
