@@ -28,7 +28,8 @@ def suggest(value: str, known: Iterable[str]) -> str:
 def unknown(what: str, value: object, known: Iterable[str]) -> InputError:
     """Build the error for a name that is not in a registry, with the nearest known name."""
     names = sorted(map(str, known))
-    return InputError(f"unknown {what} {value!r}: expected one of {', '.join(names)}{suggest(str(value), names)}")
+    listed = ", ".join(names) if len(names) <= 100 else f"{len(names):,} names, such as {', '.join(names[:3])}"
+    return InputError(f"unknown {what} {value!r}: expected one of {listed}{suggest(str(value), names)}")
 
 
 def printable(text: str, keep: str = "") -> str:

@@ -12,7 +12,9 @@ step lowers P, so no support returns and the method ends at the exact solution; 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,57 +23,37 @@ from torch import Tensor
 
 from sparsecbm._base.errors import InputError
 from sparsecbm._base.progress import ProgressBar
+from sparsecbm.estimators.matrix_search.pursuit import MAX_SHARED_GRAM, SparseCodes
 
 _ROWS = 128
 """Rows at a time: their Gram blocks should stay in the cache."""
 _JITTER = 1e-11
 """Added to the diagonal of unit-row Gram matrices, so that equal concepts that join together share one coefficient."""
-_MAX_SHARED_GRAM = 6000
-"""Up to so many concepts the Gram matrix is kept (M^2 doubles); above it, blocks are made from the rows they need."""
 _ENTRANTS = 24
 _MAX_ROUNDS = 500
 _STRIDE, _RESOLUTION = 0.35, 0.02
 """Of the search for a penalty, in its logarithm."""
+_SMALLEST = 1e-4
+"""It is not made smaller than this times the least that gives an empty code."""
 
 
 @dataclass(frozen=True, eq=False)
-class LassoCodes:
-    """Codes in sparse form and their certificate.
+class LassoCodes(SparseCodes):
+    """Codes, whose values are positive, and their certificate.
 
     Attributes
     ----------
-    indices : ndarray of int64, shape (n, s)
-        Concepts of each row's support, padded with -1.
-    values : ndarray of float64, shape (n, s)
-        Their coefficients, positive; 0 where padded.
     alpha : ndarray of float64, shape (n,)
         Penalty of each row.
     objective : ndarray of float64, shape (n,)
         P(w), as above.
     gap : ndarray of float64, shape (n,)
         Duality gap: P(w) is at most this much above the minimum.
-    n_concepts : int
-        M.
     """
 
-    indices: NDArray[np.int64]
-    values: NDArray[np.float64]
     alpha: NDArray[np.float64]
     objective: NDArray[np.float64]
     gap: NDArray[np.float64]
-    n_concepts: int
-
-    @property
-    def counts(self) -> NDArray[np.int64]:
-        """Number of concepts of each row, shape (n,)."""
-        return (self.indices >= 0).sum(axis=1)
-
-    def dense(self) -> NDArray[np.float64]:
-        """Codes as an array of shape (n, M), exactly zero outside the supports."""
-        codes = np.zeros((len(self.indices), self.n_concepts))
-        rows, columns = np.nonzero(self.indices >= 0)
-        codes[rows, self.indices[rows, columns]] = self.values[rows, columns]
-        return codes
 
 
 class NonnegativeLasso:
@@ -95,7 +77,7 @@ class NonnegativeLasso:
     def __init__(self, dictionary: NDArray[np.floating], tolerance: float = 1e-9) -> None:
         self.dictionary = torch.from_numpy(np.array(dictionary, dtype=np.float64))
         self.tolerance = tolerance
-        self._gram = self.dictionary @ self.dictionary.T if len(self.dictionary) <= _MAX_SHARED_GRAM else None
+        self._gram = self.dictionary @ self.dictionary.T if len(self.dictionary) <= MAX_SHARED_GRAM else None
 
     def solve(
         self, X: NDArray[np.floating], alpha: float | NDArray[np.float64], *, progress: bool | int | None = False
@@ -113,17 +95,11 @@ class NonnegativeLasso:
         penalties = torch.from_numpy(np.broadcast_to(np.asarray(alpha, dtype=np.float64), len(X)).copy())
         if not bool((penalties > 0).all()) or not bool(penalties.isfinite().all()):
             raise InputError(f"alpha={alpha!r}: expected a positive, finite penalty")
-        parts = []
-        with ProgressBar("Decomposing", len(X), progress) as bar:
-            for start in range(0, len(X), _ROWS):
-                rows = torch.from_numpy(np.array(X[start : start + _ROWS], dtype=np.float64))
-                parts.append(self._solve(rows, penalties[start : start + _ROWS]))
-                bar.update(len(rows))
-        return _join(parts, penalties.numpy(), len(self.dictionary))
+        return self._by_blocks(
+            X, lambda rows, start: (self._solve(rows, part := penalties[start : start + _ROWS]), part), progress
+        )
 
-    def at_most(
-        self, X: NDArray[np.floating], k: int, *, smallest: float = 1e-4, progress: bool | int | None = False
-    ) -> LassoCodes:
+    def at_most(self, X: NDArray[np.floating], k: int, *, progress: bool | int | None = False) -> LassoCodes:
         """Solve each row at the smallest penalty found by bisection whose solution has at most `k` concepts.
 
         Parameters
@@ -131,8 +107,6 @@ class NonnegativeLasso:
         X : ndarray of shape (n, d)
         k : int
             At least 1.
-        smallest : float
-            The penalty is not made smaller than this times the least that gives an empty code.
         progress : bool or None
             See `ProgressBar`.
 
@@ -141,22 +115,34 @@ class NonnegativeLasso:
         Penalties are resolved to 2% (in steps of a geometric bisection); along the path of one row the support is
         nearly, not always, monotone, so a smaller penalty with at most k concepts can exist.
         """
-        parts, penalties = [], []
+        return self._by_blocks(X, lambda rows, start: self._bisect(rows, k), progress)
+
+    def _by_blocks(
+        self, X: NDArray[np.floating], solve: Callable[[Tensor, int], tuple[_Codes, Tensor]], progress: Any
+    ) -> LassoCodes:
+        """Codes of some rows at a time; `solve` takes rows and the number of the first, and gives penalties as well."""
+        parts = [(_Codes.empty(0), torch.zeros(0, dtype=torch.float64))]
         with ProgressBar("Decomposing", len(X), progress) as bar:
             for start in range(0, len(X), _ROWS):
                 rows = torch.from_numpy(np.array(X[start : start + _ROWS], dtype=np.float64))
-                codes, alpha = self._bisect(rows, k, smallest)
-                parts.append(codes)
-                penalties.append(alpha)
+                parts.append(solve(rows, start))
                 bar.update(len(rows))
-        alphas = torch.cat(penalties).numpy() if penalties else np.zeros(0)
-        return _join(parts, alphas, len(self.dictionary))
+        codes, penalties = zip(*parts)
+        width = max(part.support.shape[1] for part in codes)
+        return LassoCodes(
+            torch.cat([_widen(part.support, width, -1) for part in codes]).numpy(),
+            torch.cat([_widen(part.values, width, 0) for part in codes]).numpy(),
+            len(self.dictionary),
+            torch.cat(penalties).numpy(),
+            torch.cat([part.objective for part in codes]).numpy(),
+            torch.cat([part.gap for part in codes]).numpy(),
+        )
 
-    def _bisect(self, X: Tensor, k: int, smallest: float) -> tuple[_Codes, Tensor]:
+    def _bisect(self, X: Tensor, k: int) -> tuple[_Codes, Tensor]:
         top = (X @ self.dictionary.T).amax(dim=1).clamp(min=1e-12)
         best = self._solve(X, top)  # empty: at most k, whatever k
         last, alpha = best.select(slice(None)), top.clone()
-        high, floor = top.log(), (top * smallest).log()
+        high, floor = top.log(), (top * _SMALLEST).log()
         low = floor.clone()  # from above, in steps that never visit a support much larger than k
         reached = torch.zeros(len(X), dtype=torch.bool)
         while True:
@@ -311,16 +297,3 @@ def _pack(support: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
     width = int(inside.sum(dim=1).max()) if len(support) else 0
     order = inside.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :width]
     return support.gather(1, order), values.gather(1, order)
-
-
-def _join(parts: list[_Codes], alpha: NDArray[np.float64], n_concepts: int) -> LassoCodes:
-    parts = parts or [_Codes.empty(0)]
-    width = max(part.support.shape[1] for part in parts)
-    return LassoCodes(
-        torch.cat([_widen(part.support, width, -1) for part in parts]).numpy(),
-        torch.cat([_widen(part.values, width, 0) for part in parts]).numpy(),
-        alpha,
-        torch.cat([part.objective for part in parts]).numpy(),
-        torch.cat([part.gap for part in parts]).numpy(),
-        n_concepts,
-    )

@@ -180,7 +180,7 @@ class SparseDecomposer(TransformerMixin, BaseEstimator):
         self.allowed_ = np.ones(len(concepts), dtype=bool)
         for name in [self.suppress] if isinstance(self.suppress, str) else self.suppress:
             if name not in self.concept_names_:
-                raise _unknown_concept(str(name), self.concept_names_)
+                raise unknown("concept to suppress", str(name), self.concept_names_)
             self.allowed_[self.concept_names_.index(name)] = False
         if not self.allowed_.any():
             raise InputError(f"suppress names all {len(concepts)} concepts: leave at least one")
@@ -327,11 +327,3 @@ def _vector(values: ArrayLike, what: str, d: int) -> NDArray[np.float64]:
     if vector.shape != (d,) or not np.isfinite(vector).all():
         raise InputError(f"{what} has shape {np.shape(values)}: expected {d} finite numbers")
     return vector
-
-
-def _unknown_concept(name: str, names: Sequence[str]) -> InputError:
-    if len(names) <= 12:
-        return unknown("concept to suppress", name, names)
-    from sparsecbm._base.errors import suggest
-
-    return InputError(f"suppress has {name!r}, which is not among the {len(names)} concepts{suggest(name, names)}")

@@ -6,13 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sparsecbm._base.errors import InputError
 from sparsecbm.estimators import ConceptMatrixSearch, DescriptionClassifier, LinearProbe, ZeroShotClassifier
-from sparsecbm.estimators.linear_probe import fit_linear_probe
 
 
 @parametrize_with_checks([LinearProbe()])
@@ -61,13 +59,10 @@ def test_descriptions_are_a_mean_over_each_classs_own(texts: dict, rng: np.rando
 def test_probe_is_scikit_learns_logistic_regression(rng: np.random.Generator) -> None:
     y = np.arange(90) % 3
     X = 0.3 * rng.normal(size=(90, 8)) + 0.2 * np.eye(8)[y]
-    for weights in (None, rng.uniform(0.5, 2.0, size=90)):
-        Z = (X - np.average(X, axis=0, weights=weights)) * np.sqrt(8)
-        known = LogisticRegression(C=0.3, tol=1e-9, max_iter=5000).fit(Z, y, sample_weight=weights)
-        coef, intercept = fit_linear_probe(X, y, C=0.3, sample_weight=weights, tol=1e-9)
-        np.testing.assert_allclose(softmax(X @ coef.T + intercept, axis=1), known.predict_proba(Z), atol=1e-4)
+    Z = (X - X.mean(axis=0)) * np.sqrt(8)
+    known = LogisticRegression(C=0.3, tol=1e-9, max_iter=5000).fit(Z, y)
     probe = LinearProbe(C=0.3, tol=1e-9).fit(X, y)
-    np.testing.assert_allclose(probe.coef_, fit_linear_probe(X, y, C=0.3, tol=1e-9)[0])
+    np.testing.assert_allclose(probe.predict_proba(X), known.predict_proba(Z), atol=1e-4)
     with pytest.raises(InputError, match="C=0"):
         LinearProbe(C=0).fit(X, y)
 

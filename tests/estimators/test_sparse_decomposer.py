@@ -84,7 +84,7 @@ def test_codes_depend_neither_on_the_batch_nor_on_the_gram_matrix(monkeypatch: p
     whole = solver.solve(X, 0.1).dense()
     np.testing.assert_allclose(solver.solve(X[7:9], 0.1).dense(), whole[7:9], atol=1e-10)
     monkeypatch.setattr(nonnegative_lasso, "_ROWS", 7)
-    monkeypatch.setattr(nonnegative_lasso, "_MAX_SHARED_GRAM", 10)
+    monkeypatch.setattr(nonnegative_lasso, "MAX_SHARED_GRAM", 10)
     other = NonnegativeLasso(C).solve(X, 0.1)
     np.testing.assert_allclose(other.dense(), whole, atol=1e-10)
     assert NonnegativeLasso(C).solve(X[:0], 0.1).dense().shape == (0, 120)
@@ -172,7 +172,7 @@ def test_conventions_and_bad_input(toy) -> None:
     fails("max_concepts=0", max_concepts=0)
     fails("tolerance=0", tolerance=0)
     fails("image_mean has shape .*expected 16 finite numbers", image_mean=[1.0])
-    fails(r"suppress has 'wrd 3'.*did you mean 'word \d+'", suppress=["wrd 3"])
+    fails(r"unknown concept to suppress 'wrd 3'.*did you mean 'word \d+'", suppress=["wrd 3"])
     fails("suppress names all 40 concepts", suppress=names)
     with pytest.raises(InputError, match="class_embeddings have 3 dimensions"):
         SparseDecomposer(concepts).fit(X).class_scores(X, np.eye(3))

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from sparsecbm._base.errors import InputError
 
-_MAX_SHARED_GRAM = 6000
+MAX_SHARED_GRAM = 6000
 """Up to so many atoms their Gram matrix is kept; above it, its rows are made when needed."""
 _WORKSPACE = 48_000_000
 """Numbers (float32) of the largest array of a batch."""
@@ -38,7 +38,7 @@ class SparseCodes:
     Attributes
     ----------
     indices : ndarray of int64, shape (n, k)
-        Concepts in the order in which they were chosen, -1 where a row needs no more.
+        Concepts, in the order in which a pursuit chose them; -1 where a row needs no more.
     values : ndarray of float64, shape (n, k)
         Their coefficients; 0 where padded.
     n_concepts : int
@@ -48,6 +48,11 @@ class SparseCodes:
     indices: NDArray[np.int64]
     values: NDArray[np.float64]
     n_concepts: int
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """Number of concepts of each row, shape (n,)."""
+        return (self.indices >= 0).sum(axis=1)
 
     def first(self, k: int) -> SparseCodes:
         """The first `k` concepts of each row, their coefficients as they are."""
@@ -106,7 +111,7 @@ class Pursuit:
     def __init__(self, atoms: NDArray[np.floating]) -> None:
         self.atoms = torch.from_numpy(np.array(atoms, dtype=np.float64))
         self._small = self.atoms.float()
-        self._gram = self._small @ self._small.T if len(self.atoms) <= _MAX_SHARED_GRAM else None
+        self._gram = self._small @ self._small.T if len(self.atoms) <= MAX_SHARED_GRAM else None
         self._squared = (self._small * self._small).sum(dim=1)
 
     def rows_at_once(self, k: int) -> int:
