@@ -342,7 +342,7 @@ class Soak:
         if described.exists():
             if now["out/model/model.safetensors"] != json.loads(described.read_text())["sha256"]:
                 step.problems.append("a model that does not match its checksum lies there after a kill")
-        elif "out/model/model.json" not in now or "out/model/model.safetensors" not in now:
+        else:
             step.problems.append(f"neither the old model nor the new one lies there after a kill: {sorted(now)}")
 
     def _full_disk(self, step: Step) -> None:

@@ -260,7 +260,8 @@ def _test(config: VaeConfig, pictures: Pictures, task: Task, progress: bool | No
         )
         return estimate.to_json()
     if isinstance(task, StochasticTask):
-        found, sizes = task.importance(x, settings.samples, generator=generator)
+        weights = task.importance(x, settings.samples, generator=generator)
+        found, sizes = weights.log_mean, weights.effective_sample_size
         size = float(sizes.median())
         error = float(found.std()) / len(found) ** 0.5
         value = float(found.mean())

@@ -101,14 +101,29 @@ class _Path:
         return bernoulli(logits, generator=generator, out=logits)
 
 
-def _summary(log_weights: torch.Tensor, log_base: float, sign: float) -> PartitionEstimate:
-    count = len(log_weights)
+def _effective_size(log_weights: torch.Tensor) -> float:
+    """(sum w)^2 / sum w^2."""
+    return (2 * log_weights.logsumexp(0) - (2 * log_weights).logsumexp(0)).exp().item()
+
+
+def _anneal(
+    path: _Path, visible: torch.Tensor, ladder: list[float], generator: torch.Generator | None
+) -> PartitionEstimate:
+    """Weigh chains from samples of the first rung's distribution to the last rung: up, or down from the model."""
+    sign = 1.0 if ladder[0] == 0.0 else -1.0
+    count, log_base = len(visible), path.log_base
+    pre = path.input(visible)
+    log_weights = torch.zeros(count, dtype=torch.float64, device=visible.device)
+    for t, following in itertools.pairwise(ladder):
+        if 0.0 < t < 1.0:
+            visible = path.sweep(pre, t, generator)
+            pre = path.input(visible)
+        log_weights += path.log_mass(visible, pre, following) - path.log_mass(visible, pre, t)
     log_mean = (log_weights.logsumexp(0) - math.log(count)).item()
-    weights = (log_weights - log_weights.max()).exp()
-    ess = (weights.sum() ** 2 / (weights**2).sum()).item()
-    relative = (weights / weights.mean()).var(unbiased=True).item() if count > 1 else math.inf
+    ess = _effective_size(log_weights)
+    # The unbiased variance of the weights over their squared mean, by the effective size.
+    error = math.sqrt(max(count / ess - 1, 0.0) / (count - 1)) if count > 1 else math.inf
     bound = log_base + sign * log_weights.mean().item()
-    error = math.sqrt(relative / count)
     return PartitionEstimate(log_base + sign * log_mean, error, ess, bound, log_weights, log_base)
 
 
@@ -151,16 +166,7 @@ def annealed_importance_sampling(
     """
     ladder = check_betas(betas).tolist()
     path = _Path(rbm, base_bias)
-    n_chains = check_count("n_chains", n_chains)
-    visible = path.base_sample(n_chains, generator)
-    pre = path.input(visible)
-    log_weights = torch.zeros(n_chains, dtype=torch.float64, device=visible.device)
-    for t, following in itertools.pairwise(ladder):
-        log_weights += path.log_mass(visible, pre, following) - path.log_mass(visible, pre, t)
-        if following < 1.0:
-            visible = path.sweep(pre, following, generator)
-            pre = path.input(visible)
-    return _summary(log_weights, path.log_base, 1.0)
+    return _anneal(path, path.base_sample(check_count("n_chains", n_chains), generator), ladder, generator)
 
 
 @torch.no_grad()
@@ -196,15 +202,7 @@ def reverse_annealed_importance_sampling(
     path = _Path(rbm, base_bias)
     if visible.dim() != 2 or visible.shape[1] != rbm.n_visible or not len(visible):
         raise ValueError(f"visible must have shape (n_chains, {rbm.n_visible}), got {tuple(visible.shape)}")
-    visible = visible.detach().to(path.weight)
-    pre = path.input(visible)
-    log_weights = torch.zeros(len(visible), dtype=torch.float64, device=visible.device)
-    for t, previous in zip(ladder[:0:-1], ladder[-2::-1], strict=True):
-        if t < 1.0:
-            visible = path.sweep(pre, t, generator)
-            pre = path.input(visible)
-        log_weights += path.log_mass(visible, pre, previous) - path.log_mass(visible, pre, t)
-    return _summary(log_weights, path.log_base, -1.0)
+    return _anneal(path, visible.detach().to(path.weight), ladder[::-1], generator)
 
 
 def bridge_estimate(forward: PartitionEstimate, reverse: PartitionEstimate) -> PartitionEstimate:
@@ -295,9 +293,7 @@ def adaptive_betas(
     ladder = [0.0]
 
     def relative_size(t: float, current: torch.Tensor) -> float:
-        log_weights = path.log_mass(visible, pre, t) - current
-        weights = (log_weights - log_weights.max()).exp()
-        return (weights.sum() ** 2 / (weights**2).sum()).item() / n_chains
+        return _effective_size(path.log_mass(visible, pre, t) - current) / n_chains
 
     while ladder[-1] < 1.0:
         if len(ladder) >= max_betas:

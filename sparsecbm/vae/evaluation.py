@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,10 +20,11 @@ __all__ = [
     "EFFECTIVE_SAMPLES",
     "LikelihoodEstimate",
     "LogPartition",
-    "WeightSums",
+    "Weights",
     "estimate_log_likelihood",
     "estimate_log_partition",
     "importance_weights",
+    "weigh",
 ]
 
 EFFECTIVE_SAMPLES = 150
@@ -104,43 +106,70 @@ class LikelihoodEstimate:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
 
-class WeightSums:
-    """Sums of the importance weights of some rows, made in chunks: float64, and of logarithms, so that none overflows.
+@dataclass(frozen=True)
+class Weights:
+    """What is kept of the importance weights of some rows; all float64, shape (B,).
 
-    Parameters
+    Attributes
     ----------
-    rows : int
-    device : torch.device
+    log_mean, mean_log : torch.Tensor
+        ``log 1/K sum w`` and ``1/K sum log w``.
+    relative_variance : torch.Tensor
+        Variance of the mean weight over its square.
+    effective_sample_size : torch.Tensor
+        (sum w)^2 / sum w^2, between 1 and K.
     """
 
-    def __init__(self, rows: int, device: torch.device) -> None:
-        self._log_sum = torch.full((rows,), -math.inf, dtype=torch.float64, device=device)
-        self._log_square, self._count = self._log_sum.clone(), 0
-
-    def add(self, log_weights: Tensor) -> None:
-        """Take log-weights of shape (samples, rows)."""
-        wide = log_weights.double()
-        self._log_sum = torch.logaddexp(self._log_sum, wide.logsumexp(0))
-        self._log_square = torch.logaddexp(self._log_square, (2 * wide).logsumexp(0))
-        self._count += len(wide)
-
-    @property
-    def log_mean(self) -> Tensor:
-        """Log of the mean weight."""
-        return self._log_sum - math.log(self._count)
-
-    @property
-    def relative_variance(self) -> Tensor:
-        """Variance of the mean weight over its square."""
-        return ((self._log_square - 2 * self._log_sum).exp() - 1 / self._count).clamp(min=0.0)
-
-    @property
-    def effective_sample_size(self) -> Tensor:
-        """(sum w)^2 / sum w^2, between 1 and the number of samples."""
-        return (2 * self._log_sum - self._log_square).exp()
+    log_mean: Tensor
+    mean_log: Tensor
+    relative_variance: Tensor
+    effective_sample_size: Tensor
 
 
 @torch.no_grad()
+def weigh(
+    x: Tensor, samples: int, width: int, log_weights: Callable[[Tensor, int], Tensor], progress: bool | None = False
+) -> Weights:
+    """Weigh `samples` draws for each row, in chunks, so that memory does not grow with their number.
+
+    Parameters
+    ----------
+    x : torch.Tensor, shape (B, n_pixels)
+    samples : int
+    width : int
+        Numbers in the largest temporary of a draw.
+    log_weights : callable
+        Given some rows and how many draws, their log-weights, shape (draws, rows).
+
+    Raises
+    ------
+    InputError
+        If `samples` is no positive integer.
+    """
+    if not isinstance(samples, int) or samples < 1:
+        raise InputError(f"samples={samples!r}: expected a positive integer")
+    rows = max(1, _ROW_NUMBERS // width)
+    pictures = max(1, min(len(x), 64, rows))
+    chunk = max(1, min(samples, rows // pictures))
+    found = []
+    with ProgressBar("log-likelihood", math.ceil(len(x) / pictures), progress) as bar:
+        for batch in x.split(pictures):
+            # Sums of logarithms, so that none overflows.
+            log_sum = torch.full((len(batch),), -math.inf, dtype=torch.float64, device=x.device)
+            log_square, total = log_sum.clone(), torch.zeros_like(log_sum)
+            for start in range(0, samples, chunk):
+                wide = log_weights(batch, min(chunk, samples - start)).double()
+                log_sum = torch.logaddexp(log_sum, wide.logsumexp(0))
+                log_square = torch.logaddexp(log_square, (2 * wide).logsumexp(0))
+                total += wide.sum(0)
+            found.append(torch.stack([log_sum, total, log_square]))
+            bar.update(1)
+    log_sum, total, log_square = torch.cat(found, -1)
+    inverse = (log_square - 2 * log_sum).exp()
+    relative = (inverse - 1 / samples).clamp(min=0.0)
+    return Weights(log_sum - math.log(samples), total / samples, relative, 1 / inverse)
+
+
 def importance_weights(
     model: DiscreteVAE,
     x: Tensor,
@@ -148,50 +177,30 @@ def importance_weights(
     *,
     generator: torch.Generator | None,
     progress: bool | None = False,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return, for each row, log-mean-exp, mean, and relative variance of its importance weights.
+) -> Weights:
+    """Weigh hard samples of each row's posterior: ``p(x, z) / q(z | x)``, without log Z.
 
     Parameters
     ----------
     model : DiscreteVAE
-        Used in evaluation mode, with hard samples.
+        Used in evaluation mode.
     x : torch.Tensor, shape (B, n_pixels)
         Binary pixels.
     samples : int
-        Weights a row, made in chunks, so that memory does not grow with it.
+        Weights a row.
     generator : torch.Generator or None
         Source of randomness.
-
-    Returns
-    -------
-    tuple of torch.Tensor, shape (B,), float64
-        ``log 1/K sum w``, ``1/K sum log w``, and the variance of the mean weight over its square; without log Z.
     """
-    if not isinstance(samples, int) or samples < 1:
-        raise InputError(f"samples={samples!r}: expected a positive integer")
+
+    def log_weights(rows: Tensor, count: int) -> Tensor:
+        draw = model.posterior(rows, count, mode="hard", generator=generator)
+        return model.log_likelihood(rows, draw.state) + log_mass_ratio(model, draw)
+
     was_training = model.training
     model.eval()
-    rows = max(1, _ROW_NUMBERS // max(model.n_pixels, model.latents.width))
-    pictures = max(1, min(len(x), 64, rows))
-    chunk = max(1, min(samples, rows // pictures))
-    first, plain, second = [], [], []
-    with ProgressBar("log-likelihood", math.ceil(len(x) / pictures), progress) as bar:
-        for batch in x.split(pictures):
-            sums, total = (
-                WeightSums(len(batch), x.device),
-                torch.zeros(len(batch), dtype=torch.float64, device=x.device),
-            )
-            for start in range(0, samples, chunk):
-                draw = model.posterior(batch, min(chunk, samples - start), mode="hard", generator=generator)
-                log_weights = model.log_likelihood(batch, draw.state) + log_mass_ratio(model, draw)
-                sums.add(log_weights)
-                total += log_weights.double().sum(0)
-            first.append(sums.log_mean)
-            plain.append(total / samples)
-            second.append(sums.relative_variance)
-            bar.update(1)
+    weights = weigh(x, samples, max(model.n_pixels, model.latents.width), log_weights, progress)
     model.train(was_training)
-    return torch.cat(first), torch.cat(plain), torch.cat(second)
+    return weights
 
 
 def estimate_log_likelihood(
@@ -232,24 +241,24 @@ def estimate_log_likelihood(
     try:
         if log_partition is None:
             log_partition = estimate_log_partition(model.prior, generator=generator, betas=betas, chains=chains)
-        log_mean, plain, relative = importance_weights(model, x, samples, generator=generator, progress=progress)
+        weights = importance_weights(model, x, samples, generator=generator, progress=progress)
     except ArithmeticError as error:  # a sampler was handed what is no number
         raise InputError(f"the model has no likelihood ({error}): it is not one of a training that settled") from error
     count = len(x)
-    value = float(log_mean.mean()) - log_partition.value
+    value = float(weights.log_mean.mean()) - log_partition.value
     if not math.isfinite(value):
         raise InputError(f"the log-likelihood is {value}: the model is not one of a training that settled")
-    importance_error = math.sqrt(float(relative.sum())) / count if samples > 1 else math.nan
-    picture_error = float(log_mean.std()) / math.sqrt(count) if count > 1 else math.nan
+    importance_error = math.sqrt(float(weights.relative_variance.sum())) / count if samples > 1 else math.nan
+    picture_error = float(weights.log_mean.std()) / math.sqrt(count) if count > 1 else math.nan
     own = _NORMAL_95 * math.hypot(0.0 if samples == 1 else importance_error, log_partition.standard_error)
     wide = math.hypot(own, _NORMAL_95 * picture_error) if count > 1 else math.nan
-    size = float((1 / (relative + 1 / samples)).median())
+    size = float(weights.effective_sample_size.median())
     supported = size >= EFFECTIVE_SAMPLES
     return LikelihoodEstimate(
         log_likelihood=value,
         interval=(value - own, value + own) if supported else None,
         population_interval=(value - wide, value + wide) if supported else None,
-        elbo=float(plain.mean()) - log_partition.value,
+        elbo=float(weights.mean_log.mean()) - log_partition.value,
         importance_error=importance_error,
         partition_error=log_partition.standard_error,
         picture_error=picture_error,

@@ -15,13 +15,17 @@ from torch import Tensor
 
 from sparsecbm._base.errors import InputError
 from sparsecbm._base.parts import LATENTS
-from sparsecbm.samplers import BinaryConcrete, Concrete, noise
+from sparsecbm.samplers import BinaryConcrete, Concrete, noise, straight_through
 from sparsecbm.samplers.rbm import binary_states
 
-__all__ = ["LATENTS", "BernoulliLatents", "CategoricalLatents", "Latents", "make_latents"]
+__all__ = ["ESTIMATORS", "LATENTS", "BernoulliLatents", "CategoricalLatents", "Latents", "make_latents"]
 
 MAX_STATES = 1 << 14
 """Most joint states that exact sums go over."""
+
+ESTIMATORS = ("relaxed", "straight_through_relaxed", "straight_through", "score_function")
+"""How gradients pass a draw: a relaxed sample; a hard one with its gradient; a hard one with the gradient of the mean
+(Bengio et al. 2013); a hard one without gradient, for the score function."""
 
 
 class Latents(ABC):
@@ -71,6 +75,22 @@ class Latents(ABC):
     @abstractmethod
     def states(self, *, like: Tensor) -> Tensor:
         """Return every joint state, shape (n_states, width)."""
+
+    def state(
+        self, logits: Tensor, drawn: Tensor, estimator: str, temperature: float | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the state that noise gives by one of `ESTIMATORS`, and the relaxed sample behind it, if any.
+
+        `temperature` is needed where there is one.
+        """
+        if estimator in ("score_function", "straight_through"):
+            hard = self.hard(logits + drawn)
+            mean = self.mean(logits).expand_as(hard)
+            return hard if estimator == "score_function" else straight_through(hard, mean), None
+        assert temperature is not None
+        value = self.value(logits, drawn, temperature)
+        soft = self.soft(value)
+        return soft if estimator == "relaxed" else straight_through(self.hard(logits + drawn), soft), value
 
     def entropy(self, logits: Tensor) -> Tensor:
         """Return the entropy in nats. The log-mass is linear in the state, so it is minus that of the mean."""

@@ -15,7 +15,7 @@ from sparsecbm.vae.networks import Stack
 from sparsecbm.vae.posterior import Posterior
 from sparsecbm.vae.priors import make_prior
 
-__all__ = ["DiscreteVAE", "bernoulli_log_likelihood", "pixel_logits"]
+__all__ = ["DiscreteVAE", "bernoulli_log_likelihood"]
 
 
 class _BernoulliLogLikelihood(torch.autograd.Function):
@@ -49,11 +49,6 @@ def bernoulli_log_likelihood(x: Tensor, logits: Tensor) -> Tensor:
     torch.Tensor, shape (...,)
     """
     return _BernoulliLogLikelihood.apply(x, logits)
-
-
-def pixel_logits(means: Tensor, margin: float = 1e-3) -> Tensor:
-    """Return the log-odds of pixel means, kept `margin` away from 0 and 1: the decoder's first bias."""
-    return torch.logit(means.clamp(margin, 1 - margin))
 
 
 class DiscreteVAE(nn.Module):
@@ -112,21 +107,9 @@ class DiscreteVAE(nn.Module):
             raise InputError(f"pixel_means has shape {tuple(pixel_means.shape)}: expected ({n_pixels},)")
         self.n_pixels = n_pixels
         self.latents = make_latents(latents, sum(groups), categories)
-        self.posterior = Posterior(
-            n_pixels,
-            self.latents,
-            groups,
-            hidden=hidden,
-            batch_norm=batch_norm,
-            pixel_means=pixel_means,
-            generator=generator,
-        )
-        self.decoder = Stack(
-            self.latents.width, n_pixels, hidden=tuple(hidden)[::-1], batch_norm=batch_norm, generator=generator
-        )
-        if pixel_means is not None:
-            with torch.no_grad():
-                self.decoder.layers[-1].bias.copy_(pixel_logits(pixel_means))
+        nets: Any = {"batch_norm": batch_norm, "generator": generator}
+        self.posterior = Posterior(n_pixels, self.latents, groups, hidden=hidden, pixel_means=pixel_means, **nets)
+        self.decoder = Stack(self.latents.width, n_pixels, hidden=tuple(hidden)[::-1], output_means=pixel_means, **nets)
         self.prior = make_prior(prior, self.latents, generator=generator, **(prior_options or {}))
         self.register_buffer("centre", self.latents.mean(torch.zeros(self.latents.width)), persistent=False)
         self._options = {

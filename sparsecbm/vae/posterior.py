@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from sparsecbm._base.errors import InputError, unknown
-from sparsecbm.samplers import straight_through
 from sparsecbm.vae.latents import Latents
 from sparsecbm.vae.networks import Stack
 
-__all__ = ["MODES", "Posterior", "PosteriorDraw"]
+__all__ = ["Posterior", "PosteriorDraw"]
 
-MODES = ("relaxed", "straight_through", "hard")
+_ESTIMATOR = {"relaxed": "relaxed", "straight_through": "straight_through_relaxed", "hard": "score_function"}
 
 
 @dataclass(frozen=True)
@@ -121,47 +120,44 @@ class Posterior(nn.Module):
             Standard noise to use, shape (samples, B, width); drawn from `generator` where it is missing. The same
             noise gives relaxed and hard samples that belong together.
         """
-        if mode not in MODES:
-            raise unknown("mode", mode, MODES)
+        if mode not in _ESTIMATOR:
+            raise unknown("mode", mode, _ESTIMATOR)
         relaxed = mode != "hard"
         if relaxed and not (temperature is not None and temperature > 0):
             raise InputError(f"temperature={temperature!r}: relaxed samples need a positive number")
-        x = x - self.pixel_means
         if relaxed and noise is None:
-            noise = self.latents.noise((samples, len(x)), generator=generator, like=x)
-        states: list[Tensor] = []
-        logits: list[Tensor] = []
+            noise = self.latents.noise((samples, len(x)), generator=generator, like=self.pixel_means)
+        estimator = _ESTIMATOR[mode]
         values: list[Tensor] = []
-        start = 0
-        for group, network in zip(self.groups, self.networks):
-            now = network(x, torch.cat(states, -1)) if states else network(x).unsqueeze(0)
+
+        def choose(group: Latents, place: slice, logits: Tensor) -> Tensor:
             if noise is None:
-                states.append(group.sample(now.expand(samples, -1, -1), generator=generator))
-            else:
-                drawn = noise[..., start : start + group.width]
-                if relaxed and temperature is not None:
-                    value = group.value(now, drawn, temperature)
-                    values.append(value)
-                    soft = group.soft(value)
-                    states.append(soft if mode == "relaxed" else straight_through(group.hard(value), soft))
-                else:
-                    states.append(group.hard(now + drawn))
-            logits.append(now)
-            start += group.width
-        if len(states) == 1:
-            return PosteriorDraw(states[0], logits[0], values[0] if values else None, temperature)
-        logits[0] = logits[0].expand(samples, -1, -1)
-        whole = torch.cat(values, -1) if values else None
-        return PosteriorDraw(torch.cat(states, -1), torch.cat(logits, -1), whole, temperature)
+                return group.sample(logits.expand(samples, -1, -1), generator=generator)
+            state, value = group.state(logits, noise[..., place], estimator, temperature)
+            if value is not None:
+                values.append(value)
+            return state
+
+        state, logits = self._walk(x, choose)
+        whole = values[0] if len(values) == 1 else torch.cat(values, -1) if values else None
+        return PosteriorDraw(state, logits, whole, temperature)
 
     def given(self, x: Tensor, state: Tensor) -> PosteriorDraw:
         """Return the posterior's view of given discrete states (K, B, width): their conditional logits."""
+        return PosteriorDraw(state, self._walk(x, lambda group, place, logits: state[..., place])[1])
+
+    def _walk(self, x: Tensor, choose: Callable[[Latents, slice, Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        """States and logits of the groups in turn; `choose` makes a group's state of its place and its logits."""
         x = x - self.pixel_means
-        logits, start = [], 0
+        states: list[Tensor] = []
+        logits: list[Tensor] = []
+        start = 0
         for group, network in zip(self.groups, self.networks):
-            now = network(x, state[..., :start]) if start else network(x).unsqueeze(0)
+            now = network(x, torch.cat(states, -1)) if states else network(x).unsqueeze(0)
+            states.append(choose(group, slice(start, start + group.width), now))
             logits.append(now)
             start += group.width
-        if len(logits) > 1:
-            logits[0] = logits[0].expand(len(state), -1, -1)
-        return PosteriorDraw(state, torch.cat(logits, -1))
+        if len(states) == 1:
+            return states[0], logits[0]
+        logits[0] = logits[0].expand(len(states[0]), -1, -1)
+        return torch.cat(states, -1), torch.cat(logits, -1)

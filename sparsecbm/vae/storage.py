@@ -6,17 +6,15 @@ import itertools
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from sparsecbm._base.errors import InputError, StoredFileError
-from sparsecbm._base.files import atomic_path, read_json, write_json
-from sparsecbm._base.untrusted import file_inside
+from sparsecbm._base.model_files import holds_together, read_model, write_model
 from sparsecbm.vae.model import DiscreteVAE
 from sparsecbm.vae.priors import PRIORS
 
 __all__ = ["load_vae", "save_vae"]
-
-_WEIGHTS, _OPTIONS = "model.safetensors", "model.json"
 
 
 def save_vae(folder: str | Path, model: DiscreteVAE, **notes: Any) -> None:
@@ -29,14 +27,9 @@ def save_vae(folder: str | Path, model: DiscreteVAE, **notes: Any) -> None:
     StoredFileError
         If the folder cannot be written.
     """
-    from safetensors.torch import save_file
-
-    folder = Path(folder)
     _check_finite(model.state_dict())
-    tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    with atomic_path(folder / _WEIGHTS) as temporary:
-        save_file(tensors, temporary)
-    write_json(folder / _OPTIONS, {"kind": "DiscreteVAE", "options": model.options(), **notes})
+    arrays = {name: value.detach().cpu().numpy() for name, value in model.state_dict().items()}
+    write_model(folder, arrays, {"kind": "DiscreteVAE", "options": model.options(), **notes})
 
 
 def load_vae(folder: str | Path) -> DiscreteVAE:
@@ -47,22 +40,16 @@ def load_vae(folder: str | Path) -> DiscreteVAE:
     StoredFileError
         If the folder holds no such model, or a damaged one.
     """
-    from safetensors.torch import load_file
-
-    folder = Path(folder)
-    described = read_json(file_inside(folder, _OPTIONS))
-    if not isinstance(described, dict) or described.get("kind") != "DiscreteVAE":
-        raise StoredFileError(f"{str(folder)!r} holds no VAE: {_OPTIONS} is of another kind")
-    try:
-        weights = load_file(file_inside(folder, _WEIGHTS))
+    arrays, described = read_model(folder)
+    if described.get("kind") != "DiscreteVAE":
+        raise StoredFileError(f"{str(folder)!r} holds no VAE: its description is of another kind")
+    with holds_together(folder):
+        weights = {name: torch.from_numpy(value) for name, value in arrays.items()}
         if _largest(described["options"]) > sum(value.numel() for value in weights.values()):
             raise ValueError("it describes a model larger than its weights")
         model = DiscreteVAE(**described["options"])
         _check_finite(weights)
         model.load_state_dict(weights)
-    except Exception as error:  # SafetensorError, or whatever foreign options make of the model
-        reason = " ".join(str(error).split())[:200]
-        raise StoredFileError(f"the model in {str(folder)!r} is damaged or foreign: {reason}") from error
     return model.eval()
 
 

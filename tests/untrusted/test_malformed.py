@@ -401,9 +401,9 @@ def test_a_vae_larger_than_its_weights_gets_no_memory(tmp_path: Path) -> None:
 
     save_vae(tmp_path, DiscreteVAE(16, groups=[4, 4], hidden=[5]))
     assert load_vae(tmp_path).n_pixels == 16
-    described = json.loads((tmp_path / "model.json").read_text())
+    described = json.loads((tmp_path / "config.json").read_text())
     for key, value in (("n_pixels", 10**9), ("hidden", [10**7, 10**7]), ("groups", [10**6, 10**6]), ("latents", "x")):
         changed = described | {"options": described["options"] | {key: value}}
-        (tmp_path / "model.json").write_text(json.dumps(changed))
-        with pytest.raises(InputError, match="damaged or foreign"):
+        (tmp_path / "config.json").write_text(json.dumps(changed))
+        with pytest.raises(InputError, match="does not hold together"):
             load_vae(tmp_path)

@@ -6,7 +6,6 @@ Rows are independent of each other but where batch normalisation ties them, in t
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -60,7 +59,8 @@ class Objective(nn.Module):
 
     Notes
     -----
-    Subclasses say what log p(z) - log q(z | x) is. State that training carries on lies in ``state_dict()``.
+    Subclasses say what log p(z) - log q(z | x) is, where it is not the difference of the discrete log-masses. State
+    that training carries on lies in ``state_dict()``.
     """
 
     name: str
@@ -117,9 +117,9 @@ class Objective(nn.Module):
     def check(self, model: DiscreteVAE) -> None:
         """Raise InputError where the objective does not fit the model."""
 
-    @abstractmethod
     def log_ratio(self, model: DiscreteVAE, draw: PosteriorDraw) -> Tensor:
         """Return log p(z) - log q(z | x) of each sample, shape (samples, B), without the prior's log Z."""
+        return log_mass_ratio(model, draw)
 
 
 def log_mass_ratio(model: DiscreteVAE, draw: PosteriorDraw) -> Tensor:

@@ -62,9 +62,6 @@ class ExactObjective(Objective):
         surrogate = expected_likelihood + beta * expected_ratio
         return ObjectiveValue(surrogate, surrogate.detach(), expected_likelihood.detach(), expected_ratio.detach())
 
-    def log_ratio(self, model: DiscreteVAE, draw: PosteriorDraw) -> Tensor:
-        return log_mass_ratio(model, draw)
-
 
 @torch.no_grad()
 def exact_log_likelihood(model: DiscreteVAE, x: Tensor) -> Tensor:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-
-from sparsecbm.vae.model import DiscreteVAE
-from sparsecbm.vae.objectives.base import Objective, log_mass_ratio
-from sparsecbm.vae.posterior import PosteriorDraw
+from sparsecbm.vae.objectives.base import Objective
 
 
 class MassObjective(Objective):
@@ -17,6 +13,3 @@ class MassObjective(Objective):
     """
 
     name = "mass"
-
-    def log_ratio(self, model: DiscreteVAE, draw: PosteriorDraw) -> Tensor:
-        return log_mass_ratio(model, draw)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
 from sparsecbm.vae.model import DiscreteVAE
-from sparsecbm.vae.objectives.base import Objective, ObjectiveValue, log_mass_ratio
+from sparsecbm.vae.objectives.base import Objective, ObjectiveValue, log_mean_exp
 from sparsecbm.vae.posterior import PosteriorDraw
 
 
@@ -39,9 +37,6 @@ class ScoreFunctionObjective(Objective):
         self.register_buffer("baseline", torch.zeros(()))
         self.register_buffer("steps", torch.zeros(()))
 
-    def log_ratio(self, model: DiscreteVAE, draw: PosteriorDraw) -> Tensor:
-        return log_mass_ratio(model, draw)
-
     def value(self, model: DiscreteVAE, x: Tensor, draw: PosteriorDraw, beta: float = 1.0) -> ObjectiveValue:
         log_likelihood = model.log_likelihood(x, draw.state)
         log_posterior = model.latents.log_mass(draw.logits, draw.state)
@@ -54,7 +49,7 @@ class ScoreFunctionObjective(Objective):
 
     def signal(self, log_weights: Tensor) -> tuple[Tensor, Tensor]:
         """Return what multiplies grad log q of each sample, (samples, B), and the bound, (B,)."""
-        bound = log_weights.logsumexp(0) - math.log(len(log_weights))
+        bound = log_mean_exp(log_weights)
         if len(log_weights) == 1:
             signal = log_weights - self.baseline / (1 - self.decay**self.steps).clamp(min=1e-12)
             if self.training:
@@ -66,4 +61,4 @@ class ScoreFunctionObjective(Objective):
         # Row j of `swapped` holds the log-weights with the j-th replaced by the mean of the others.
         own = torch.eye(len(log_weights), dtype=torch.bool, device=log_weights.device).unsqueeze(-1)
         swapped = torch.where(own, others.unsqueeze(1), log_weights.unsqueeze(0))
-        return bound - (swapped.logsumexp(1) - math.log(len(log_weights))), bound
+        return bound - log_mean_exp(swapped, 1), bound

@@ -12,10 +12,9 @@ from torch import Tensor, nn
 
 from sparsecbm._base.errors import InputError
 from sparsecbm.samplers import noise as sampler_noise
-from sparsecbm.samplers import straight_through
 from sparsecbm.vae.data import binarise
 from sparsecbm.vae.latents import CategoricalLatents
-from sparsecbm.vae.model import bernoulli_log_likelihood, pixel_logits
+from sparsecbm.vae.model import bernoulli_log_likelihood
 from sparsecbm.vae.networks import Stack
 from sparsecbm.vae.tasks.base import StepContext, Task
 
@@ -67,10 +66,7 @@ class LabelledVAE(nn.Module):
         options: Any = {"hidden": tuple(hidden), "batch_norm": batch_norm, "generator": generator}
         self.classifier = Stack(n_pixels, n_classes, **options)
         self.encoder = Stack(n_pixels, 2 * continuous, n_given=n_classes, **options)
-        self.decoder = Stack(continuous, n_pixels, n_given=n_classes, **options)
-        if pixel_means is not None:
-            with torch.no_grad():
-                self.decoder.layers[-1].bias.copy_(pixel_logits(pixel_means))
+        self.decoder = Stack(continuous, n_pixels, n_given=n_classes, output_means=pixel_means, **options)
 
     def class_logits(self, x: Tensor) -> Tensor:
         """Return logits of q(y | x), (B, n_pixels) -> (B, n_classes)."""
@@ -183,10 +179,8 @@ class SemiSupervisedTask(Task):
             every = torch.eye(model.n_classes, dtype=x.dtype, device=x.device).unsqueeze(1)
             bound = (logits.softmax(-1).T * model.bound(x, every, noise["normal"])).sum(0)
         else:
-            value = self.classes.value(logits, noise["classes"], temperature)
-            y = self.classes.soft(value)
-            if self.straight_through:
-                y = straight_through(self.classes.hard(value), y)
+            estimator = "straight_through_relaxed" if self.straight_through else "relaxed"
+            y, _ = self.classes.state(logits, noise["classes"], estimator, temperature)
             bound = model.bound(x, y.unsqueeze(0), noise["normal"])[0]
         return bound + self.classes.entropy(logits) - math.log(model.n_classes)
 

@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from sparsecbm._base.errors import InputError, unknown
-from sparsecbm.samplers import straight_through
-from sparsecbm.vae.evaluation import WeightSums
-from sparsecbm.vae.latents import make_latents
-from sparsecbm.vae.model import bernoulli_log_likelihood, pixel_logits
+from sparsecbm.vae.evaluation import Weights, weigh
+from sparsecbm.vae.latents import ESTIMATORS, make_latents
+from sparsecbm.vae.model import bernoulli_log_likelihood
 from sparsecbm.vae.networks import Stack
 from sparsecbm.vae.objectives.base import log_mean_exp
 from sparsecbm.vae.objectives.score_function import ScoreFunctionObjective
 from sparsecbm.vae.tasks.base import StepContext, Task
 
 __all__ = ["ESTIMATORS", "StochasticNetwork", "StochasticTask"]
-
-ESTIMATORS = ("relaxed", "straight_through_relaxed", "straight_through", "score_function")
-"""Relaxed samples; hard ones with their gradient; hard ones with the gradient of the mean (Bengio et al. 2013); hard
-ones with the score-function gradient."""
 
 
 class StochasticNetwork(nn.Module):
@@ -73,14 +67,11 @@ class StochasticNetwork(nn.Module):
         widths = [n_inputs, *(group.width for group in self.groups), n_outputs]
         centres = torch.cat([group.mean(torch.zeros(group.width)) for group in self.groups])
         self.register_buffer("centres", centres, persistent=False)
-        maps = [
-            Stack(a, b, hidden=hidden, batch_norm=batch_norm, generator=generator)
-            for a, b in itertools.pairwise(widths)
-        ]
-        self.maps = nn.ModuleList(maps)
-        if output_means is not None:
-            with torch.no_grad():
-                maps[-1].layers[-1].bias.copy_(pixel_logits(output_means))
+        means = [None] * len(groups) + [output_means]
+        self.maps = nn.ModuleList(
+            Stack(a, b, hidden=hidden, batch_norm=batch_norm, output_means=mean, generator=generator)
+            for (a, b), mean in zip(itertools.pairwise(widths), means)
+        )
 
     @property
     def width(self) -> int:
@@ -112,15 +103,7 @@ class StochasticNetwork(nn.Module):
             if noise is None:
                 h = group.sample(logits.expand(samples, -1, -1), generator=generator)
             else:
-                drawn = noise[..., start : start + group.width]
-                hard = group.hard(logits + drawn)
-                if estimator == "score_function":
-                    h = hard
-                elif estimator == "straight_through":
-                    h = straight_through(hard, group.mean(logits).expand_as(hard))
-                else:
-                    soft = group.soft(group.value(logits, drawn, cast(float, temperature)))
-                    h = soft if estimator == "relaxed" else straight_through(hard, soft)
+                h, _ = group.state(logits, noise[..., start : start + group.width], estimator, temperature)
             if estimator == "score_function" and noise is not None:
                 log_mass = log_mass + group.log_mass(logits, h)
             h = h - self.centres[start : start + group.width]
@@ -176,22 +159,16 @@ class StochasticTask(Task):
 
     def log_likelihood(self, x: Tensor, samples: int, *, generator: torch.Generator) -> Tensor:
         """Return ``log 1/K sum_k p(y | z_k)`` of each picture with hard samples, float64, shape (B,)."""
-        return self.importance(x, samples, generator=generator)[0]
+        return self.importance(x, samples, generator=generator).log_mean
 
-    @torch.no_grad()
-    def importance(self, x: Tensor, samples: int, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return :meth:`log_likelihood`, in expectation a lower bound, and the effective samples behind it."""
-        found, sizes = [], []
-        for rows in x.split(64):
+    def importance(self, x: Tensor, samples: int, *, generator: torch.Generator) -> Weights:
+        """Weigh hard samples of each picture: ``p(y | z)``."""
+
+        def log_weights(rows: Tensor, count: int) -> Tensor:
             given, y = self.parts(rows)
-            chunk = max(1, (1 << 20) // max(y.numel(), 1))
-            sums = WeightSums(len(rows), x.device)
-            for start in range(0, samples, chunk):
-                logits, _ = self.network(given, min(chunk, samples - start), generator=generator)
-                sums.add(bernoulli_log_likelihood(y, logits))
-            found.append(sums.log_mean)
-            sizes.append(sums.effective_sample_size)
-        return torch.cat(found), torch.cat(sizes)
+            return bernoulli_log_likelihood(y, self.network(given, count, generator=generator)[0])
+
+        return weigh(x, samples, max(x.shape[1], self.network.width), log_weights)
 
     @torch.no_grad()
     def predict(self, x: Tensor, *, generator: torch.Generator) -> Tensor:

@@ -8,9 +8,7 @@ import torch
 from torch import Tensor
 
 from sparsecbm._base.errors import unknown
-from sparsecbm.samplers import straight_through
-from sparsecbm.vae.latents import CategoricalLatents
-from sparsecbm.vae.tasks.stochastic import ESTIMATORS
+from sparsecbm.vae.latents import ESTIMATORS, CategoricalLatents
 
 __all__ = ["CategoricalToy", "GradientQuality"]
 
@@ -77,14 +75,11 @@ class CategoricalToy:
         if estimator not in ESTIMATORS:
             raise unknown("estimator", estimator, ESTIMATORS)
         noise = self.latents.noise((draws,), generator=generator, like=logits)
-        hard = self.latents.hard(logits + noise)
+        state, _ = self.latents.state(logits, noise, estimator, temperature)
         if estimator == "score_function":
-            signal = (self.loss(hard) - self.exact(logits)).detach()
-            return signal * self.latents.log_mass(logits.expand_as(hard), hard)
-        if estimator == "straight_through":
-            return self.loss(straight_through(hard, self.latents.mean(logits).expand_as(hard)))
-        soft = self.latents.soft(self.latents.value(logits, noise, temperature))
-        return self.loss(soft if estimator == "relaxed" else straight_through(hard, soft))
+            signal = (self.loss(state) - self.exact(logits)).detach()
+            return signal * self.latents.log_mass(logits.expand_as(state), state)
+        return self.loss(state)
 
     def gradient_quality(
         self, logits: Tensor, *, estimator: str, temperature: float, draws: int, generator: torch.Generator | None
