@@ -9,10 +9,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from PIL import Image
 
 from sparsecbm._base.errors import InputError, StoredFileError
@@ -22,6 +23,9 @@ from sparsecbm._base.threads import single_threaded_kernels
 from sparsecbm.encoders.devices import PRECISIONS
 from sparsecbm.encoders.fingerprint import SCHEME, digest_json, digest_tensors, weights_mark
 from sparsecbm.encoders.opening import Opening
+
+if TYPE_CHECKING:
+    from sparsecbm.encoders.maps.attribution import ImageMaps
 
 Inputs = Mapping[str, torch.Tensor]
 T = TypeVar("T")
@@ -250,6 +254,18 @@ class Encoder(ABC):
         )
         blocks = self._run(jobs, lambda job: job[1], self._text_features, "text", texts)
         return self._collect(blocks, len(texts), "Encoding texts", progress)
+
+    def map_images(self, images: Sequence[Image.Image], directions: ArrayLike, **options: Any) -> ImageMaps:
+        """Map what each place of pictures adds to their embeddings' products with directions; see `maps.map_images`."""
+        from sparsecbm.encoders.maps.attribution import map_images
+
+        return map_images(self, images, directions, **options)
+
+    def seen(self, image: Image.Image) -> Image.Image:
+        """Return what the encoder sees of a picture, cut and scaled: what its maps lie over."""
+        from sparsecbm.encoders.maps.attribution import seen
+
+        return seen(self, image)
 
     def __repr__(self) -> str:
         return (

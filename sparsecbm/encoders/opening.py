@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
+from PIL import Image
 from torch import nn
 
 from sparsecbm._base.errors import InputError
@@ -16,6 +17,19 @@ LAYERS = 4
 """Last blocks whose attention is counted in towers with a class token, as published (Gandelsman et al. 2024)."""
 CELLS = 8
 """Cells a side that a map of a convolutional tower has at least, where the tower has so many anywhere."""
+
+
+class Seeing(Protocol):
+    """What maps need of an encoder; `sparsecbm.encoders.Encoder` has it."""
+
+    spec: str
+    embed_dim: int
+    device: torch.device
+
+    def _image_inputs(self, images: list[Image.Image]) -> Mapping[str, torch.Tensor]: ...
+    def _image_features(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor: ...
+    def _opening(self, layers: int | None) -> Opening | None: ...
+    def _batch_size(self, batch_size: int | None) -> int: ...
 
 
 @dataclass(frozen=True)

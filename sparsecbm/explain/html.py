@@ -40,7 +40,7 @@ def lay_out(account: Account) -> Layout:
     zero = 100.0 * low / span
     bars = [
         Bar(name, value, zero - max(0.0, -value) / span * 100, abs(value) / span * 100, kind, detail)
-        for name, value, kind, detail in lines
+        for name, value, kind, detail, _ in lines
     ]
     return Layout(bars, zero, account)
 

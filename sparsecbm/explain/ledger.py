@@ -19,12 +19,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sparsecbm._base.errors import InputError, unknown
-from sparsecbm.explain.lines import Account, Line
+from sparsecbm.explain.lines import Account, Line, Place
+from sparsecbm.explain.maps.picture_maps import MapsPictures, PictureMaps, map_pictures
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from PIL.Image import Image
 
 FloatArray = NDArray[np.float64]
 
@@ -77,6 +79,8 @@ class Ledger:
         What was looked at: a file name, or a description of several images.
     truth : str, optional
         True class, where it is known.
+    maps : PictureMaps, optional
+        Where in the picture the concepts are seen.
 
     Examples
     --------
@@ -97,6 +101,7 @@ class Ledger:
     probability: float | None = None
     source: str | None = None
     truth: str | None = None
+    maps: PictureMaps | None = None
 
     @cached_property
     def contributions(self) -> FloatArray:
@@ -152,6 +157,27 @@ class Ledger:
         left = [entry.contribution for entry in self.entries[len(self.top(k)) :]]
         return len(left), math.fsum(left)
 
+    def place(self, *concepts: str) -> Place:
+        """Return where in the picture the contributions of concepts come from, summed; of none: where the score does.
+
+        Raises
+        ------
+        InputError
+            If the ledger has no maps, or a concept is unknown.
+        """
+        if self.maps is None:
+            raise InputError("this ledger has no maps: make it with maps=True")
+        for name in concepts:
+            if name not in self.concepts:
+                raise unknown("concept", name, self.concepts)
+        weights = dict(zip(self.concepts, self.weights.tolist()))
+        value = (
+            math.fsum(self.contributions[self.concepts.index(name)] for name in concepts) if concepts else self.score
+        )
+        some = [name for name in self.maps.concepts if not concepts or name in concepts]
+        grid = sum((weights[name] * self.maps.of(name)[0] for name in some), np.zeros(self.maps.grids.shape[1:]))
+        return Place(grid, value - float(grid.sum()))
+
     def lines(self, k: int = 10) -> Account:
         """Return the `k` largest lines, the sum of the others, and the bias: what text, pages and pictures show.
 
@@ -160,17 +186,26 @@ class Ledger:
         InputError
             If `k` is negative.
         """
+        mapped = self.maps is not None
         lines = [
-            Line(name, value, "concept", f"activation {activation:.3g} × weight {weight:.3g}")
-            for name, activation, weight, value in self.top(k)
+            Line(
+                entry.concept,
+                entry.contribution,
+                "concept",
+                f"activation {entry.activation:.3g} × weight {entry.weight:.3g}",
+                self.place(entry.concept) if mapped else None,
+            )
+            for entry in self.top(k)
         ]
         others, remainder = self.rest(k)
         if others:
             name = f"{others} other concept{'s' if others > 1 else ''}"
-            lines.append(Line(name, remainder, "rest", "sum of the smaller lines"))
+            place = self.place(*(entry.concept for entry in self.entries[k:])) if mapped else None
+            lines.append(Line(name, remainder, "rest", "sum of the smaller lines", place))
         lines.append(Line("bias", self.bias, "bias", "the same for every picture"))
         said = (self.target, self.against, self.question, self.probability, self.source, self.truth)
-        return Account(tuple(lines), self.score, *said)
+        whole = (self.place(), self.maps.picture) if self.maps is not None else (None, None)
+        return Account(tuple(lines), self.score, *said, *whole)
 
     @property
     def question(self) -> str:
@@ -207,10 +242,21 @@ class Ledger:
 
         return ledger_text(self.lines(k), width)
 
-    def plot(self, k: int = 10, ax: Axes | None = None) -> Axes:
-        """Draw the ledger as signed horizontal bars with matplotlib and return the axes."""
-        from sparsecbm.explain.plots import plot_ledger
+    def plot(self, k: int = 10, ax: Axes | None = None, maps: bool = False) -> Axes:
+        """Draw the ledger as signed horizontal bars with matplotlib and return the axes.
 
+        With `maps`, the picture stands under the bars once for each line, with the cells that the line comes from.
+
+        Raises
+        ------
+        InputError
+            If there are no maps to draw.
+        """
+        from sparsecbm.explain.plots import plot_ledger, plot_mapped_ledger
+
+        if maps:
+            self.place()
+            return plot_mapped_ledger(self.lines(k))
         return plot_ledger(self.lines(k), ax=ax)
 
     def _repr_html_(self) -> str:
@@ -247,6 +293,8 @@ class Ledgers(Sequence[Ledger]):
     remainder : ndarray of float64, shape (n, K), optional
         What the concepts leave over of each score, for classifiers that few concepts account for in part only: one
         more line, `EVERYTHING_ELSE`, of each ledger.
+    maps : sequence of PictureMaps, optional
+        Where in each picture its active concepts are seen.
     """
 
     activations: FloatArray
@@ -259,6 +307,7 @@ class Ledgers(Sequence[Ledger]):
     sources: tuple[str, ...] | None = None
     truths: tuple[str, ...] | None = None
     remainder: FloatArray | None = None
+    maps: Sequence[PictureMaps] | None = None
     _index: dict[str, int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -353,7 +402,36 @@ class Ledgers(Sequence[Ledger]):
             sources=None if self.sources is None else tuple(self.sources[i] for i in chosen),
             truths=None if self.truths is None else tuple(self.truths[i] for i in chosen),
             remainder=None if self.remainder is None else self.remainder[chosen],
+            maps=None if self.maps is None else [self.maps[i] for i in chosen],
         )
+
+    def with_maps(
+        self,
+        images: Sequence[Image],
+        encoder: MapsPictures,
+        weight: NDArray[np.floating],
+        bias: NDArray[np.floating],
+        **options: Any,
+    ) -> Ledgers:
+        """Return the same ledgers with maps: where in each picture its active concepts are seen.
+
+        Parameters
+        ----------
+        images : sequence of PIL.Image.Image, length n
+        encoder : Encoder
+            That made the embeddings.
+        weight, bias : ndarray of shape (M, d), (M,)
+            Of the units: ``unit = weight . embedding + bias``.
+        **options
+            See `sparsecbm.explain.maps.picture_maps.map_pictures`.
+
+        Raises
+        ------
+        InputError
+            If there is not one picture a ledger, or the encoder has no such maps.
+        """
+        maps = map_pictures(encoder, images, self.activations, weight, bias, self.concepts, **options)
+        return self._replace(maps=maps)
 
     def top(self, k: int = 10) -> list[Entry]:
         """Return the `k` concepts that carry most of the explained scores, by mean absolute contribution.
@@ -461,6 +539,7 @@ class Ledgers(Sequence[Ledger]):
             probability=None if against is not None else float(self.probabilities[i, target]),
             source=None if self.sources is None else self.sources[i],
             truth=None if self.truths is None else self.truths[i],
+            maps=None if self.maps is None else self.maps[i],
         )
 
     def _account(

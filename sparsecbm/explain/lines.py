@@ -3,7 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+class Place(NamedTuple):
+    """Where a line's value comes from: cells of the picture (h, w), and a rest without a place; they sum to it."""
+
+    grid: NDArray[np.float64]
+    rest: float
+
+    @property
+    def placed(self) -> float:
+        """What the cells sum to."""
+        return float(self.grid.sum())
 
 
 class Line(NamedTuple):
@@ -13,9 +31,10 @@ class Line(NamedTuple):
     value: float
     kind: Literal["concept", "rest", "bias"]
     detail: str
+    place: Place | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Account:
     """Lines that add up to a score, and what is said above them; made by `Ledger.lines`.
 
@@ -33,6 +52,10 @@ class Account:
         Of the target, in [0, 1].
     source, truth : str or None
         What was looked at, and its true class.
+    place : Place or None
+        Where the score comes from, if its maps were made.
+    picture : PIL.Image.Image or None
+        What the cells lie over.
     """
 
     lines: tuple[Line, ...]
@@ -43,3 +66,5 @@ class Account:
     probability: float | None
     source: str | None
     truth: str | None
+    place: Place | None = None
+    picture: Image | None = None

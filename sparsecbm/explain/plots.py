@@ -71,6 +71,35 @@ def plot_ledger(account: Account, ax: Axes | None = None, max_name: int = 34) ->
     return ax
 
 
+def plot_mapped_ledger(account: Account, columns: int = 5) -> Axes:
+    """Draw a ledger, and under it what each line adds where in the picture; returns the axes of the bars.
+
+    Parameters
+    ----------
+    account : Account
+        With maps and a picture.
+    columns : int
+        Pictures in a row.
+    """
+    import matplotlib.pyplot as plt
+
+    from sparsecbm.explain.maps.overlay import laid_over, said
+
+    shown = [(line.name, line.place) for line in account.lines if line.place is not None]
+    shown = [("score", account.place), *shown]  # type: ignore[list-item]
+    rows = -(-len(shown) // columns)
+    bars = 0.9 + 0.34 * len(account.lines)
+    figure = plt.figure(figsize=(10, bars + 2.3 * rows), layout="constrained")
+    layout = figure.add_gridspec(rows + 1, columns, height_ratios=[bars, *[2.3] * rows])
+    top = plot_ledger(account, ax=figure.add_subplot(layout[0, :]))
+    for place, (name, where) in enumerate(shown):
+        ax = figure.add_subplot(layout[1 + place // columns, place % columns])
+        ax.imshow(laid_over(account.picture, where, 160))
+        ax.set_title(f"{_short(name, 22)}\n{said(where)}", fontsize="small", loc="left", parse_math=False)
+        ax.set_axis_off()
+    return top
+
+
 def plot_ledgers(accounts: Sequence[Account], columns: int = 2) -> Figure:
     """Draw several ledgers beside each other.
 

@@ -14,7 +14,7 @@ from sparsecbm.encoders import Encoder, load_encoder
 from sparsecbm.encoders.bundled_clip import BundledEncoder
 from sparsecbm.encoders.maps import map_images
 from sparsecbm.encoders.maps.attribution import on_device, seen
-from sparsecbm.encoders.maps.held import Held
+from sparsecbm.encoders.maps.exact import modules_of, shares_of
 from tests.helpers import tiny_models
 
 SQUARE = {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8}
@@ -68,29 +68,42 @@ def test_maps_and_rest_sum_to_the_score(encoder):
     np.testing.assert_allclose(again[:, 3], made.maps[:, 0] - 2 * made.maps[:, 1], atol=1e-4)
 
 
+def test_of_gates_and_averages_nothing_is_lost(tmp_path):
+    """A network of ReLUs and linear maps: the rest is what it says of the blank, and nothing else."""
+    encoder = encoder_of("timm resnet", tmp_path)
+    pictures, rows = tiny_models.pictures(3, size=160), directions(encoder)
+    blanks = [Image.new("RGB", picture.size, mean_colour(picture)) for picture in pictures]
+    with torch.no_grad():
+        features, empty = (encoder._image_features(on_device(encoder, some)) for some in (pictures, blanks))
+    expected = (empty / features.norm(dim=1, keepdim=True)) @ torch.from_numpy(rows).T
+    for layers in (0, 2, 3):
+        made = map_images(encoder, pictures, rows, layers=layers)
+        np.testing.assert_allclose(made.rest, expected.numpy(), atol=1e-4)
+
+
 def test_a_blank_picture_has_no_map(encoder):
     made = map_images(encoder, [Image.new("RGB", (40, 40), (200, 30, 90))], directions(encoder))
     np.testing.assert_allclose(made.maps, 0, atol=1e-5)
 
 
 def test_a_held_tower_is_affine(encoder):
-    """Without biases it is linear: gradient times value, over all tokens and channels, is the score itself (Euler)."""
+    """Without biases it is linear, and nothing comes of zeros: values times gradients sum to the score (Euler)."""
     kept = {name: value.clone() for name, value in encoder.model.state_dict().items()}
-    for name, value in encoder.model.state_dict().items():  # views of what the model holds
-        if name.endswith((*CONSTANTS, "running_mean")) or (encoder._opening(None).blocks and name.endswith(MLP_ENDS)):
-            value.zero_()
     blocks = encoder._opening(None).blocks
+    for name, value in encoder.model.state_dict().items():  # views of what the model holds
+        if name.endswith((*CONSTANTS, "running_mean")) or (blocks and name.endswith(MLP_ENDS)):
+            value.zero_()
     inputs, opening = on_device(encoder, tiny_models.pictures(3)), encoder._opening(len(blocks) or None)
-    with torch.no_grad(), opening.watched() as noted:
-        expected = encoder._image_features(inputs)
-    with torch.enable_grad(), Held(), opening.opened(opening.chosen(noted)) as leaves:
+    nothing = {name: x * 0 if x.is_floating_point() else x for name, x in inputs.items()}
+    with torch.no_grad():
         features = encoder._image_features(inputs)
-        score = features[:, 0]
-    gradients = torch.autograd.grad(score.sum(), leaves)
-    total = torch.stack([(g * x).flatten(1).sum(1) for g, x in zip(gradients, leaves)]).sum(0)
+    modules = modules_of(encoder, opening, inputs)
+    axis = torch.eye(encoder.embed_dim)[:1]
+    score, shares = shares_of(encoder, opening, modules, inputs, nothing, axis)
+    total = next(shares).flatten(1).sum(1)
     encoder.model.load_state_dict(kept)
-    torch.testing.assert_close(features, expected, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(total, score, rtol=1e-3, atol=1e-4 * float(score.detach().abs().max()))
+    torch.testing.assert_close(score[:, 0], F.normalize(features, dim=1)[:, 0], rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(total, score[:, 0], rtol=1e-3, atol=1e-4 * float(score.abs().max()))
 
 
 def test_class_tokens_take_what_the_attention_weights_say(tmp_path):

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from PIL import Image
 
 from sparsecbm._base.errors import InputError
-from sparsecbm.encoders.base import Encoder
 from sparsecbm.encoders.maps.attribution import ImageMaps, of_one_colour, on_device, pixels_of, unit_scores
+from sparsecbm.encoders.opening import Seeing
 
 
 class _FromPixels:
@@ -25,7 +25,7 @@ class _FromPixels:
         Cells a side of a map.
     """
 
-    def __init__(self, encoder: Encoder, directions: torch.Tensor, *, cells: int = 8) -> None:
+    def __init__(self, encoder: Seeing, directions: torch.Tensor, *, cells: int = 8) -> None:
         try:
             import captum.attr
         except ImportError as error:
@@ -70,7 +70,7 @@ class Gradients(_FromPixels):
     Maps sum to the score less the blank's, but for the error of `steps` points on the way, which is stated.
     """
 
-    def __init__(self, encoder: Encoder, directions: torch.Tensor, *, cells: int = 8, steps: int = 32) -> None:
+    def __init__(self, encoder: Seeing, directions: torch.Tensor, *, cells: int = 8, steps: int = 32) -> None:
         super().__init__(encoder, directions, cells=cells)
         self.steps = steps
 

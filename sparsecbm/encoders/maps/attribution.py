@@ -14,7 +14,7 @@ from PIL import Image
 from sparsecbm._base.errors import InputError
 from sparsecbm._base.parts import MAPS
 from sparsecbm._base.progress import ProgressBar
-from sparsecbm.encoders.base import Encoder
+from sparsecbm.encoders.opening import Seeing
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +42,7 @@ class ImageMaps:
 
 
 def map_images(
-    encoder: Encoder,
+    encoder: Seeing,
     images: Sequence[Image.Image],
     directions: ArrayLike,
     *,
@@ -109,12 +109,12 @@ def of_one_colour(image: Image.Image) -> Image.Image:
     return Image.new("RGB", image.size, (red, green, blue))
 
 
-def on_device(encoder: Encoder, images: list[Image.Image]) -> dict[str, torch.Tensor]:
+def on_device(encoder: Seeing, images: list[Image.Image]) -> dict[str, torch.Tensor]:
     """Inputs of one batch, where the model is."""
     return {name: tensor.to(encoder.device) for name, tensor in encoder._image_inputs(images).items()}
 
 
-def pixels_of(encoder: Encoder, inputs: dict[str, torch.Tensor]) -> str:
+def pixels_of(encoder: Seeing, inputs: dict[str, torch.Tensor]) -> str:
     """Name of the input (n, 3, height, width) that holds the pixels.
 
     Raises
@@ -133,7 +133,7 @@ def unit_scores(features: torch.Tensor, directions: torch.Tensor) -> torch.Tenso
     return torch.nn.functional.normalize(features.float(), dim=1) @ directions.T
 
 
-def seen(encoder: Encoder, image: Image.Image) -> Image.Image:
+def seen(encoder: Seeing, image: Image.Image) -> Image.Image:
     """What the encoder sees of a picture, cut and scaled: what a map lies over."""
     image = image.convert("RGB")
     flat = [Image.new("RGB", image.size, (level,) * 3) for level in (0, 255)]

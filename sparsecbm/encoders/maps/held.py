@@ -1,8 +1,12 @@
 """A network with its decisions held: affine in what enters it.
 
 What makes a network non-linear is how it decides: statistics of a norm, weights of an attention, openness of a gate.
-Held at the values that a picture gives them, what is left is sums and products with constants, so that gradient times
-input is each entry's exact share, and only biases are left over.
+Held, what is left is sums and products with constants, so that an entry's share of the output is its change times a
+constant, and only biases are left over.
+
+Statistics and attention weights are held at the values that a picture gives them. A gate (ReLU, GELU, ...) is held at
+its slope between a blank's value and the picture's, ``(f(x) - f(blank)) / (x - blank)``, the rescale rule of DeepLIFT
+(Shrikumar et al. 2017, arXiv 1704.02685): the slope at x itself would leave what a gate does on the way to x to no one.
 """
 
 from __future__ import annotations
@@ -20,15 +24,25 @@ _ATTENTIONS = (F.multi_head_attention_forward, F.scaled_dot_product_attention)
 _WEIGHTS = (
     torch.softmax, torch.Tensor.softmax, F.softmax, torch.sigmoid, torch.Tensor.sigmoid, F.sigmoid, F.hardsigmoid,
 )  # fmt: skip
-# x times a gate that depends on x: x Phi(x), x sigmoid(x), ...
-_GATED = (F.gelu, F.silu, F.mish, F.hardswish, torch.tanh, torch.Tensor.tanh, F.tanh)
+_GATES = (
+    F.relu, torch.relu, torch.Tensor.relu, F.relu6, F.leaky_relu, F.gelu, F.silu, F.mish, F.hardswish,
+    torch.tanh, torch.Tensor.tanh, F.tanh,
+)  # fmt: skip
 
 
 class Held(TorchFunctionMode):
-    """While active, torch's functions let no gradient pass through decisions.
+    """While active, torch's functions let gradients pass as if all decisions were constants.
 
-    ReLUs, maxima and batch norms with stored statistics are piecewise affine already and stay as they are.
+    Parameters
+    ----------
+    blank : Held, optional
+        The same network's mode while it ran on the blank; None: this is that run, which notes what enters the gates.
     """
+
+    def __init__(self, blank: Held | None = None) -> None:
+        super().__init__()
+        self.blank = blank
+        self.gates: list[torch.Tensor] = []
 
     def __torch_function__(
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
@@ -39,17 +53,30 @@ class Held(TorchFunctionMode):
             return func(*(tensor.detach() for tensor in given), *args[2:], **options)
         if func in _WEIGHTS:
             return func(*args, **options).detach()
-        if func in _GATED:
-            return _held_gate(func, *args, **options)
+        if func in _GATES:
+            return self._gate(func, *args, **options)
         if func in _NORMS:
             return _NORMS[func](*args, **options)
         return func(*args, **options)
 
-
-def _held_gate(func: Callable[..., torch.Tensor], input: torch.Tensor, *args: Any, **options: Any) -> torch.Tensor:
-    options.pop("inplace", None)
-    nonzero = torch.where(input == 0, torch.full_like(input, 1e-6), input).detach()
-    return input * (func(nonzero, *args, **options) / nonzero)
+    def _gate(self, func: Callable[..., torch.Tensor], input: torch.Tensor, *args: Any, **options: Any) -> torch.Tensor:
+        options.pop("inplace", None)
+        out = func(input, *args, **options)
+        if not input.requires_grad:  # before the tower was opened
+            return out
+        self.gates.append(input.detach())
+        if self.blank is None:
+            return out
+        value, other = self.gates[-1], self.blank.gates[len(self.gates) - 1]
+        self.gates[-1] = self.blank.gates[len(self.gates) - 1] = torch.empty(0)  # used once
+        # Where they are nearly one, rounding would decide: the slope beside x instead.
+        beside = value - 1e-2 * value.abs() - 1e-6
+        nudged = torch.where((value - other).abs() > 1e-3 * value.abs() + 1e-6, other, beside)
+        slope = (out.detach() - func(nudged, *args, **options)) / (value - nudged)
+        held = out.detach() + slope * (input - value)
+        # Layouts that a pooling's backward leaves give wrong gradients of convolutions of single pictures (torch 2.15).
+        held.register_hook(lambda gradient: gradient.contiguous())
+        return held
 
 
 def _layer_norm(
