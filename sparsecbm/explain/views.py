@@ -1,4 +1,4 @@
-"""Global views as numbers: what classes are made of, how concepts are used, which fire together, who is near whom.
+"""Global views as numbers: what classes are made of, how concepts are used, which fire together.
 
 A notebook shows them as the report does, as SVG.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from sparsecbm._base.errors import InputError, unknown
 from sparsecbm._base.rows import unit_rows
@@ -198,37 +198,6 @@ def coactivation(ledgers: Ledgers, max_concepts: int = 40, max_pairs: int = 20) 
             )
         )
     return Coactivation(tuple(ledgers.concepts[j] for j in columns), phi, pairs)
-
-
-def neighbours(concept: str, names: Sequence[str], vectors: ArrayLike, k: int = 8) -> list[tuple[str, float]]:
-    """Return the concepts nearest to one, by the cosine of their vectors.
-
-    Parameters
-    ----------
-    concept : str
-    names : sequence of str
-        M names.
-    vectors : array_like, shape (M, d)
-        Concept embeddings (``model.concept_embeddings_``), or activations transposed (concepts used alike).
-    k : int
-        Neighbours returned.
-
-    Raises
-    ------
-    InputError
-        If the concept is unknown or shapes do not fit.
-    """
-    held = list(names)
-    if concept not in held:
-        raise unknown("concept", concept, held)
-    rows = np.asarray(vectors, dtype=np.float64)
-    if rows.ndim != 2 or len(rows) != len(held):
-        raise InputError(f"vectors have shape {rows.shape}: expected ({len(held)}, d), a row a concept")
-    unit = unit_rows(rows)
-    place = held.index(concept)
-    cosine = unit @ unit[place]
-    order = [j for j in np.argsort(-cosine, kind="stable") if j != place][:k]
-    return [(held[j], float(cosine[j])) for j in order]
 
 
 def top_images(ledgers: Ledgers, concept: str, k: int = 8) -> list[tuple[int, float]]:

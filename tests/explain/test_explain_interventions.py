@@ -19,6 +19,7 @@ from sparsecbm.explain.interventions import (
     ModelEdits,
     concept_uncertainty,
     counterfactual,
+    curves_svg,
     intervention_curve,
 )
 
@@ -280,9 +281,9 @@ def test_curves_end_where_full_knowledge_ends(rng) -> None:
     assert (greedy.accuracy[1:] > anyhow.accuracy[1:]).all()
     again = intervention_curve(ledgers, labels, values, order="random", steps=3)
     np.testing.assert_array_equal(again.accuracy, anyhow.accuracy)
-    import matplotlib.pyplot as plt
-
-    plt.close(greedy.plot().figure)
+    drawn = curves_svg([greedy, anyhow])
+    assert drawn.count("<polyline") == 2
+    assert drawn.endswith("</svg>")
     for options, match in (({"order": "greedi"}, "did you mean 'greedy'"), ({"order": "uncertainty"}, "needs uncert")):
         with pytest.raises(InputError, match=match):
             intervention_curve(ledgers, labels, values, **options)

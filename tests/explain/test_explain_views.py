@@ -58,17 +58,12 @@ def test_usage_and_coactivation_count_images(ledgers) -> None:
     assert views.coactivation(ledgers.select([0])).pairs == []
 
 
-def test_neighbours_and_top_images(ledgers) -> None:
-    vectors = np.array([[1, 0], [0.9, 0.1], [0, 1], [-1, 0]])
-    assert [name for name, _ in views.neighbours("a", list("abcd"), vectors)] == ["b", "c", "d"]
-    assert views.neighbours("a", list("abcd"), vectors, k=1)[0][1] == pytest.approx(0.9 / np.hypot(0.9, 0.1))
+def test_top_images(ledgers) -> None:
     rows = views.top_images(ledgers, "c2", k=3)
     assert [value for _, value in rows] == sorted(ledgers.activations[:, 2])[::-1][:3]
     assert views.top_images(ledgers, "c8") == []
     with pytest.raises(InputError, match="unknown concept 'c22'"):
         views.top_images(ledgers, "c22")
-    with pytest.raises(InputError, match="a row a concept"):
-        views.neighbours("a", list("abcd"), vectors[:2])
 
 
 def test_flows_are_shares_and_the_diagram_holds_them(ledgers) -> None:

@@ -5,8 +5,8 @@ from sparsecbm.explain.interventions.curves import (
     ConceptTruth,
     InterventionCurve,
     concept_uncertainty,
+    curves_svg,
     intervention_curve,
-    plot_intervention_curves,
 )
 from sparsecbm.explain.interventions.model_edits import ModelEdits
 from sparsecbm.explain.interventions.session import Interventions
@@ -20,6 +20,6 @@ __all__ = [
     "ModelEdits",
     "concept_uncertainty",
     "counterfactual",
+    "curves_svg",
     "intervention_curve",
-    "plot_intervention_curves",
 ]

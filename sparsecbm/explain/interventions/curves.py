@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sparsecbm._base.errors import InputError, unknown
 from sparsecbm.explain.ledger import Ledgers
-from sparsecbm.explain.plots import MINUS, PLUS, SOFT
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.axes import Axes
 
 
 FloatArray = NDArray[np.float64]
 ORDERS = ("uncertainty", "greedy", "random")
-CURVE_COLOURS = {"greedy": SOFT, "uncertainty": PLUS, "random": MINUS}
 _CHUNK = 4_000_000  # numbers held at once by the greedy order
 
 
@@ -197,9 +194,8 @@ class InterventionCurve:
         columns = {"order": self.order, "concepts": k, "accuracy": self.accuracy, "standard_error": self.standard_error}
         return pd.DataFrame(columns)
 
-    def plot(self, ax: Axes | None = None, **style: object) -> Axes:
-        """Draw the curve with matplotlib and return the axes."""
-        return plot_intervention_curves([self], ax=ax, **style)
+    def _repr_svg_(self) -> str:
+        return curves_svg([self])
 
 
 def intervention_curve(
@@ -313,28 +309,10 @@ def _greedy(
     return chosen
 
 
-def plot_intervention_curves(curves: Sequence[InterventionCurve], ax: Axes | None = None, **style: Any) -> Axes:
-    """Draw accuracy against the number of corrected concepts, with two standard errors shaded.
+def curves_svg(
+    curves: Sequence[InterventionCurve], label: str = "Accuracy as concepts are set to their true values"
+) -> str:
+    """Return curves of one length as a self-contained SVG document, as the report draws them."""
+    from sparsecbm.explain.html import svg_file
 
-    Parameters
-    ----------
-    curves : sequence of InterventionCurve
-    ax : matplotlib Axes, optional
-    **style
-        For `matplotlib.axes.Axes.plot`.
-    """
-    if ax is None:
-        import matplotlib.pyplot as plt
-
-        _, ax = plt.subplots(figsize=(7, 4), layout="constrained")
-    for curve in curves:
-        k = range(len(curve.accuracy))
-        colour = CURVE_COLOURS.get(curve.order)
-        ax.plot(k, curve.accuracy, **{"color": colour, "label": curve.order, "linewidth": 2.0, **style})
-        error = 2 * curve.standard_error
-        ax.fill_between(k, curve.accuracy - error, curve.accuracy + error, color=colour, alpha=0.15, linewidth=0)
-    ax.set(xlabel="concepts set to their true value, per image", ylabel="accuracy")
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.grid(axis="y", alpha=0.3)
-    ax.legend(frameon=False, loc="lower right")
-    return ax
+    return svg_file("curves", curves, label)

@@ -20,13 +20,12 @@ FORMAT = "sparsecbm-edits"
 
 
 class _Step(NamedTuple):
-    """One entry of the log: where, what stood there, what stands there now, and the scores before."""
+    """One entry of the log: rows (n, 1) and columns, what stood there, what stands there now, and the scores before."""
 
     kind: str
-    rows: Any  # an int, or an index array
-    columns: Any  # an int, or an index array
-    before: Any
-    after: Any
+    cells: tuple[NDArray[np.int64], NDArray[np.int64]]
+    before: FloatArray
+    after: FloatArray
     scores: FloatArray
 
 
@@ -114,7 +113,7 @@ class Interventions:
 
     def ledger(self, image: int | str, target: str | int | None = None, against: str | int | None = None) -> Ledger:
         """Return the ledger of one edited image; see `Ledgers.ledger`."""
-        i = int(self._image(image))
+        i = int(self._images(image))
         one = self._ledgers.select([i])._replace(activations=self._activations[[i]].copy(), against=None)
         return one._replace(targets=self._scores[[i]].argmax(axis=1)).ledger(0, target, against)
 
@@ -141,11 +140,14 @@ class Interventions:
         InputError
             If image or concept is unknown, or the value is not finite.
         """
-        self._edit("set", image, concept, value)
+        rows, after = self._images(image), np.asarray(value, dtype=np.float64)
+        if after.ndim and after.shape != np.shape(rows):
+            raise InputError(f"value has shape {after.shape}: expected one number, or one an image {np.shape(rows)}")
+        self._apply("set", rows, [self._concept(concept)], after.reshape(-1, 1))
 
     def zero(self, image: Images, concept: str | int) -> None:
         """Make one concept inactive; see `set`."""
-        self._edit("zero", image, concept, 0.0)
+        self._apply("zero", self._images(image), [self._concept(concept)], 0.0)
 
     def replace(self, image: Images, values: Mapping[str, float] | ArrayLike) -> None:
         """Replace several activations in one step: some by name, or a whole row (another image's, say).
@@ -157,38 +159,29 @@ class Interventions:
         values : mapping of str to float, or array_like of shape (M,)
             New activations.
         """
-        rows = self._image(image)
         if isinstance(values, Mapping):
-            columns = np.array([self._concept(name) for name in values], dtype=np.int64)
-            after = np.array([float(value) for value in values.values()])
+            columns, after = [self._concept(name) for name in values], np.array([float(v) for v in values.values()])
         else:
-            columns, after = np.arange(self._activations.shape[1]), np.asarray(values, dtype=np.float64)
-            if after.shape != columns.shape:
+            columns, after = list(range(self._activations.shape[1])), np.asarray(values, dtype=np.float64)
+            if after.shape != (len(columns),):
                 raise InputError(f"values have shape {after.shape}: expected ({len(columns)},), one a concept")
-        if not np.isfinite(after).all():
-            raise InputError("values: contain NaN or infinity; expected finite activations")
-        rows = np.atleast_1d(rows)
-        self._apply("replace", rows, columns, np.broadcast_to(after, (len(rows), len(columns))).copy())
+        self._apply("replace", self._images(image), columns, after)
 
     def undo(self, steps: int = 1) -> int:
         """Take back the last steps, bit for bit; returns how many there were to take back."""
-        count = 0
-        while count < steps and self._done:
+        count = min(steps, len(self._done))
+        for _ in range(count):
             step = self._done.pop()
-            self._write(step, step.before)
-            self._scores[step.rows] = step.scores
+            self._activations[step.cells] = step.before
+            self._scores[step.cells[0][:, 0]] = step.scores
             self._undone.append(step)
-            count += 1
         return count
 
     def redo(self, steps: int = 1) -> int:
         """Do again what `undo` took back; returns how many steps."""
-        count = 0
-        while count < steps and self._undone:
-            step = self._undone.pop()
-            self._done.append(step)
-            self._forward(step)
-            count += 1
+        count = min(steps, len(self._undone))
+        for _ in range(count):
+            self._forward(self._undone.pop())
         return count
 
     def reset(self) -> int:
@@ -204,20 +197,16 @@ class Interventions:
     def log(self) -> list[LoggedEdit]:
         """The steps that stand, oldest first."""
         names = self._ledgers.concepts
-        made = []
-        for step in self._done:
-            rows, columns = np.atleast_1d(step.rows), np.atleast_1d(step.columns)
-            shape = (len(rows), len(columns))
-            made.append(
-                LoggedEdit(
-                    step.kind,
-                    rows.tolist(),
-                    [names[j] for j in columns],
-                    np.broadcast_to(np.reshape(step.before, (-1, len(columns))), shape).tolist(),
-                    np.broadcast_to(np.reshape(step.after, (-1, len(columns))), shape).tolist(),
-                )
+        return [
+            LoggedEdit(
+                step.kind,
+                step.cells[0][:, 0].tolist(),
+                [names[j] for j in step.cells[1]],
+                step.before.tolist(),
+                step.after.tolist(),
             )
-        return made
+            for step in self._done
+        ]
 
     def to_json(self) -> dict[str, Any]:
         """Return the log as JSON values; floats survive JSON exactly."""
@@ -244,12 +233,11 @@ class Interventions:
         done = 0
         try:
             for step in log["steps"]:
-                rows = np.array([int(self._image(int(i))) for i in step["images"]], dtype=np.int64)
-                columns = np.array([self._concept(name) for name in step["concepts"]], dtype=np.int64)
+                rows = [int(self._images(int(i))) for i in step["images"]]
                 after = np.array(step["after"], dtype=np.float64)
-                if after.shape != (len(rows), len(columns)) or not np.isfinite(after).all():
+                if after.shape != (len(rows), len(step["concepts"])):
                     raise ValueError(f"step {done}: values of shape {after.shape}")
-                self._apply(str(step["kind"]), rows, columns, after)
+                self._apply(str(step["kind"]), rows, [self._concept(name) for name in step["concepts"]], after)
                 done += 1
         except (KeyError, TypeError, ValueError) as error:
             self.undo(done)
@@ -265,55 +253,37 @@ class Interventions:
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
-    def _edit(self, kind: str, image: Images, concept: str | int, value: float | ArrayLike) -> None:
-        rows, column = self._image(image), self._concept(concept)
-        after = float(value) if np.ndim(value) == 0 else np.asarray(value, dtype=np.float64)  # type: ignore[arg-type]
-        if not np.isfinite(after).all():
-            raise InputError(f"value={value!r}: expected a finite activation")
-        if isinstance(after, np.ndarray) and after.shape != np.shape(rows):
-            raise InputError(f"value has shape {after.shape}: expected one number, or one an image {np.shape(rows)}")
-        self._apply(kind, rows, column, after)
-
-    def _apply(self, kind: str, rows: Any, columns: Any, after: Any) -> None:
-        index = (rows, columns) if np.ndim(columns) == 0 else np.ix_(np.atleast_1d(rows), columns)
-        before = self._activations[index]
-        before = before if isinstance(before, float) else before.copy()
-        step = _Step(kind, rows, columns, before, after, self._scores[rows].copy())
+    def _apply(self, kind: str, rows: Any, columns: Sequence[int], after: Any) -> None:
+        rows, index = np.atleast_1d(rows), np.array(columns, dtype=np.int64)
+        cells = rows[:, None], index
+        before = self._activations[cells]
+        values = np.empty_like(before)
+        values[...] = after
+        if not np.isfinite(values).all():
+            raise InputError(f"{kind}: the values hold NaN or infinity; expected finite activations")
         self._undone.clear()
-        self._done.append(step)
-        self._forward(step)
+        self._forward(_Step(kind, cells, before, values, self._scores[rows]))
 
     def _forward(self, step: _Step) -> None:
-        self._write(step, step.after)
-        change = step.after - step.before
-        if np.ndim(step.columns) == 0:
-            self._scores[step.rows] += np.multiply.outer(change, self._weights[step.columns])
-        else:
-            self._scores[step.rows] += change @ self._weights[step.columns]
+        self._done.append(step)
+        rows, columns = step.cells
+        self._activations[step.cells] = step.after
+        self._scores[rows[:, 0]] = step.scores + (step.after - step.before) @ self._weights[columns]
 
-    def _write(self, step: _Step, values: Any) -> None:
-        if np.ndim(step.columns) == 0:
-            self._activations[step.rows, step.columns] = values
-        else:
-            self._activations[np.ix_(np.atleast_1d(step.rows), step.columns)] = values
-
-    def _image(self, image: Images) -> Any:
+    def _images(self, image: Images) -> Any:
+        """Row of one image, or rows of several."""
         n = len(self._activations)
-        if image is None:
-            return np.arange(n)
         if isinstance(image, str):
             if image not in self._rows:
                 raise unknown("image", image, list(self._rows)[:20])
             return self._rows[image]
-        if isinstance(image, slice):
-            return np.arange(n)[image]
-        if isinstance(image, (int, np.integer)):
-            if not -n <= image < n:
-                raise InputError(f"image {image}: expected a row from 0 to {n - 1}, or an image name")
-            return int(image) % n
+        if image is None or isinstance(image, slice):
+            return np.arange(n)[image or slice(None)]
         rows = np.asarray(image, dtype=np.int64)
+        if not rows.ndim and -n <= rows < n:
+            return int(rows) % n
         if rows.ndim != 1 or (len(rows) and (rows.min() < 0 or rows.max() >= n)):
-            raise InputError(f"images {image!r}: expected rows from 0 to {n - 1}")
+            raise InputError(f"image {image!r}: expected a row from 0 to {n - 1}, rows, or an image name")
         if len(np.unique(rows)) != len(rows):
             raise InputError(f"images {image!r}: a row is named twice")
         return rows
