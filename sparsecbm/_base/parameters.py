@@ -32,6 +32,7 @@ def _falling(value: tuple[float, float]) -> tuple[float, float]:
 
 # The text beside each type is what the error says was expected. Strict: a bool is no number, "4" neither.
 Count: TypeAlias = Annotated[int, Field(ge=1, lt=2**63, strict=True), "a whole number of at least 1"]
+Whole: TypeAlias = Annotated[int, Field(ge=0, lt=2**63, strict=True), "a whole number of at least 0"]
 Positive: TypeAlias = Annotated[float, Field(gt=0, strict=True, allow_inf_nan=False), "a finite number above 0"]
 NonNegative: TypeAlias = Annotated[
     float, Field(ge=0, strict=True, allow_inf_nan=False), "a finite number that is not negative"
@@ -88,6 +89,13 @@ def checked_parameters(estimator: HasParameters) -> SimpleNamespace:
     for name, hint in _schema(type(estimator)).items():
         values[name] = checked(name, values[name], hint)
     return SimpleNamespace(**values)
+
+
+def check_fields(options: Any) -> None:
+    """Check the fields of a dataclass against the types that it declares for them; raises as `checked_parameters`."""
+    for name, hint in typing.get_type_hints(type(options), include_extras=True).items():
+        if _words(hint):
+            checked(name, getattr(options, name), hint)
 
 
 def checked(name: str, value: Any, hint: Any) -> Any:

@@ -63,6 +63,21 @@ SELECTIONS: Registry[Any] = Registry(
     },
 )
 
+SEARCH_RULES: Registry[Any] = Registry(
+    "similarity",
+    "estimators.matrix_search",
+    {
+        "cosine": "cosine:CosineRule",
+        "cubed": "cubed:CubedRule",
+        "max": "max_score:MaxScoreRule",
+        "column_normalised": "column_normalised:ColumnNormalisedRule",
+        "separating": "separating:SeparatingRule",
+        "whitened": "whitened:WhitenedRule",
+        "sparse": "sparse:SparseRule",
+        "contrast": "contrast:ContrastRule",
+    },
+)
+
 ENCODERS: Registry[Any] = Registry(
     "encoder",
     "encoders",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sparsecbm._base.checkpoint import fingerprint
-from sparsecbm._base.errors import InputError
+from sparsecbm._base.parameters import Annealing, Count, Flag, NonNegative, Positive, check_fields
 from sparsecbm._base.training import TrainingLoop, threads_for
 from sparsecbm.bottleneck.losses import Batch, ConceptLoss
 from sparsecbm.bottleneck.model import ConceptBottleneck
@@ -61,37 +61,23 @@ class TrainingOptions:
         Optimizer steps between checkpoints, where a folder is given.
     """
 
-    max_iter: int = 1000
-    batch_size: int = 64
-    learning_rate: float = 3e-3
-    layer_learning_rate: float = 1e-3
-    loss_weight: float = 1.0
-    head_l2: float = 1e-4
-    input_noise: float = 1.0
-    temperature: tuple[float, float] = (1.0, 0.1)
-    early_stopping: bool = False
-    n_iter_no_change: int = 5
-    n_evaluations: int = 20
-    mixed_precision: str = "no"
-    gradient_accumulation_steps: int = 1
-    checkpoint_every: int = 100
+    max_iter: Count = 1000
+    batch_size: Count = 64
+    learning_rate: Positive = 3e-3
+    layer_learning_rate: Positive = 1e-3
+    loss_weight: NonNegative = 1.0
+    head_l2: NonNegative = 1e-4
+    input_noise: NonNegative = 1.0
+    temperature: Annealing = (1.0, 0.1)
+    early_stopping: Flag = False
+    n_iter_no_change: Count = 5
+    n_evaluations: Count = 20
+    mixed_precision: Literal["no", "fp16", "bf16"] = "no"
+    gradient_accumulation_steps: Count = 1
+    checkpoint_every: Count = 100
 
     def __post_init__(self) -> None:
-        for name in ("max_iter", "batch_size", "n_iter_no_change", "n_evaluations", "gradient_accumulation_steps"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name}={getattr(self, name)!r}: expected a positive integer")
-        for name in ("learning_rate", "layer_learning_rate"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"{name}={getattr(self, name)!r}: expected a positive number")
-        for name in ("loss_weight", "head_l2", "input_noise"):
-            if not getattr(self, name) >= 0:
-                raise InputError(f"{name}={getattr(self, name)!r}: expected a number that is not negative")
-        if not self.temperature[0] >= self.temperature[1] > 0:
-            raise InputError(
-                f"temperature={self.temperature!r}: expected two positive numbers, first and last, not rising"
-            )
-        if self.mixed_precision not in ("no", "fp16", "bf16"):
-            raise InputError(f"mixed_precision={self.mixed_precision!r}: expected 'no', 'fp16' or 'bf16'")
+        check_fields(self)
 
 
 class Trainer(TrainingLoop):

@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, Protocol, get_args, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from PIL import Image
 
-from sparsecbm._base.errors import InputError, unknown
+from sparsecbm._base.errors import InputError
+from sparsecbm._base.parameters import Count, Text, Whole, check_fields
 from sparsecbm._base.progress import ProgressBar
 from sparsecbm.data.decode import UndecodableError, decode_image
 
@@ -79,24 +80,16 @@ class LoadOptions:
         Which official split to use as which.
     """
 
-    split: str = "train"
-    seed: int = 0
-    max_images: int | None = None
+    split: Text = "train"
+    seed: Whole = 0
+    max_images: Count | None = None
     on_error: OnError = "raise"
     image_column: str | None = None
     label_column: str | None = None
     splits: dict[str, str] | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.split, str) or not self.split:
-            raise InputError(f"split={self.split!r}: expected a name such as 'train', 'validation' or 'test'")
-        if isinstance(self.seed, bool) or not isinstance(self.seed, (int, np.integer)) or self.seed < 0:
-            raise InputError(f"seed={self.seed!r}: expected an integer >= 0")
-        limit = self.max_images
-        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, (int, np.integer)) or limit < 1):
-            raise InputError(f"max_images={limit!r}: expected an integer >= 1, or None for all")
-        if self.on_error not in get_args(OnError):
-            raise unknown("on_error", self.on_error, get_args(OnError))
+        check_fields(self)
 
 
 class Catalogue(ABC):

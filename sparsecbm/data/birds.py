@@ -16,18 +16,21 @@ import functools
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 import numpy as np
 import PIL
 from PIL import Image
+from pydantic import Field
 
 from sparsecbm._base.errors import InputError, unknown
+from sparsecbm._base.parameters import Count, Whole, checked
 from sparsecbm.data import _bird_painter
 from sparsecbm.data.base import LoadOptions
 from sparsecbm.data.splits import canonical_split
 
 PAINTER_VERSION = 1
+_Side: TypeAlias = Annotated[int, Field(ge=16, strict=True), "a whole number of at least 16 pixels"]
 
 # group -> {option -> (attribute name, concept phrase)}
 _GROUPS: dict[str, dict[str, tuple[str, str]]] = {
@@ -194,8 +197,7 @@ def paint(attributes: Any, rng: np.random.Generator, size: int = 64) -> Image.Im
     PIL.Image.Image
         RGB picture of ``size x size`` pixels.
     """
-    if not isinstance(size, (int, np.integer)) or size < 16:
-        raise InputError(f"size={size!r}: expected an integer of at least 16 pixels")
+    checked("size", size, _Side)
     return _bird_painter.paint_look(attributes_to_look(attributes), rng, int(size))
 
 
@@ -306,17 +308,11 @@ class BirdImages:
             raise unknown("split of the painted birds", split, SPLIT_SIZES)
         if habitat not in HABITATS:
             raise unknown("habitat", habitat, HABITATS)
-        if not isinstance(seed, (int, np.integer)) or seed < 0:
-            raise InputError(f"seed={seed!r}: expected an integer of at least 0")
-        count = SPLIT_SIZES[split] if n_images is None else n_images
-        if not isinstance(count, (int, np.integer)) or count < 1:
-            raise InputError(f"n_images={n_images!r}: expected an integer of at least 1")
-        if not isinstance(size, (int, np.integer)) or size < 16:
-            raise InputError(f"size={size!r}: expected an integer of at least 16 pixels")
-        self.spec = "birds"
-        self.split, self.seed, self.size, self.habitat = split, int(seed), int(size), habitat
+        count = SPLIT_SIZES[split] if n_images is None else checked("n_images", n_images, Count)
+        self.spec, self.split, self.habitat = "birds", split, habitat
+        self.seed, self.size = checked("seed", seed, Whole), checked("size", size, _Side)
         self.class_names: tuple[str, ...] = tuple(SPECIES)
-        self.labels: np.ndarray = np.arange(int(count), dtype=np.int64) % len(self.class_names)
+        self.labels: np.ndarray = np.arange(count, dtype=np.int64) % len(self.class_names)
         self.attribute_names: tuple[str, ...] = ATTRIBUTE_NAMES
         self.skipped: list[tuple[str, str]] = []
 

@@ -202,7 +202,7 @@ def _plan(
     note: dict[str, Any],
     count: int,
     content: dict[str, Any],
-    dtype: str,
+    dtype: Any,
     shard_size: int,
     batch_size: int | None,
 ) -> Plan:

@@ -32,19 +32,19 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import numpy as np
 
-from sparsecbm._base.errors import InputError, StoredFileError, unknown
+from sparsecbm._base.errors import InputError, StoredFileError
 from sparsecbm._base.files import atomic_write, read_json, sha256_stream, write_json
+from sparsecbm._base.parameters import Count, check_fields
 from sparsecbm._base.rows import all_finite
 from sparsecbm.embeddings.processes import Processes
 
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
-DTYPES = ("float32", "float16")
 _SHARD = re.compile(r"rows-\d+-\d+-b\d+\.safetensors")
 
 Rows = range
@@ -82,17 +82,12 @@ class Plan:
     key: str
     count: int
     dim: int
-    dtype: str
-    shard_size: int
-    batch_size: int
+    dtype: Literal["float32", "float16"]
+    shard_size: Count
+    batch_size: Count
 
     def __post_init__(self) -> None:
-        if self.dtype not in DTYPES:
-            raise unknown("dtype", self.dtype, DTYPES)
-        for name in ("shard_size", "batch_size"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-                raise InputError(f"{name}={value!r}: expected an integer of at least 1")
+        check_fields(self)
 
     @property
     def shards(self) -> list[Rows]:

@@ -21,12 +21,12 @@ from sparsecbm._base.parameters import (
     Text,
     checked_parameters,
 )
+from sparsecbm._base.parts import SEARCH_RULES
 from sparsecbm._base.rows import as_numpy, finite, unit_rows
 from sparsecbm.estimators.class_rows import mean_rows, read_class_rows
 from sparsecbm.estimators.class_scores import ClassScoreClassifier
 from sparsecbm.estimators.inputs import UNIT, check_concepts
-from sparsecbm.estimators.matrix_search import SearchOptions, SearchProblem, SearchRule, make_rule
-from sparsecbm.estimators.matrix_search.base import centred
+from sparsecbm.estimators.matrix_search.base import SearchOptions, SearchProblem, SearchRule, centred
 from sparsecbm.estimators.matrix_search.few_shot import FewShotRows, few_shot_rows
 from sparsecbm.estimators.matrix_search.metric_codes import MetricCodes
 from sparsecbm.estimators.storage import Arrays, ModelRecord, check_arrays
@@ -199,7 +199,7 @@ class ConceptMatrixSearch(ClassScoreClassifier):
             If a parameter, a shape, a name or a value is not as expected; one line says which.
         """
         checked_parameters(self)
-        make_rule(self.similarity, SearchOptions())
+        SEARCH_RULES.check(self.similarity)
         images, labels = self._shots(shots)
         if class_embeddings is None:
             if labels is None:
@@ -321,8 +321,7 @@ class ConceptMatrixSearch(ClassScoreClassifier):
 
     def _start(self) -> None:
         self._scale = float(self.logit_scale)
-        self._rule: SearchRule = make_rule(
-            self.similarity,
+        self._rule: SearchRule = SEARCH_RULES.find(self.similarity)(
             SearchOptions(
                 ridge=float(self.ridge),
                 max_active_concepts=int(self.max_active_concepts),

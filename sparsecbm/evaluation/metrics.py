@@ -203,7 +203,6 @@ def paired_bootstrap(
     first: ArrayLike,
     second: ArrayLike,
     *,
-    confidence: float = 0.95,
     n_resamples: int = 2000,
     random_state: int | np.random.Generator | None = 0,
 ) -> dict[str, float]:
@@ -213,8 +212,6 @@ def paired_bootstrap(
     ----------
     first, second : array-like of shape (n,)
         A number for each image (1 for right, 0 for wrong), in the same order.
-    confidence : float
-        Level of the interval, in (0, 1).
     n_resamples : int
         Bootstrap samples.
     random_state : int, Generator or None
@@ -223,14 +220,12 @@ def paired_bootstrap(
     Returns
     -------
     dict
-        ``difference`` (mean of first minus second), ``low`` and ``high`` (interval), ``p_value`` (two-sided, of no
+        ``difference`` (mean of first minus second), ``low`` and ``high`` (95% interval), ``p_value`` (two-sided, of no
         difference, by the share of resampled differences on the other side of zero; at least 1 / n_resamples).
     """
     first, second = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     if first.shape != second.shape or first.ndim != 1 or first.size == 0:
         raise InputError(f"shapes {first.shape} and {second.shape}: expected one number for each of the same images")
-    if not 0 < confidence < 1:
-        raise InputError(f"confidence={confidence!r}: expected a number between 0 and 1")
     gaps = first - second
     if gaps.size == 1:  # one picture has no spread to resample
         low = high = gaps.item()
@@ -241,7 +236,6 @@ def paired_bootstrap(
             np.mean,
             n_resamples=n_resamples,
             batch=max(1, 2**21 // gaps.size),
-            confidence_level=confidence,
             method="percentile",
             random_state=np.random.default_rng(random_state),
         )

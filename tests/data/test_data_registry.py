@@ -56,7 +56,7 @@ def test_birds_never_give_more_than_they_have() -> None:
         ("birds", {"seed": 1.5}, "seed=1.5"),
         ("birds", {"max_images": 0}, "max_images=0"),
         ("birds", {"max_images": True}, "max_images=True"),
-        ("birds", {"on_error": "ignore"}, "unknown on_error 'ignore'"),
+        ("birds", {"on_error": "ignore"}, "on_error='ignore': expected"),
         ("birds", {"label_column": "label"}, "label_column='label' does not apply"),
         ("folder:.", {"image_column": "img"}, "image_column='img' does not apply"),
     ],

@@ -10,8 +10,8 @@ import pytest
 from sklearn.base import clone
 
 from sparsecbm._base.errors import InputError, StoredFileError
+from sparsecbm._base.parts import SEARCH_RULES as RULES
 from sparsecbm.estimators import ConceptMatrixSearch, DescriptionClassifier, ZeroShotClassifier
-from sparsecbm.estimators.matrix_search import RULES
 from sparsecbm.estimators.matrix_search.pursuit import Pursuit
 
 K, M, D = 7, 60, 24
@@ -87,7 +87,7 @@ def test_scores_of_one_rule_do_not_overwrite_anothers(problem: dict) -> None:
     """The authors' script keeps one variable `sim` for all rules, so that later rules print earlier scores."""
     models = {name: search(problem, name) for name in RULES}
     before = {name: model.logits(problem["X"]) for name, model in models.items()}
-    for name in reversed(RULES):
+    for name in reversed(list(RULES)):
         np.testing.assert_array_equal(models[name].logits(problem["X"]), before[name])
     for a, b in itertools.combinations(before, 2):
         assert not np.allclose(before[a], before[b]), (a, b)

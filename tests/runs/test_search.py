@@ -169,9 +169,9 @@ def test_descriptions_are_matched_by_name(tmp_path: Path) -> None:
 def test_configurations() -> None:
     import inspect
 
+    from sparsecbm._base.parts import SEARCH_RULES as RULES
     from sparsecbm.concepts import PromptTemplates
     from sparsecbm.estimators import ConceptMatrixSearch
-    from sparsecbm.estimators.matrix_search import RULES
 
     assert set(builtin_configs("search")) == NAMES
     assert not NAMES & set(builtin_configs())
