@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from rich.markup import escape
@@ -23,7 +23,9 @@ from sparsecbm.cli.base import (
 from sparsecbm.cli.terminal import make_console, make_table, print_ledger, print_skipped, tail
 
 if TYPE_CHECKING:
-    from sparsecbm.runs import ExplainResult, PredictResult, ReportResult
+    from rich.console import Console
+
+    from sparsecbm.runs import ExplainResult, PredictResult, ReportResult, TableResult
 
 
 @command()
@@ -31,17 +33,28 @@ def predict(
     model: Model,
     images: Pictures,
     top: Annotated[int, typer.Option(min=1, help="Classes shown for each picture.")] = 3,
+    min_probability: Annotated[
+        float, typer.Option(min=0, max=1, help="Withhold a class that is less probable than this.")
+    ] = 0.0,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write a table: .csv or .parquet. Resumes when stopped."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a table that is there.")] = False,
     encoder: EncoderSpec = None,
     on_error: OnError = "raise",
     device: Device = "auto",
 ) -> Any:
-    """Say what is in pictures.
+    """Say what is in pictures; a class that no active concept speaks for is "no evidence".
 
-    Example:  [bold]sparsecbm predict sparsecbm-demo bird.png photos/[/bold]
+    Example:  [bold]sparsecbm predict sparsecbm-demo photos/ -o species.csv[/bold]
     """
     options = dict(locals())
     from sparsecbm import runs
 
+    if output is not None:
+        return runs.predict_table(**options)
+    del options["output"], options["force"]
     return runs.predict_run(**options)
 
 
@@ -92,11 +105,30 @@ def report(
     return runs.report_run(**options)
 
 
-def show_predict(result: PredictResult) -> None:
-    """Print the classes of each picture."""
+def show_predict(result: PredictResult | TableResult, output: Path | None) -> None:
+    """Print the classes of each picture, or what was written."""
     console = make_console()
+    if output is not None:
+        _show_table(console, cast("TableResult", result))
+    else:
+        _show_predictions(console, cast("PredictResult", result))
+    print_skipped(console, result.skipped[:20])
+    if len(result.skipped) > 20:
+        console.print(f"[yellow]skipped[/yellow] {len(result.skipped) - 20:,} more")
+
+
+def _show_table(console: Console, result: TableResult) -> None:
+    counts = [*result.classes.items()]
+    more = f", and {len(counts) - 5} more classes" if len(counts) > 5 else ""
+    console.print(f"{escape(str(result.path))}: {result.n_images:,} pictures")
+    console.print(escape("  " + ", ".join(f"{name} {count:,}" for name, count in counts[:5]) + more))
+    for note, count in result.notes.items():
+        console.print(f"  [yellow]{note}[/yellow] {count:,}")
+
+
+def _show_predictions(console: Console, result: PredictResult) -> None:
     # What must be read whole gets its room first; the runners-up take what is left of the line.
-    labels = max(len("class"), *(len(made.label) for made in result.predictions))
+    labels = max(len("class"), *(len(made.note or made.label) for made in result.predictions))
     room = max(16, console.width - labels - 50)
     table = make_table("picture", "class", ">prob.", ">active", "then")
     for column in table.columns:
@@ -105,12 +137,11 @@ def show_predict(result: PredictResult) -> None:
     names = [tail(made.source, room) for made in result.predictions]
     left = console.width - labels - max(map(len, ["picture", *names])) - 22
     for name, made in zip(names, result.predictions):
-        rest = ", ".join(f"{label} {p:.1%}" for label, p in made.classes[1:])
+        rest = ", ".join(f"{label} {p:.1%}" for label, p in made.classes[0 if made.note else 1 :])
         rest = rest if len(rest) <= left else rest[: max(0, left - 1)] + "…"
-        first = f"[bold]{escape(made.label)}[/bold]"
+        first = f"[yellow]{made.note}[/yellow]" if made.note else f"[bold]{escape(made.label)}[/bold]"
         table.add_row(escape(name), first, f"{made.probability:.1%}", str(made.n_active), escape(rest))
     console.print(table)
-    print_skipped(console, result.skipped)
 
 
 def show_explain(result: ExplainResult) -> None:

@@ -15,6 +15,7 @@ from sparsecbm.runs.folders import default_output
 from sparsecbm.runs.frontier import FrontierResult, frontier_run
 from sparsecbm.runs.info import InfoResult, info_run
 from sparsecbm.runs.predict import ExplainResult, Prediction, PredictResult, explain_run, plot_ledgers, predict_run
+from sparsecbm.runs.predict_table import TableResult, predict_table
 from sparsecbm.runs.reports import ReportResult, headline, measure, report_run
 from sparsecbm.runs.search import SearchResult, search_run
 from sparsecbm.runs.train import EmbedResult, TrainResult, demo_run, embed_run, train_run
@@ -37,6 +38,7 @@ __all__ = [
     "ReportResult",
     "SearchResult",
     "StoredModel",
+    "TableResult",
     "TrainResult",
     "VaeResult",
     "app_run",
@@ -59,6 +61,7 @@ __all__ = [
     "nec_figure",
     "plot_ledgers",
     "predict_run",
+    "predict_table",
     "prepare",
     "prune_run",
     "report_run",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sparsecbm._base.errors import InputError, unknown
 from sparsecbm._base.files import atomic_path, plain, remove_leftovers
 from sparsecbm.data.files import picture_files
 from sparsecbm.explain import Ledger, Ledgers, explain
@@ -18,18 +19,26 @@ from sparsecbm.runs.base import Result
 if TYPE_CHECKING:
     from sparsecbm.data.base import EncodedImages, OnError
 
+_ROWS = 4096
+NO_EVIDENCE, UNCERTAIN = "no evidence", "uncertain"
+"""Why a class is not an answer: no concept is active, or it is less probable than asked."""
+
 
 @dataclass(frozen=True)
 class Prediction:
-    """The most probable classes of one picture, best first, and how many concepts carried them."""
+    """The most probable classes of one picture, best first, and how many concepts carried them.
+
+    `note` says why the first is not to be taken for an answer; empty where it is one.
+    """
 
     source: str
     classes: Sequence[tuple[str, float]]
     n_active: int
+    note: str = ""
 
     @property
     def label(self) -> str:
-        """The predicted class."""
+        """The most probable class."""
         return self.classes[0][0]
 
     @property
@@ -51,9 +60,10 @@ class PredictResult(Result):
         rows = [
             {
                 "image": made.source,
-                "class": made.label,
+                "class": None if made.note else made.label,
                 "probability": made.probability,
                 "active_concepts": made.n_active,
+                "note": made.note,
                 "top": [{"class": name, "probability": p} for name, p in made.classes],
             }
             for made in self.predictions
@@ -99,6 +109,7 @@ def predict_run(
     images: Sequence[str | Path],
     *,
     top: int = 3,
+    min_probability: float = 0.0,
     encoder: str | None = None,
     on_error: OnError = "raise",
     device: str = "auto",
@@ -112,21 +123,41 @@ def predict_run(
         Files, or folders of files.
     top : int
         Classes given for each picture.
+    min_probability : float
+        In [0, 1]: less probable classes are noted as `UNCERTAIN`. Where no concept is active, nothing but the bias
+        speaks, and the note is `NO_EVIDENCE`.
     encoder : str, optional
         Where the encoder lies now; its fingerprint must be that of training.
     on_error : {"raise", "skip"}
         What to do with a file that cannot be decoded.
     device : str
     """
+    check_probability(min_probability)
     stored, pictures, vectors = _encode(model, images, encoder, on_error, device)
-    probabilities = stored.classifier.predict_proba(vectors)
-    active = (stored.classifier.transform(vectors) != 0).sum(axis=1)
-    names = stored.class_names
-    made = [
-        Prediction(source, [(names[k], float(row[k])) for k in np.argsort(-row, kind="stable")[:top]], int(count))
-        for source, row, count in zip(pictures.ids, probabilities, active)
-    ]
-    return PredictResult(stored.path, made, tuple(pictures.skipped))
+    blocks = predictions(stored, pictures.ids, vectors, top, min_probability)
+    return PredictResult(stored.path, [made for block in blocks for made in block], tuple(pictures.skipped))
+
+
+def check_probability(value: float) -> None:
+    """Refuse what is no probability."""
+    if not 0 <= value <= 1:
+        raise InputError(f"min_probability={value!r}: expected a number from 0 to 1")
+
+
+def predictions(
+    stored: StoredModel, names: Sequence[str], vectors: np.ndarray, top: int, min_probability: float
+) -> Iterator[list[Prediction]]:
+    """Classify embeddings (n, d), some rows at a time; see `predict_run`."""
+    model, classes = stored.classifier, stored.class_names
+    for start in range(0, len(vectors), _ROWS):
+        rows = np.asarray(vectors[start : start + _ROWS])
+        active = (model.transform(rows) != 0).sum(axis=1)
+        block = []
+        for name, row, count in zip(names[start : start + _ROWS], model.predict_proba(rows), active):
+            best = [(classes[k], float(row[k])) for k in np.argsort(-row, kind="stable")[:top]]
+            note = NO_EVIDENCE if not count else UNCERTAIN if best[0][1] < min_probability else ""
+            block.append(Prediction(name, best, int(count), note))
+        yield block
 
 
 def explain_run(
@@ -206,7 +237,5 @@ def _encode(
     stored = load_model(model, inference=True, encoder=encoder, device=device)
     for name in check:
         if name is not None and name not in stored.class_names:
-            from sparsecbm._base.errors import unknown
-
             raise unknown("class", name, stored.class_names)
     return stored, pictures, stored.encoder.encode_images(pictures)

@@ -106,6 +106,47 @@ def test_predict_needs_nothing_but_the_model_and_pictures(trained, output: Path,
     assert folder.predictions == result.predictions
 
 
+@pytest.mark.parametrize("ending", [".csv", ".parquet"])
+def test_predictions_are_one_table(trained, output: Path, birds: list[Path], tmp_path: Path, ending: str) -> None:
+    import pandas as pd
+
+    shown = runs.predict_run(output, birds, top=3).predictions
+    bar = sorted(made.probability for made in shown)[2]
+    (birds[0].parent / "torn.jpg").write_bytes(b"no picture")
+    path = tmp_path / f"table{ending}"
+    options = {"top": 3, "min_probability": bar, "on_error": "skip"}
+    result = runs.predict_table(output, [birds[0].parent], path, **options)
+    table = pd.read_csv(path) if ending == ".csv" else pd.read_parquet(path)
+    assert list(table["picture"]) == [*map(str, birds), str(birds[0].parent / "torn.jpg")]
+    for (_, row), made in zip(table.iterrows(), shown):
+        withheld = made.probability < bar
+        assert row["note"] == "uncertain" if withheld else pd.isna(row["note"]) or row["note"] == ""
+        assert pd.isna(row["class"]) if withheld else row["class"] == made.label
+        assert row["probability"] == pytest.approx(made.probability, abs=1e-6)
+        assert row["active_concepts"] == made.n_active
+        assert (row["class_2"], row["class_3"]) == (made.classes[1][0], made.classes[2][0])
+    assert table["note"].iloc[-1].startswith("unreadable: ")
+    assert (result.n_images, result.notes) == (7, {"uncertain": 2, "unreadable": 1})
+    first = path.read_bytes()
+    with pytest.raises(InputError, match="is there already"):
+        runs.predict_table(output, birds, path)
+    runs.predict_table(output, [birds[0].parent], path, **options, force=True)
+    assert path.read_bytes() == first
+    with pytest.raises(InputError, match=r"unknown ending of a table"):
+        runs.predict_table(output, birds, tmp_path / "table.xlsx")
+
+
+def test_no_active_concept_is_no_evidence(trained, output: Path, birds: list[Path], tmp_path: Path) -> None:
+    """The bias alone would name a class for a picture in which nothing is seen."""
+    from sparsecbm import SparseCBMClassifier
+
+    model = SparseCBMClassifier.load(output / "model")
+    model.bottleneck_.bias.fill_(-1e3)  # units that nothing can wake
+    model.save(tmp_path / "blind")
+    made = runs.predict_run(tmp_path / "blind", birds[:1])
+    assert [(row["class"], row["note"]) for row in made.to_json()["predictions"]] == [(None, "no evidence")]
+
+
 def test_explain_adds_up_to_the_scores(trained, output: Path, birds: list[Path], tmp_path: Path) -> None:
     result = runs.explain_run(output, birds)
     stored = runs.load_model(output)
