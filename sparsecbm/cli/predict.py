@@ -66,6 +66,9 @@ def explain(
     against: Annotated[str | None, typer.Option(help="Explain the score difference to this class.")] = None,
     top: Annotated[int, typer.Option(min=1, help="Concepts named for each picture.")] = 10,
     plot: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Also draw each ledger into this folder.")] = None,
+    maps: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Also draw into this folder where each concept is seen.")
+    ] = None,
     encoder: EncoderSpec = None,
     on_error: OnError = "raise",
     device: Device = "auto",

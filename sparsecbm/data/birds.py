@@ -336,6 +336,11 @@ class BirdImages:
         attributes, rng = self._draw(range(len(self))[i])
         return paint_masks(attributes, rng, self.size)
 
+    def object_mask(self, i: int) -> np.ndarray:
+        """Return the pixels of the bird of picture `i` that are seen, bool of shape (size, size)."""
+        masks = self.masks(i)
+        return ~next(masks[name] for name in ATTRIBUTES["habitat"] if name in masks)
+
     @functools.cached_property
     def attributes(self) -> np.ndarray:
         return np.stack([self._draw(i)[0] for i in range(len(self))])

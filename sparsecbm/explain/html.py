@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sparsecbm._base.errors import printable
 from sparsecbm.explain.lines import Account
+from sparsecbm.explain.maps.overlay import overlay_uri, said
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -21,14 +22,21 @@ class Bar(NamedTuple):
     length: float
     kind: str
     detail: str
+    overlay: str | None = None
 
 
 class Layout(NamedTuple):
-    """The bars of one account, and where zero lies, in percent of the bar column."""
+    """The bars of one account, where zero lies, in percent of the bar column, and the map of the score."""
 
     bars: list[Bar]
     zero: float
     account: Account
+    overlay: str | None = None
+
+    @property
+    def overlays(self) -> list[str | None]:
+        """Maps of the bars, and of the score: data URIs, in the order of the table's rows."""
+        return [*(bar.overlay for bar in self.bars), self.overlay]
 
 
 def lay_out(account: Account) -> Layout:
@@ -39,10 +47,18 @@ def lay_out(account: Account) -> Layout:
     span = (low + high) or 1.0
     zero = 100.0 * low / span
     bars = [
-        Bar(name, value, zero - max(0.0, -value) / span * 100, abs(value) / span * 100, kind, detail)
-        for name, value, kind, detail, _ in lines
+        Bar(
+            name,
+            value,
+            zero - max(0.0, -value) / span * 100,
+            abs(value) / span * 100,
+            kind,
+            detail if place is None else f"{detail}; {said(place)}",
+            None if place is None else overlay_uri(place),
+        )
+        for name, value, kind, detail, place in lines
     ]
-    return Layout(bars, zero, account)
+    return Layout(bars, zero, account, None if account.place is None else overlay_uri(account.place))
 
 
 @cache
@@ -86,5 +102,8 @@ def svg_file(kind: str, drawn: Any, label: str) -> str:
 
 
 def ledger_html(account: Account) -> str:
-    """Return a self-contained HTML fragment for notebooks."""
-    return environment().get_template("fragment.html.j2").render(layout=lay_out(account))
+    """Return a self-contained HTML fragment for notebooks; with maps, the picture stands beside the lines."""
+    from sparsecbm.explain.pages.pictures import inline_picture
+
+    picture = None if account.place is None or account.picture is None else inline_picture(account.picture)
+    return environment().get_template("fragment.html.j2").render(layout=lay_out(account), picture=picture)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,11 +12,13 @@ import numpy as np
 from sparsecbm._base.errors import InputError, unknown
 from sparsecbm._base.files import atomic_path, plain, remove_leftovers
 from sparsecbm.data.files import picture_files
-from sparsecbm.explain import Ledger, Ledgers, explain
+from sparsecbm.explain import Entry, Ledger, Ledgers, explain
 from sparsecbm.inputs.models import StoredModel, load_model
 from sparsecbm.runs.base import Result
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from sparsecbm.data.base import EncodedImages, OnError
 
 _ROWS = 4096
@@ -97,11 +99,16 @@ class ExplainResult(Result):
                     "score": ledger.score,
                     "bias": ledger.bias,
                     "active_concepts": ledger.n_active,
-                    "contributions": [entry._asdict() for entry in ledger.top(self.top)],
+                    "contributions": [_line(ledger, entry) for entry in ledger.top(self.top)],
                     "others": {"count": count, "contribution": remainder},
                 }
             )
         return plain({"model": self.model, "explanations": rows, "skipped": self.skipped})
+
+
+def _line(ledger: Ledger, entry: Entry) -> dict[str, Any]:
+    where = {} if ledger.maps is None else ledger.place(entry.concept)._asdict()
+    return entry._asdict() | where
 
 
 def predict_run(
@@ -168,6 +175,7 @@ def explain_run(
     against: str | None = None,
     top: int = 10,
     plot: str | Path | None = None,
+    maps: str | Path | None = None,
     encoder: str | None = None,
     on_error: OnError = "raise",
     device: str = "auto",
@@ -186,6 +194,8 @@ def explain_run(
         Concepts named for each picture.
     plot : str or Path, optional
         Folder to draw each ledger into; see `plot_ledgers`.
+    maps : str or Path, optional
+        Folder to draw into where in each picture each concept is seen; see `draw_maps`.
     """
     stored, pictures, vectors = _encode(model, images, encoder, on_error, device, check=(target, against))
     classifier = stored.classifier
@@ -197,9 +207,33 @@ def explain_run(
         stored.class_names,
         sources=pictures.ids,
     )
+    if maps is not None:
+        ledgers = mapped(ledgers, stored, [pictures[i] for i in range(len(pictures))])
     shown = [ledgers.ledger(i, target, against) for i in range(len(ledgers))]
     result = ExplainResult(stored.path, ledgers, shown, pictures, tuple(pictures.skipped), top)
-    return result if plot is None else replace(result, drawn=plot_ledgers(result, plot, top))
+    drawn = [] if plot is None else plot_ledgers(result, plot, top)
+    return replace(result, drawn=drawn if maps is None else [*drawn, *draw_maps(result, maps, top)])
+
+
+def mapped(ledgers: Ledgers, stored: StoredModel[Any], images: Sequence[Image]) -> Ledgers:
+    """Return the ledgers of a stored model's pictures with their maps; raises InputError where it has no units."""
+    bottleneck = getattr(stored.classifier, "bottleneck_", None)
+    if bottleneck is None:
+        raise InputError(f"a {type(stored.classifier).__name__} has no maps: expected a sparse concept bottleneck")
+    return ledgers.with_maps(images, stored.encoder, bottleneck.weight.numpy(), bottleneck.bias.numpy())
+
+
+def draw_maps(result: ExplainResult, folder: str | Path, k: int = 10) -> list[Path]:
+    """Draw what each concept adds where into ``FOLDER/NNN-name.png``, a sheet a picture; returns the files.
+
+    Raises
+    ------
+    StoredFileError
+        If the folder cannot be written.
+    """
+    from sparsecbm.explain.maps.overlay import map_sheet
+
+    return _drawn(result, folder, lambda i, ledger, file: map_sheet(ledger.lines(k)).save(file, format="PNG"))
 
 
 def plot_ledgers(result: ExplainResult, folder: str | Path, k: int = 10) -> list[Path]:
@@ -212,12 +246,18 @@ def plot_ledgers(result: ExplainResult, folder: str | Path, k: int = 10) -> list
     """
     from sparsecbm.explain.plots import plot_explained_prediction
 
+    def draw(i: int, ledger: Ledger, file: Path) -> None:
+        plot_explained_prediction(result.images[i], ledger.lines(k)).savefig(file, format="png", dpi=150)
+
+    return _drawn(result, folder, draw)
+
+
+def _drawn(result: ExplainResult, folder: str | Path, draw: Callable[[int, Ledger, Path], None]) -> list[Path]:
     folder, written = Path(folder), []
     for i, ledger in enumerate(result.shown):
         path = folder / f"{i:03d}-{Path(ledger.source or 'picture').stem}.png"
-        figure = plot_explained_prediction(result.images[i], ledger.lines(k))
         with atomic_path(path) as temporary:
-            figure.savefig(temporary, format="png", dpi=150)
+            draw(i, ledger, temporary)
         written.append(path)
     if written:
         remove_leftovers(folder, [path.name for path in written])

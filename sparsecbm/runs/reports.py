@@ -23,21 +23,29 @@ from sparsecbm.explain.interventions import (
     intervention_curve,
 )
 from sparsecbm.explain.interventions.curves import ORDERS
+from sparsecbm.explain.maps.regions import blanked
+from sparsecbm.explain.maps.whereabouts import Whereabout, whereabouts
 from sparsecbm.explain.pages.base import Figure
 from sparsecbm.explain.pages.report import Report, Standing
 from sparsecbm.inputs.model_data import DataOptions, model_class_texts, open_split
 from sparsecbm.inputs.models import StoredModel, load_model
 from sparsecbm.runs.base import Result
+from sparsecbm.runs.predict import mapped
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from PIL.Image import Image
     from typing_extensions import Unpack
 
     from sparsecbm.embeddings import Embeddings
     from sparsecbm.estimators import SparseCBMClassifier
     from sparsecbm.estimators.frontier import FrontierPoint
+    from sparsecbm.explain.maps.picture_maps import PictureMaps
 
 
+MAX_MAPPED = 100
+"""Pictures, evenly spread, whose maps are compared with where their objects are."""
 MAX_REPORTED = 10_000
 """Images behind a report's tables, evenly spread; the headline numbers are of all."""
 
@@ -96,6 +104,8 @@ def make_report(
         facts=_facts(model, split),
         labels=labels,
         picture=lambda i: large_picture(split, int(rows[i])),
+        maps=_maps(model, split, rows, ledgers),
+        background=_background(model, split, rows, ledgers),
         controls=(metrics or {}).get("controls") or (),
         verdict=(metrics or {}).get("verdict"),
         standing=None if folder is None else standing(folder, classifier),
@@ -108,6 +118,45 @@ def make_report(
         seed=seed,
     )
     return page.render(), ledgers
+
+
+def _maps(
+    model: StoredModel, split: Embeddings, rows: np.ndarray, ledgers: Ledgers
+) -> Callable[[int], PictureMaps | None] | None:
+    """Maps of one picture at a time; None where the pictures, or what their encoder sees, cannot be had."""
+    images = split.images
+    if images is None or not hasattr(model.classifier, "bottleneck_"):
+        return None
+    try:
+        _ = model.encoder
+    except (InputError, OSError):
+        return None
+
+    def of(i: int) -> PictureMaps | None:
+        try:
+            made = mapped(ledgers.select([i]), model, [images[int(rows[i])].convert("RGB")]).maps
+        except InputError:  # an encoder that does not open
+            return None
+        return None if made is None else made[0]
+
+    return of
+
+
+def _background(model: StoredModel, split: Embeddings, rows: np.ndarray, ledgers: Ledgers) -> list[Whereabout]:
+    """Where concepts are seen, in pictures that know where their object is."""
+    images, masks = split.images, getattr(split.images, "object_mask", None)
+    if images is None or masks is None or not hasattr(model.classifier, "bottleneck_"):
+        return []
+    some = spread(len(rows), MAX_MAPPED)
+    pictures = [images[int(rows[i])] for i in some]
+    objects = [masks(int(rows[i])) for i in some]
+    try:
+        of_some = mapped(ledgers.select(some), model, pictures)
+        over = model.encoder.encode_images([blanked(p, o) for p, o in zip(pictures, objects)], progress=False)
+    except (InputError, OSError):
+        return []
+    units = model.classifier.units(np.asarray(split.vectors[rows[some]]))
+    return whereabouts(of_some, objects, units, model.classifier.units(over))
 
 
 def _columns(model: StoredModel, split: Embeddings, rows: np.ndarray) -> np.ndarray | None:

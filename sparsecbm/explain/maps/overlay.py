@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +26,13 @@ def overlay(place: Place) -> Image:
     pixels = np.where(grid[..., None] >= 0, PLUS, MINUS).astype(np.uint8)
     alpha = (strength * _STRONGEST).round().astype(np.uint8)
     return Image.fromarray(np.dstack([pixels, alpha]), "RGBA")
+
+
+def overlay_uri(place: Place) -> str:
+    """Return `overlay` as a data URI of a few hundred bytes."""
+    buffer = io.BytesIO()
+    overlay(place).save(buffer, "PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 
 def laid_over(picture: Image | None, place: Place, size: int) -> Image:

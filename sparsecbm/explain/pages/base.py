@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from sparsecbm.explain.html import Layout, environment, lay_out
 from sparsecbm.explain.interventions.counterfactual import Counterfactual
 from sparsecbm.explain.ledger import Ledger, Ledgers
+from sparsecbm.explain.maps.picture_maps import PictureMaps
 from sparsecbm.explain.mistakes import check_labels
 from sparsecbm.explain.pages.pictures import InlinePicture, inline_picture
 
@@ -66,6 +67,8 @@ class Page:
         True class of each picture; without it nothing is called right or wrong.
     picture : callable, optional
         Index -> picture to show, or None.
+    maps : callable, optional
+        Index -> where in the picture its concepts are seen, or None.
 
     Raises
     ------
@@ -80,6 +83,7 @@ class Page:
     facts: Mapping[str, str] = field(default_factory=dict)
     labels: ArrayLike | None = None
     picture: Callable[[int], Image | None] | None = None
+    maps: Callable[[int], PictureMaps | None] | None = None
 
     template: ClassVar[str]
 
@@ -109,6 +113,8 @@ class Page:
         image = None if self.picture is None else self.picture(i)
         if truth is not None and ledger.truth is None:
             ledger = replace(ledger, truth=ledgers.classes[truth])
+        if image is not None and self.maps is not None:
+            ledger = replace(ledger, maps=self.maps(i))
         wrong = truth is not None and target != truth
         alt = f"{ledger.source or f'image {i}'}, predicted {ledger.target}"
         return Example(

@@ -17,6 +17,7 @@ from sparsecbm._base.errors import InputError
 from sparsecbm.explain.cues import CueReport
 from sparsecbm.explain.interventions.counterfactual import counterfactual
 from sparsecbm.explain.interventions.curves import InterventionCurve
+from sparsecbm.explain.maps.whereabouts import Whereabout, in_words
 from sparsecbm.explain.mistakes import Confusion, WrongReason, confusions, right_for_absent
 from sparsecbm.explain.pages.base import Example, Page, in_turns
 from sparsecbm.explain.pages.pictures import InlinePicture, inline_picture
@@ -99,6 +100,8 @@ class Report(Page):
         Where the model stands on its frontier.
     cues : CueReport, optional
         What `find_cues` saw.
+    background : sequence of Whereabout
+        Where the concepts are seen, on pictures that know where their object is.
     edits : sequence of str
         Edits that the model carries, a line each (`ModelEdits.to_text`).
     curves : sequence of InterventionCurve
@@ -123,6 +126,7 @@ class Report(Page):
     verdict: str | None = None
     standing: Standing | None = None
     cues: CueReport | None = None
+    background: Sequence[Whereabout] = ()
     edits: Sequence[str] = ()
     curves: Sequence[InterventionCurve] = ()
     truth: tuple[Sequence[int], ArrayLike] | None = None
@@ -150,6 +154,11 @@ class Report(Page):
     def digest(self) -> str:
         """SHA-256 of the script, in base64."""
         return base64.b64encode(hashlib.sha256(self.script.encode()).digest()).decode("ascii")
+
+    @property
+    def looks(self) -> str:
+        """Which concepts are read off the background, in words."""
+        return in_words(self.background)
 
     # -- explained pictures --------------------------------------------------------------------------------------------
 
