@@ -12,7 +12,7 @@ from sparsecbm._base.errors import InputError
 from sparsecbm.explain.ledger import Ledgers
 from sparsecbm.explain.maps.regions import covered
 
-STAYS = 0.9
+STAYS = 0.8
 """A unit that keeps this share of its value without the object is not about the object."""
 
 
