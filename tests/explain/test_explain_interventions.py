@@ -21,6 +21,7 @@ from sparsecbm.explain.interventions import (
     counterfactual,
     curves_svg,
     intervention_curve,
+    plausible,
 )
 
 
@@ -165,7 +166,7 @@ def test_counterfactual_is_as_small_as_brute_force(seed) -> None:
     ledgers = random_ledgers(seed, n=5, m=6, k=4)
     low, high = np.minimum(ledgers.activations.min(0), 0), ledgers.activations.max(0)
     for i in range(5):
-        found = counterfactual(ledgers, i)
+        found = counterfactual(ledgers, i, any_class=True)
         expected = least_edits(ledgers, i, low, high)
         assert (None if found is None else len(found)) == expected
         if found is None:
@@ -198,7 +199,7 @@ def test_counterfactual_to_a_given_class_is_as_small_as_brute_force(seed) -> Non
                 with pytest.raises(InputError, match="already"):
                     counterfactual(ledgers, i, target=target)
                 continue
-            found = counterfactual(ledgers, i, target=target, low=low, high=high)
+            found = counterfactual(ledgers, i, target=target, low=low, high=high, frozen=np.zeros(5))
             # Against several rivals the best value may lie inside the bounds: brute force at the ends is no smaller.
             expected = least_edits(ledgers, i, low, high, target)
             if found is None:
@@ -211,18 +212,39 @@ def test_counterfactual_to_a_given_class_is_as_small_as_brute_force(seed) -> Non
 
 def test_counterfactual_respects_frozen_concepts_and_bounds() -> None:
     ledgers = random_ledgers(1)
-    free = counterfactual(ledgers, 0)
+    free = counterfactual(ledgers, 0, any_class=True)
     assert free is not None
     frozen = np.array([name in {edit.concept for edit in free.edits} for name in ledgers.concepts])
-    other = counterfactual(ledgers, 0, frozen=frozen)
+    other = counterfactual(ledgers, 0, any_class=True, frozen=frozen)
     assert other is None or not {e.concept for e in other.edits} & {e.concept for e in free.edits}
-    assert counterfactual(ledgers, 0, frozen=np.ones(5, bool)) is None
-    removals = counterfactual(ledgers, 0, low=0.0, high=ledgers.activations[0])
+    assert counterfactual(ledgers, 0, any_class=True, frozen=np.ones(5, bool)) is None
+    removals = counterfactual(ledgers, 0, any_class=True, low=0.0, high=ledgers.activations[0])
     assert removals is None or all(edit.after <= edit.before for edit in removals.edits)
     assert free.edits[0].concept in free.to_text()
     assert list(free.to_frame()["concept"]) == [edit.concept for edit in free.edits]
     with pytest.raises(InputError, match="low <= high"):
         counterfactual(ledgers, 0, low=1.0, high=0.0)
+
+
+def test_counterfactual_is_toward_the_runner_up_by_what_its_pictures_show() -> None:
+    """A heavy concept that no wren ever shows would turn everything into a wren; it is not offered by itself."""
+    activations = [[2.0, 0, 0, 0], [1.5, 0, 0, 0], [0, 1.0, 0, 0], [0, 0, 1.0, 0], [0, 0, 1.0, 0.5]]
+    weights = [[1.0, 0, 0, 0], [0, 1.5, 0, 0], [0, 0, 3.0, 9.0]]
+    ledgers = explain(
+        activations, weights, [0.0, 0.2, 0.0], ["beak", "crest", "tail", "lobster"], ["jay", "tit", "wren"]
+    )
+    to_runner_up = counterfactual(ledgers, 0)
+    assert to_runner_up.after.target == "tit"
+    assert [edit.concept for edit in to_runner_up.edits] == ["beak"]
+    assert to_runner_up.edits[0].after == pytest.approx(0.2, abs=1e-4)
+    assert to_runner_up.turns == pytest.approx(2 / 4)  # of the jays and wrens, the two jays
+    free = counterfactual(ledgers, 0, any_class=True)
+    assert [(edit.concept, free.after.target) for edit in free.edits] == [("lobster", "wren")]
+    assert free.turns == 1.0
+    assert "turns 100% of all pictures into wren" in free.to_text()
+    assert list(plausible(ledgers, 0, "wren")) == [True, False, True, True]
+    with pytest.raises(InputError, match="not both"):
+        counterfactual(ledgers, 0, target="tit", any_class=True)
 
 
 # -- curves ------------------------------------------------------------------------------------------------------------

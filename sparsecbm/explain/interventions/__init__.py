@@ -1,6 +1,6 @@
 """What happens when a concept is changed: edits of images and of models, curves with the truth, counterfactuals."""
 
-from sparsecbm.explain.interventions.counterfactual import ConceptEdit, Counterfactual, counterfactual
+from sparsecbm.explain.interventions.counterfactual import ConceptEdit, Counterfactual, counterfactual, plausible
 from sparsecbm.explain.interventions.curves import (
     ConceptTruth,
     InterventionCurve,
@@ -22,4 +22,5 @@ __all__ = [
     "counterfactual",
     "curves_svg",
     "intervention_curve",
+    "plausible",
 ]

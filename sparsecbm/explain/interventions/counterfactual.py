@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 FloatArray = NDArray[np.float64]
 _MARGIN = 1e-9  # of the scores' scale: a tie does not turn a prediction
+_SEEN = 0.1
+"""A concept is plausible for a class if so many of the pictures predicted as it show the concept."""
+TURNS_MOST = 0.5
+"""Beyond this share of the pictures an edit is said to turn nearly everything."""
 
 
 class ConceptEdit(NamedTuple):
@@ -48,12 +52,16 @@ class Counterfactual:
         Of the predicted class, before and after the edits.
     optimal : bool
         Whether it is proven that fewer edits within the bounds cannot do it.
+    turns : float
+        Share, in [0, 1], of the pictures of other classes that the same values would turn into the new class too: near
+        1 the edit says something about the model, and little about the picture.
     """
 
     edits: tuple[ConceptEdit, ...]
     before: Ledger
     after: Ledger
     optimal: bool
+    turns: float = 0.0
 
     def __len__(self) -> int:
         return len(self.edits)
@@ -70,9 +78,9 @@ class Counterfactual:
         proof = "no smaller set does" if self.optimal else "a smaller set may exist"
         head = f"{source}{self.before.target} becomes {self.after.target} by {len(self)} edits ({proof})"
         head = head.replace(" 1 edits", " 1 edit")
-        return "\n".join(
-            [head, *(f"  {e.concept}: {e.before:.3g} -> {e.after:.3g} ({e.gain:+.3f})" for e in self.edits)]
-        )
+        lines = [f"  {e.concept}: {e.before:.3g} -> {e.after:.3g} ({e.gain:+.3f})" for e in self.edits]
+        note = f"  (the same turns {self.turns:.0%} of all pictures into {self.after.target})"
+        return "\n".join([head, *lines, *([note] if self.turns > TURNS_MOST else [])])
 
     __str__ = to_text
 
@@ -86,6 +94,7 @@ def counterfactual(
     image: int,
     *,
     target: str | int | None = None,
+    any_class: bool = False,
     low: float | ArrayLike | None = None,
     high: float | ArrayLike | None = None,
     frozen: ArrayLike | None = None,
@@ -93,10 +102,10 @@ def counterfactual(
 ) -> Counterfactual | None:
     """Find the fewest concept edits that turn the prediction of an image.
 
-    Each edited activation may go anywhere between its bounds. Against one rival class the score difference is a sum
-    over concepts, so the best m edits are the m largest gains: sorting finds the smallest set, and the least over all
-    rivals is the smallest set that turns the prediction at all. That is exact, in O(K M log M). One given `target` must
-    beat all other classes at once, a mixed-integer linear program that HiGHS solves (`scipy.optimize.milp`).
+    Each edited activation may go anywhere between its bounds. The class that is to win, by default the runner-up, must
+    beat all others at once, a mixed-integer linear program that HiGHS solves (`scipy.optimize.milp`). With `any_class`
+    any other class may win: against one rival the score difference is a sum over concepts, so the best m edits are the
+    m largest gains, sorting finds the smallest set, and the least over all rivals is exact, in O(K M log M).
 
     Parameters
     ----------
@@ -105,12 +114,15 @@ def counterfactual(
     image : int
         Row.
     target : str or int, optional
-        The class that must win; by default any class but the predicted one.
+        The class that must win; by default the runner-up.
+    any_class : bool
+        Whether any class but the predicted one may win.
     low, high : float or array_like of shape (M,), optional
         Bounds of an edited activation; by default 0 (or the least seen, if negative) and the largest seen in `ledgers`.
         ``high=0`` allows removals only (where nothing is negative).
     frozen : array_like of bool, shape (M,), optional
-        Concepts that may not be edited.
+        Concepts that may not be edited; by default those that are not `plausible` for the class, or with `any_class`
+        none.
     time_limit : float
         Seconds for the program of a given target; when they end, the best set found is returned with
         ``optimal=False``.
@@ -135,22 +147,27 @@ def counterfactual(
     finch becomes jay by 1 edit (no smaller set does)
       crest: 0 -> 1 (+3.000)
     """
+    if any_class and target is not None:
+        raise InputError("give either a target or any_class=True, not both")
     i = range(len(ledgers))[image]
     row = ledgers.activations[i]
     lower, upper = _bounds(ledgers, low, high)
-    fixed = np.zeros(len(row), dtype=bool) if frozen is None else np.asarray(frozen, dtype=bool)
-    if fixed.shape != row.shape:
-        raise InputError(f"frozen has shape {fixed.shape}: expected ({len(row)},), one flag a concept")
     scores = ledgers.scores[i]
     winner = int(scores.argmax())
+    goal = int(np.argsort(-scores, kind="stable")[1]) if target is None else ledgers._class(target)
+    if goal == winner:
+        raise InputError(f"target={target!r}: the image is predicted {ledgers.classes[goal]!r} already")
+    if frozen is None:
+        fixed = np.zeros(len(row), dtype=bool) if any_class else ~plausible(ledgers, i, goal)
+    else:
+        fixed = np.asarray(frozen, dtype=bool)
+    if fixed.shape != row.shape:
+        raise InputError(f"frozen has shape {fixed.shape}: expected ({len(row)},), one flag a concept")
     margin = _MARGIN * max(1.0, float(np.abs(scores).max()))
-    if target is None:
+    if any_class:
         found = _any_rival(row, ledgers.weights, scores, winner, lower, upper, fixed, margin)
         optimal = True
     else:
-        goal = ledgers._class(target)
-        if goal == winner:
-            raise InputError(f"target={target!r}: the image is predicted {ledgers.classes[goal]!r} already")
         found, optimal = _one_target(row, ledgers.weights, scores, goal, lower, upper, fixed, margin, time_limit)
     if found is None:
         return None
@@ -169,7 +186,29 @@ def counterfactual(
         before=ledgers.ledger(i, winner),
         after=after._replace(targets=np.array([new])).ledger(0),
         optimal=optimal,
+        turns=_turns(ledgers, found, new),
     )
+
+
+def plausible(ledgers: Ledgers, image: int, target: str | int) -> NDArray[np.bool_]:
+    """Flag the concepts that a picture of a class may show: bool of shape (M,).
+
+    Those active in the image itself, and in at least a tenth of the pictures of `ledgers` that are predicted as the
+    class; where there are none, those with a positive weight for it.
+    """
+    goal, active = ledgers._class(target), ledgers.activations != 0
+    of_class = active[ledgers.targets == goal]
+    usual = of_class.mean(axis=0) >= _SEEN if len(of_class) else ledgers.weights[goal] > 0
+    return active[image] | usual
+
+
+def _turns(ledgers: Ledgers, found: dict[int, float], goal: int) -> float:
+    columns = np.array(list(found), dtype=np.int64)
+    moved = np.array(list(found.values())) - ledgers.activations[:, columns]
+    before = ledgers.scores
+    others = before.argmax(axis=1) != goal
+    turned = (before + moved @ ledgers.weights[:, columns].T).argmax(axis=1) == goal
+    return float(turned[others].mean()) if others.any() else 0.0
 
 
 def _bounds(ledgers: Ledgers, low: object, high: object) -> tuple[FloatArray, FloatArray]:
@@ -228,15 +267,18 @@ def _one_target(
     """Fewest edits so that `goal` beats every class: binaries z, changes d with z (low - a) <= d <= z (high - a)."""
     from scipy.optimize import Bounds, LinearConstraint, milp
 
-    m = len(row)
     down, up = np.minimum(lower - row, 0.0), np.maximum(upper - row, 0.0)
-    down[fixed] = up[fixed] = 0.0
+    # Only what may move is in the program.
+    free = np.flatnonzero(~fixed & (up > down))
+    m, down, up = len(free), down[free], up[free]
     rivals = np.delete(np.arange(len(scores)), goal)
-    lead = weights[goal] - weights[rivals]
-    ahead = np.hstack([lead, np.zeros_like(lead)])
-    eye = np.eye(m)
+    lead = weights[goal, free] - weights[np.ix_(rivals, free)]
     # A thousandth above the margin keeps the solver's own feasibility tolerance (1e-6) from deciding ties.
     needed = scores[rivals] - scores[goal] + margin + 1e-5 * max(1.0, float(np.abs(scores).max()))
+    if not m or (np.maximum(lead * up, lead * down).sum(axis=1) < needed).any():
+        return None, True
+    ahead = np.hstack([lead, np.zeros_like(lead)])
+    eye = np.eye(m)
     result = milp(
         np.concatenate([np.zeros(m), np.ones(m)]),
         constraints=[
@@ -250,6 +292,9 @@ def _one_target(
     )
     if result.x is None:
         return None, True
-    chosen = np.flatnonzero(result.x[m:] > 0.5)
-    edits = {int(j): float(np.clip(row[j] + result.x[j], min(lower[j], row[j]), max(upper[j], row[j]))) for j in chosen}
+    edits = {
+        int(j): float(row[j] + np.clip(result.x[k], down[k], up[k]))
+        for k, j in enumerate(free)
+        if result.x[m + k] > 0.5
+    }
     return edits, bool(result.status == 0)
