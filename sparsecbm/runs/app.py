@@ -21,6 +21,7 @@ from sparsecbm.explain.html import ledger_html
 from sparsecbm.explain.interventions import Interventions, counterfactual
 from sparsecbm.inputs.models import StoredModel, load_model
 from sparsecbm.runs.app_guard import Guard, is_loopback
+from sparsecbm.runs.predict import mapped
 
 if TYPE_CHECKING:
     from sparsecbm.encoders import Encoder
@@ -51,7 +52,7 @@ class Session:
         self.stored, self.encoder = stored, encoder
 
     def look(self, picture: str | Path) -> Ledgers:
-        """Encode a picture file and account for its prediction.
+        """Encode a picture file and account for its prediction, with maps where the encoder opens.
 
         Raises
         ------
@@ -62,7 +63,11 @@ class Session:
             image = decode_image(read_picture(picture), MAX_PIXELS)
         except UndecodableError as error:
             raise InputError(f"the picture cannot be used: {error}") from error
-        return self._ledgers(self.stored.classifier.transform(self.encoder.encode_images([image])))
+        ledgers = self._ledgers(self.stored.classifier.transform(self.encoder.encode_images([image])))
+        try:
+            return mapped(ledgers, self.stored, [image])
+        except InputError:  # an encoder that does not open
+            return ledgers
 
     def _ledgers(self, activations: Any) -> Ledgers:
         model = self.stored.classifier
@@ -173,7 +178,8 @@ def build_page(session: Session) -> Any:
         gr.Markdown(
             f"# Why this class?\n{len(stored.class_names):,} classes, "
             f"{len(stored.classifier.concept_names_):,} named concepts. Drop a picture, read what each concept adds, "
-            "then move concepts and see the prediction change."
+            "then move concepts and see the prediction change. "
+            "Point at a line to see where in the picture it comes from."
         )
         row, start = gr.State(None), gr.State([])
         with gr.Row():
