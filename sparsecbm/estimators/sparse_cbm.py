@@ -64,6 +64,8 @@ from sparsecbm.estimators.recipe import LEAST_ACTIVE, LEAST_NEC, Head, HeadChoic
 from sparsecbm.estimators.storage import Arrays, ModelRecord, StoredEstimator, check_arrays, published
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from sparsecbm.explain import Ledgers
 
 
@@ -742,6 +744,44 @@ class SparseCBMClassifier(
             names,
             sources=sources,
             truths=truths,
+        )
+
+    def explain_images(
+        self,
+        images: Sequence[Image],
+        *,
+        encoder: Any,
+        maps: bool = False,
+        sources: Sequence[str] | None = None,
+        truths: Sequence | None = None,
+        **options: Any,
+    ) -> Ledgers:
+        """Account for the predictions of pictures, and say where in them the concepts are seen.
+
+        Parameters
+        ----------
+        images : sequence of PIL.Image.Image, length n
+        encoder : Encoder
+            That made the embeddings of `fit`.
+        maps : bool
+            Whether each ledger also gets the maps of its active concepts.
+        sources, truths : sequence, optional
+            See `explain`.
+        **options
+            Of the maps, such as `method`; see `sparsecbm.encoders.maps.map_images`.
+
+        Raises
+        ------
+        InputError
+            If the encoder has no such maps, or X are concept scores, which come from no encoder.
+        """
+        if self.concept_embeddings is None:
+            raise InputError("this model was fitted on concept scores: no encoder makes them of pictures")
+        ledgers = self.explain(encoder.encode_images(images), sources, truths)
+        if not maps:
+            return ledgers
+        return ledgers.with_maps(
+            images, encoder, self.bottleneck_.weight.numpy(), self.bottleneck_.bias.numpy(), **options
         )
 
     # -- storage -------------------------------------------------------------------------------------------------------
