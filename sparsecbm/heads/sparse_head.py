@@ -377,10 +377,7 @@ class SparseHead(ClassifierMixin, BaseEstimator):
         if self.concepts_per_class is None:
             assert isinstance(problem, Problem)  # only growing methods keep activations sparse
             result = multinomial_logistic(problem, l1=0.0, l2=penalty, tol=self.tol)
-            mask = np.zeros(result.coef.shape, bool)
-            support = Support(problem, mask)
-            fit = newton(support, np.zeros(0), result.intercept, l2=penalty, max_steps=0)
-            return State(mask, result.coef, result.intercept, result.objective, support, fit)
+            return State(result.coef != 0, result.coef, result.intercept, result.objective, None, result)
         budget = Budget(int(self.concepts_per_class), self.counting, self.nonnegative)
         extra = {} if state is None else {"state": state, **_LATER.get(self.method, {})}
         return SELECTIONS.find(self.method)(problem, budget, penalty, **extra)
@@ -392,10 +389,7 @@ class SparseHead(ClassifierMixin, BaseEstimator):
         coef, intercept = state.coef, state.intercept
         if self.concepts_per_class is None:
             assert isinstance(problem, Problem)
-            result = multinomial_logistic(
-                problem, l1=0.0, l2=penalty, tol=self.tol,
-                start=_start(coef, intercept, penalty),
-            )  # fmt: skip
+            result = multinomial_logistic(problem, l1=0.0, l2=penalty, tol=self.tol, start=state.fit)
             coef, intercept = result.coef, result.intercept
             certificate = {**result.certificate, "nonzeros": int(np.count_nonzero(coef))}
         else:
@@ -446,12 +440,6 @@ class HeadPath:
             {"nec": k, "accuracy": hit, **head.nec_, "relative_gap": head.certificate_["relative_gap"]}
             for k, head, hit in zip(self.nec, self.heads, self.accuracy)
         ]
-
-
-def _start(coef: np.ndarray, intercept: np.ndarray, penalty: float):
-    from sparsecbm.heads.solver.elastic_net import MultinomialResult
-
-    return MultinomialResult(coef, intercept, 0.0, penalty, np.inf, np.inf, np.inf, np.inf, 0)
 
 
 def _solve(problem: AnyProblem, state: State, nonnegative: bool, penalty: float, tol: float) -> State:

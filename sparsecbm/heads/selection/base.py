@@ -17,7 +17,6 @@ import numpy as np
 
 from sparsecbm.heads.nec import largest
 from sparsecbm.heads.solver.newton import newton
-from sparsecbm.heads.solver.softmax import Support
 from sparsecbm.heads.solver.softmax_sparse import AnyProblem, SparseFit, SparseSupport
 
 
@@ -50,13 +49,13 @@ class Budget:
 
 @dataclass
 class State:
-    """A support with its refitted weights; `fit` is its `Fit` or `SparseFit`, as the support's methods take."""
+    """A support with its refitted weights; `fit` is what its methods take. A dense head has the fit alone."""
 
     mask: np.ndarray
     coef: np.ndarray
     intercept: np.ndarray
     objective: float
-    support: Support | SparseSupport = field(repr=False)
+    support: Any = field(repr=False)
     fit: Any = field(repr=False)
     sparse_gains: tuple[int, np.ndarray] | None = field(default=None, repr=False)
 

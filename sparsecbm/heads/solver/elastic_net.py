@@ -13,7 +13,6 @@ the *whole* problem in float64, so that a returned point carries its own proof.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +20,7 @@ from numpy.typing import ArrayLike
 
 from sparsecbm._base.errors import InputError
 from sparsecbm.heads.solver.duality_gap import certify
-from sparsecbm.heads.solver.elastic_net_large import LARGE, approximate
+from sparsecbm.heads.solver.elastic_net_large import LARGE, approximate, descend
 from sparsecbm.heads.solver.newton import newton
 from sparsecbm.heads.solver.softmax import Problem, Support, few_threads
 
@@ -246,11 +245,9 @@ def multinomial_path(
     A: ArrayLike | Problem,
     y: ArrayLike | None = None,
     *,
-    l1s: Sequence[float] | None = None,
     n_points: int = 30,
     smallest: float = 1e-3,
     l2: float = 0.0,
-    sample_weight: ArrayLike | None = None,
     max_nec: float | None = None,
     tol: float = 1e-5,
 ) -> list[MultinomialResult]:
@@ -258,11 +255,10 @@ def multinomial_path(
 
     Parameters
     ----------
-    A, y, l2, sample_weight, tol
+    A, y, l2, tol
         As in `multinomial_logistic`.
-    l1s : sequence of float, optional
-        Penalties, sorted here from large to small. By default `n_points` values, geometric from `l1_max` to
-        `smallest` * `l1_max`.
+    n_points, smallest : int, float
+        So many penalties, geometric from `l1_max` to `smallest` * `l1_max`.
     max_nec : float, optional
         Stop after the first point with at least this many non-zero weights per class.
 
@@ -270,12 +266,10 @@ def multinomial_path(
     -------
     list of MultinomialResult
     """
-    problem = A if isinstance(A, Problem) else make_problem(A, y, sample_weight)
-    if l1s is None:
-        top = l1_max(problem)
-        l1s = np.geomspace(max(top, 1e-12), max(top, 1e-12) * smallest, n_points).tolist()
+    problem = A if isinstance(A, Problem) else make_problem(A, y)
+    top = max(l1_max(problem), 1e-12)
     path: list[MultinomialResult] = []
-    for l1 in sorted(map(float, l1s), reverse=True):
+    for l1 in np.geomspace(top, top * smallest, n_points).tolist():
         start = path[-1] if path else None
         path.append(multinomial_logistic(problem, l1=l1, l2=l2, start=start, tol=tol))
         if max_nec is not None and np.count_nonzero(path[-1].coef) >= max_nec * problem.n_classes:
@@ -417,50 +411,7 @@ def _lasso(
         coef, intercept = working.dense(fit.w), fit.b
         if objective - fit.objective < 0.05 * gap:
             # Newton steps stall where concepts are exactly collinear or an orthant's corner blocks the way; proximal
-            # gradients do not.
+            # descent does not.
             stuck += 1
-            columns = np.unique(working.cols)
-            block, intercept, _ = _accelerated(
-                problem.columns[columns], problem, coef[:, columns], intercept, l1, l2,
-                0.1 * gap, 50 * 2 ** min(stuck, 7),
-            )  # fmt: skip
-            coef = np.zeros_like(coef)
-            coef[:, columns] = block
+            coef, intercept = descend(problem, coef, intercept, l1, l2, rounds=5 * 2 ** min(stuck, 7), least=1e-3)
     return _result(problem, coef, intercept, l1, l2, max_iter) if result is None else result
-
-
-def _accelerated(
-    columns: np.ndarray,
-    problem: Problem,
-    w: np.ndarray,
-    b: np.ndarray,
-    l1: float,
-    l2: float,
-    target: float,
-    max_steps: int = 3000,
-) -> tuple[np.ndarray, np.ndarray, int]:
-    """Accelerated proximal gradients over all weights of some concepts, to a duality gap of `target` among them."""
-    # The softmax Hessian is at most 1/2; rows of ones stand for the intercepts.
-    design = np.vstack([columns, np.ones(columns.shape[1])])
-    moment = (design * problem.weights) @ design.T
-    step = 1.0 / (0.5 * float(np.linalg.eigvalsh(moment)[-1]) + l2)
-    point = np.column_stack([w, b])
-    ahead, momentum = point, 1.0
-    for count in range(1, max_steps + 1):
-        _, probabilities = problem.loss(ahead @ design)
-        gradient = problem.residual(probabilities) @ design.T
-        gradient[:, :-1] += l2 * ahead[:, :-1]
-        new = ahead - step * gradient
-        new[:, :-1] *= np.maximum(1 - step * l1 / np.maximum(np.abs(new[:, :-1]), 1e-300), 0.0)
-        if ((ahead - new) * (new - point)).sum() > 0:
-            momentum = 1.0  # O'Donoghue & Candes 2015: restart when momentum points uphill
-        following = 0.5 * (1 + np.sqrt(1 + 4 * momentum * momentum))
-        ahead = new + (momentum - 1) / following * (new - point)
-        point, momentum = new, following
-        if count % 20 == 0:
-            loss, probabilities = problem.loss(point @ design)
-            slope = problem.residual(probabilities) @ columns.T
-            _, gap, _ = certify(problem, point[:, :-1], probabilities, slope, loss, l1, l2)
-            if gap <= target:
-                break
-    return point[:, :-1], point[:, -1], count

@@ -1,4 +1,4 @@
-"""Fast approximate solver of the l1 problem on large data, in float32: a start that certified solvers finish.
+"""Proximal descent on the l1 problem: in float32 the fast start on large data, which certified solvers finish.
 
 Accelerated proximal gradients (Beck & Teboulle 2009, with O'Donoghue & Candes' restarts) in the metric of the Hessian
 blocks of the classes. The blocks bound the softmax Hessian: diag(p) - p p^T <= 2 diag(p (1 - p)), the difference being
@@ -171,6 +171,7 @@ class _Blocks:
         self.index = np.argsort(~mask, axis=1, kind="stable")[:, :width]
         self.real = np.arange(width) < sizes[:, None]
         self.rows = np.arange(len(mask))[:, None]
+        self.dtype = problem.columns.dtype
         blocks = np.zeros((len(mask), width + 1, width + 1), np.float32)
         keep = max(1500, problem.n_samples // 10)
         for k, size in enumerate(sizes):
@@ -190,11 +191,11 @@ class _Blocks:
     def gather(self, weights: np.ndarray, intercepts: np.ndarray) -> np.ndarray:
         """Coordinates (width + 1, K) of arrays (K, M) and (K,)."""
         inner = np.where(self.real, weights[self.rows, self.index], 0)
-        return np.concatenate([inner, intercepts[:, None]], 1).T.astype(np.float32)
+        return np.concatenate([inner, intercepts[:, None]], 1).T.astype(self.dtype)
 
     def scatter(self, point: np.ndarray, concepts: int) -> tuple[np.ndarray, np.ndarray]:
         """Weights (K, M) and intercepts (K,) of coordinates."""
-        weights = np.zeros((point.shape[1], concepts), np.float32)
+        weights = np.zeros((point.shape[1], concepts), self.dtype)
         inner = point[:-1].T
         weights[self.rows, self.index] = np.where(self.real, inner, 0)
         return weights, point[-1].copy()
@@ -206,9 +207,9 @@ class _Blocks:
 
         Coordinate descent, all classes at once. Returns x and scale / 2 d^T H d.
         """
-        threshold, ridge = np.float32(l1 / scale), np.float32(l2 / scale)
+        threshold, ridge = self.dtype.type(l1 / scale), self.dtype.type(l2 / scale)
         new = point.copy()
-        slope = slope / np.float32(scale)
+        slope = slope / self.dtype.type(scale)
         slope[:-1] += ridge * point[:-1]
         diagonal = np.einsum("jjk->jk", self.blocks).copy()
         diagonal[:-1] += ridge
@@ -279,7 +280,7 @@ def _round(
     best_logits, best_probabilities, best_loss = point.logits, point.probabilities, point.loss
     ahead_loss, ahead_probabilities = point.loss, point.probabilities
     momentum = 1.0
-    slopes = np.zeros(gradient.shape, np.float32)
+    slopes = np.zeros(gradient.shape, blocks.dtype)
     for count in range(steps):
         residual = problem.residual(ahead_probabilities)
         if columns is problem.columns:
@@ -309,7 +310,7 @@ def _round(
         if float(np.sum((at - new) * (new - best))) > 0:
             momentum = 1.0
         following = 0.5 * (1 + np.sqrt(1 + 4 * momentum * momentum))
-        beta = np.float32((momentum - 1) / following)
+        beta = blocks.dtype.type((momentum - 1) / following)
         momentum = following
         previous, previous_logits = best, best_logits
         best, best_value, best_logits, best_loss, best_probabilities = new, value, logits, loss, probabilities
