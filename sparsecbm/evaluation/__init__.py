@@ -27,7 +27,6 @@ from sparsecbm.evaluation.meaning import (
 from sparsecbm.evaluation.metrics import (
     active_concepts,
     classification_metrics,
-    confusion,
     expected_calibration_error,
     mean_sd,
     paired_bootstrap,
@@ -52,7 +51,6 @@ __all__ = [
     "clarity",
     "classification_metrics",
     "concept_auc",
-    "confusion",
     "control_table",
     "disguise",
     "estimator_factory",

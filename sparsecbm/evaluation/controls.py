@@ -33,6 +33,7 @@ from sklearn.neighbors import NearestCentroid
 
 from sparsecbm._base.directions import matched_directions, random_directions
 from sparsecbm._base.errors import InputError, unknown
+from sparsecbm._base.parameters import Count, checked
 from sparsecbm._base.progress import ProgressBar
 from sparsecbm.evaluation.meaning import concept_auc, name_alignment
 from sparsecbm.evaluation.metrics import mean_sd, paired_difference
@@ -247,8 +248,6 @@ def run_controls(
     n_seeds: int = 1,
     nec: Sequence[int] = (),
     truth: tuple[Sequence[int], ArrayLike] | None = None,
-    probe: BaseEstimator | None = None,
-    head_weights: ArrayLike | None = None,
     random_state: int = 0,
     checkpoint_dir: str | Path | None = None,
     cache_dir: str | Path | None = None,
@@ -284,10 +283,6 @@ def run_controls(
         nothing chosen there.
     truth : tuple of (columns, attributes), optional
         Numbers of the concepts whose truth is known, and that truth, bool (n_test, len(columns)).
-    probe : estimator, optional
-        Classifier of embeddings in place of `linear_probe`.
-    head_weights : array-like of shape (K, M), optional
-        Weights to check for a probe in disguise; by default ``head_weights_`` or ``coef_`` of the fitted classifier.
     random_state : int
         First seed.
     checkpoint_dir : path, optional
@@ -318,8 +313,7 @@ def run_controls(
     for name in controls:
         if name not in ALL_CONTROLS:
             raise unknown("control", name, ALL_CONTROLS)
-    if n_seeds < 1:
-        raise InputError(f"n_seeds={n_seeds!r}: expected at least 1")
+    checked("n_seeds", n_seeds, Count)
     if concepts is None and fitted is None:
         raise InputError("concept_embeddings=None needs `fitted`: there are no concepts to train the classifier on")
     words = None if random_word_embeddings is None else np.asarray(random_word_embeddings)
@@ -342,7 +336,7 @@ def run_controls(
         None if checkpoint_dir is None else Path(checkpoint_dir),
         None if cache_dir is None else Path(cache_dir),
     )
-    trial.run(fitted, retrain, n_seeds, probe, head_weights, verbose)
+    trial.run(fitted, retrain, n_seeds, verbose)
     return trial.report()
 
 
@@ -379,15 +373,7 @@ class _Trial:
     skipped: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
-    def run(
-        self,
-        fitted: Any,
-        retrain: bool,
-        n_seeds: int,
-        probe: BaseEstimator | None,
-        head_weights: ArrayLike | None,
-        verbose: bool | None,
-    ) -> None:
+    def run(self, fitted: Any, retrain: bool, n_seeds: int, verbose: bool | None) -> None:
         self._skip()
         banks = [name for name in _BANKS if self._runs(name)]
         steps = n_seeds * ((fitted is None or retrain) + len(banks))
@@ -395,7 +381,7 @@ class _Trial:
         with ProgressBar("controls", steps, verbose) as bar:
             trial = fitted
             if fitted is not None:
-                self._judge(fitted, head_weights)
+                self._judge(fitted)
                 self._path("concepts", fitted, bar)
             for seed in range(self.seed, self.seed + n_seeds):
                 drawn = self._draw(np.random.default_rng(seed))
@@ -414,7 +400,7 @@ class _Trial:
                     bar.update(1)
                     if row == "concepts" and trial is None:
                         trial = model
-                        self._judge(model, head_weights)
+                        self._judge(model)
                     else:
                         self._score(row, model, len(drawn[name]))
                         if row in ("concepts", "retrained", "shuffled_names"):
@@ -423,7 +409,7 @@ class _Trial:
                         self._path(row, model, bar)
             if self._runs("linear_probe"):
                 bar.update(0, "linear probe")
-                self._score("linear_probe", (linear_probe() if probe is None else clone(probe)).fit(self.X, self.y), 0)
+                self._score("linear_probe", linear_probe().fit(self.X, self.y), 0)
                 bar.update(1)
             if self._runs("nearest_mean"):
                 self._score("nearest_mean", NearestCentroid().fit(self.X, self.y), 0)
@@ -466,14 +452,12 @@ class _Trial:
         self.right.setdefault(name, []).append(hits)
         self.sizes[name] = n_concepts
 
-    def _judge(self, model: Any, head_weights: ArrayLike | None) -> None:
+    def _judge(self, model: Any) -> None:
         """Score the classifier on trial and look for a probe in disguise."""
         size = self.X.shape[1] if self.concepts is None else len(self.concepts)
         self._score("concepts", model, size)
         self._meaning("concepts", model)
-        weights = head_weights
-        if weights is None:
-            weights = getattr(model, "head_weights_", getattr(model, "coef_", None))
+        weights = getattr(model, "head_weights_", getattr(model, "coef_", None))
         if weights is None or self.concepts is None:
             return
         active = None

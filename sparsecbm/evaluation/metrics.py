@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import softmax
 from scipy.stats import bootstrap, norm, t
 from sklearn.metrics import (
     accuracy_score,
     balanced_accuracy_score,
-    confusion_matrix,
     log_loss,
     top_k_accuracy_score,
 )
 
 from sparsecbm._base.errors import InputError
+
+_BINS = 15
 
 
 def check_matrix(name: str, value: Any) -> np.ndarray:
@@ -30,107 +31,52 @@ def check_matrix(name: str, value: Any) -> np.ndarray:
     return value
 
 
-def classification_metrics(
-    y: ArrayLike,
-    proba: ArrayLike | None = None,
-    *,
-    scores: ArrayLike | None = None,
-    classes: ArrayLike | None = None,
-    sample_weight: ArrayLike | None = None,
-    top_k: Sequence[int] = (5,),
-    n_bins: int = 15,
-) -> dict[str, float]:
-    """Accuracy, top-k, balanced accuracy, log loss and calibration error.
+def classification_metrics(y: ArrayLike, proba: ArrayLike) -> dict[str, float]:
+    """Accuracy, top-5, balanced accuracy, log loss and calibration error.
 
     Parameters
     ----------
-    y : array-like of shape (n,)
-        True labels.
+    y : array-like of int, shape (n,)
+        Column of `proba` that is right.
     proba : array-like of shape (n, K)
-        Class probabilities, rows summing to 1. Give this or `scores`.
-    scores : array-like of shape (n, K)
-        Class scores (logits); turned into probabilities by softmax.
-    classes : array-like of shape (K,), optional
-        Label of each column; by default 0..K-1.
-    sample_weight : array-like of shape (n,), optional
-        Non-negative weights, used by every number.
-    top_k : sequence of int
-        Which top-k accuracies to report; those with k >= K are left out.
-    n_bins : int
-        Bins of the calibration error.
+        Class probabilities, rows summing to 1.
 
     Returns
     -------
     dict
-        ``accuracy``, ``balanced_accuracy``, ``top_5_accuracy`` (for each k), ``log_loss`` (nats), ``ece``; all but
-        the log loss in [0, 1].
+        ``accuracy``, ``balanced_accuracy``, ``top_5_accuracy`` (for more than five classes), ``log_loss`` (nats),
+        ``ece``; all but the log loss in [0, 1].
 
     Raises
     ------
     InputError
-        If neither or both of `proba` and `scores` are given, or shapes or labels do not fit.
+        If rows are no probabilities, or labels do not fit them.
 
     Examples
     --------
-    >>> classification_metrics([0, 1, 1], [[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]], top_k=())["accuracy"]
+    >>> classification_metrics([0, 1, 1], [[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])["accuracy"]
     0.6666666666666666
     """
-    if (proba is None) == (scores is None):
-        raise InputError("give either proba (n, K) or scores (n, K), and not both")
-    table = (
-        check_matrix("proba", proba)
-        if proba is not None
-        else softmax(check_matrix("scores", scores).astype(float), axis=1)
-    )
-    if proba is not None and (table.min() < 0 or np.abs(table.sum(1) - 1).max() > 1e-3):
-        raise InputError("proba holds rows that are not probabilities: give unnormalised values as scores=")
-    labels, codes = _codes(y, table, classes)
-    weight = None if sample_weight is None else np.asarray(sample_weight, dtype=float)
-    predicted = table.argmax(1)
-    out = {
-        "accuracy": float(accuracy_score(codes, predicted, sample_weight=weight)),
-        "balanced_accuracy": _balanced(codes, predicted, weight),
-    }
-    for k in top_k:
-        if k < len(labels):
-            hit = top_k_accuracy_score(codes, table, k=k, labels=np.arange(len(labels)), sample_weight=weight) \
-                if len(labels) > 2 else out["accuracy"]  # fmt: skip
-            out[f"top_{k}_accuracy"] = float(hit)
+    table, y = check_matrix("proba", proba), np.asarray(y)
+    if table.min() < 0 or np.abs(table.sum(1) - 1).max() > 1e-3:
+        raise InputError("proba holds rows that are not probabilities: expected non-negative rows that sum to 1")
+    columns = np.arange(table.shape[1])
+    if y.shape != (len(table),) or not np.isin(y, columns).all():
+        raise InputError(f"y has shape {y.shape}: expected a label a row, {len(table)} of 0 to {len(columns) - 1}")
+    with warnings.catch_warnings():  # a class that is predicted but absent from y is no news here
+        warnings.simplefilter("ignore", UserWarning)
+        balanced = float(balanced_accuracy_score(y, table.argmax(1)))
+    out = {"accuracy": float(accuracy_score(y, table.argmax(1))), "balanced_accuracy": balanced}
+    if len(columns) > 5:
+        out["top_5_accuracy"] = float(top_k_accuracy_score(y, table, k=5, labels=columns))
     normalised = table.astype(float) / table.sum(1, keepdims=True, dtype=float)
-    out["log_loss"] = float(log_loss(codes, normalised, labels=np.arange(len(labels)), sample_weight=weight))
-    out["ece"] = expected_calibration_error(codes, normalised, sample_weight=weight, n_bins=n_bins)
+    out["log_loss"] = float(log_loss(y, normalised, labels=columns))
+    out["ece"] = expected_calibration_error(y, normalised)
     return out
 
 
-def _codes(y: ArrayLike, table: np.ndarray, classes: ArrayLike | None) -> tuple[np.ndarray, np.ndarray]:
-    y = np.asarray(y)
-    labels = np.arange(table.shape[1]) if classes is None else np.asarray(classes)
-    if y.shape != (len(table),) or labels.shape != (table.shape[1],):
-        raise InputError(
-            f"y has shape {y.shape} and classes {labels.shape} for scores of shape {table.shape}: "
-            "expected one label a row and one class a column"
-        )
-    order = np.argsort(labels, kind="stable")
-    position = np.searchsorted(labels[order], y)
-    found = order[np.minimum(position, len(labels) - 1)]
-    if (labels[found] != y).any():
-        stranger = y[labels[found] != y][0]
-        raise InputError(f"label {stranger.item()!r} is not among the {len(labels)} classes: pass classes=")
-    return labels, found
-
-
-def _balanced(codes: np.ndarray, predicted: np.ndarray, weight: np.ndarray | None) -> float:
-    import warnings
-
-    with warnings.catch_warnings():  # a class that is predicted but absent from y is no news here
-        warnings.simplefilter("ignore", UserWarning)
-        return float(balanced_accuracy_score(codes, predicted, sample_weight=weight))
-
-
-def expected_calibration_error(
-    y: ArrayLike, proba: ArrayLike, *, sample_weight: ArrayLike | None = None, n_bins: int = 15
-) -> float:
-    """Expected calibration error of the predicted class (Guo et al. 2017, eq. 3), bins of equal width.
+def expected_calibration_error(y: ArrayLike, proba: ArrayLike) -> float:
+    """Expected calibration error of the predicted class (Guo et al. 2017, eq. 3), 15 bins of equal width.
 
     Parameters
     ----------
@@ -138,28 +84,16 @@ def expected_calibration_error(
         Column of `proba` that is right.
     proba : array-like of shape (n, K)
         Class probabilities.
-    sample_weight : array-like of shape (n,), optional
-        Weights.
-    n_bins : int
-        Bins (i / n_bins, (i + 1) / n_bins].
 
     Returns
     -------
     float
-        In [0, 1]; 0 where confidence equals accuracy in every bin.
+        In [0, 1]; 0 where confidence equals accuracy in every bin (i / 15, (i + 1) / 15].
     """
     proba = check_matrix("proba", proba)
-    y = np.asarray(y)
-    weight = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight, dtype=float)
-    confidence, right = proba.max(1), (proba.argmax(1) == y).astype(float)
-    bins = np.clip(np.ceil(confidence * n_bins).astype(int) - 1, 0, n_bins - 1)
-    difference = np.bincount(bins, weight * (right - confidence), minlength=n_bins)
-    return float(np.abs(difference).sum() / weight.sum())
-
-
-def confusion(y: ArrayLike, predicted: ArrayLike, classes: ArrayLike | None = None) -> np.ndarray:
-    """Confusion matrix (K, K): rows true, columns predicted, in the order of `classes` (by default sorted labels)."""
-    return confusion_matrix(y, predicted, labels=classes)
+    confidence, right = proba.max(1), (proba.argmax(1) == np.asarray(y)).astype(float)
+    bins = np.clip(np.ceil(confidence * _BINS).astype(int) - 1, 0, _BINS - 1)
+    return float(np.abs(np.bincount(bins, right - confidence, minlength=_BINS)).sum() / len(right))
 
 
 def active_concepts(A: ArrayLike) -> dict[str, float]:

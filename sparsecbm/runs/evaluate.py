@@ -261,12 +261,12 @@ def _is_training(stored: StoredModel, split: str, train_split: str | None) -> bo
 
 def _confusion(stored: StoredModel, held: Embeddings) -> tuple[np.ndarray, list[dict[str, Any]]]:
     """Confusion matrix in the order of the model's classes, and the pairs most often confused."""
-    from sparsecbm.evaluation import confusion
+    from sklearn.metrics import confusion_matrix
 
     classifier, names = stored.classifier, stored.class_names
     X = held.vectors
     predicted = np.concatenate([classifier.predict(X[i : i + 8192]) for i in range(0, len(X), 8192)])
-    matrix = confusion(np.asarray(held.labels), predicted, classes=classifier.classes_)
+    matrix = confusion_matrix(np.asarray(held.labels), predicted, labels=classifier.classes_)
     errors = matrix - np.diag(np.diag(matrix))
     order = np.argsort(-errors, axis=None, kind="stable")[:5]
     pairs = [(int(i), int(j)) for i, j in zip(*np.unravel_index(order, errors.shape)) if errors[i, j]]
