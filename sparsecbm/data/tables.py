@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import glob as globbing
+import itertools
 import re
 import sys
 import textwrap
@@ -181,27 +182,18 @@ def _load_dataset(repo: str, config: str | None, spec: str) -> dict[str, Dataset
         raise InputError(
             f"cannot load {spec!r}: {_one_line(error)} Check the name, or log in with `hf auth login`"
         ) from error
-    except (ConnectionError, TimeoutError) as error:
-        raise _offline(spec, error) from error
-    except datasets.exceptions.DatasetsError as error:
-        raise InputError(f"cannot load {spec!r}: {_one_line(_cause(error))}") from error
-    except (ValueError, RuntimeError, OSError) as error:
-        if _is_network(error):
-            raise _offline(spec, error) from error
-        raise InputError(f"cannot load {spec!r}: {_one_line(error)}") from error
     except Exception as error:
-        # The hub's client raises httpx errors, which share no base class with the ones above.
+        # The hub's client raises httpx errors, which share no base class with others.
         if _is_network(error):
-            raise _offline(spec, error) from error
-        raise
+            raise InputError(
+                f"cannot reach the Hugging Face Hub for {spec!r} ({_one_line(error)}): connect to the network, "
+                "or download the data set elsewhere and give its folder as hub:FOLDER or its files as parquet:GLOB"
+            ) from error
+        if not isinstance(error, (datasets.exceptions.DatasetsError, ValueError, RuntimeError, OSError)):
+            raise
+        generating = isinstance(error, datasets.exceptions.DatasetsError)
+        raise InputError(f"cannot load {spec!r}: {_one_line(_cause(error) if generating else error)}") from error
     return dict(loaded)
-
-
-def _offline(spec: str, error: BaseException) -> InputError:
-    return InputError(
-        f"cannot reach the Hugging Face Hub for {spec!r} ({_one_line(error)}): connect to the network, "
-        "or download the data set elsewhere and give its folder as hub:FOLDER or its files as parquet:GLOB"
-    )
 
 
 def _is_network(error: BaseException | None) -> bool:
@@ -285,12 +277,10 @@ class TableCatalogue(Catalogue):
     def read_many(self, rows: np.ndarray) -> Iterator[bytes | None]:
         for begin in range(0, len(rows), _BATCH):
             batch = [self._find(int(row)) for row in rows[begin : begin + _BATCH]]
-            while batch:
-                table = batch[0][2]
-                same = next((i for i, entry in enumerate(batch) if entry[2] is not table), len(batch))
-                for cell in table[[entry[0] for entry in batch[:same]]]["image"]:
+            for _, same in itertools.groupby(batch, key=lambda entry: entry[1]):
+                indices, _, tables = zip(*same)
+                for cell in tables[0][list(indices)]["image"]:
                     yield _bytes(cell, self._roots)
-                batch = batch[same:]
 
 
 def _hub_roots(local: Path) -> tuple[Path, ...]:

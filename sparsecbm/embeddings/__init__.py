@@ -4,7 +4,7 @@ from sparsecbm.embeddings.cache import CacheEntry, PruneReport, cache_entries, p
 from sparsecbm.embeddings.embed import embed_images, embed_texts
 from sparsecbm.embeddings.store import cache_dir
 from sparsecbm.embeddings.table import Embeddings
-from sparsecbm.embeddings.vectors import load_embeddings, save_embeddings
+from sparsecbm.embeddings.vectors import load_embeddings
 
 __all__ = [
     "CacheEntry",
@@ -16,5 +16,4 @@ __all__ = [
     "embed_texts",
     "load_embeddings",
     "prune_cache",
-    "save_embeddings",
 ]

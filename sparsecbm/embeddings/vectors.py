@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from sparsecbm._base.errors import DataWarning, InputError, StoredFileError, suggest, unknown
-from sparsecbm._base.files import atomic_path, atomic_write
 from sparsecbm._base.names import clean_name, clean_name_array
 from sparsecbm._base.rows import as_numpy, check_scale, row_lengths, unit_rows
 from sparsecbm._base.untrusted import open_npz, open_parquet, regular_file
@@ -83,42 +82,6 @@ def load_embeddings(path: str | Path, split: str, *, normalize: bool | None = No
     rows = _checked_rows(vectors, where, normalize)
     checked = None if labels is None else check_labels(labels, len(rows), names, where)
     return Embeddings(rows, checked, names, (), {"file": str(path), "split": split})
-
-
-def save_embeddings(path: str | Path, splits: Mapping[str, Embeddings]) -> None:
-    """Write embeddings of one or more splits to a file that `load_embeddings` reads.
-
-    Parameters
-    ----------
-    path : str or Path
-        ``.npz`` or ``.safetensors``.
-    splits : mapping of str to Embeddings
-        Splits by name; all with the same `class_names` and dimension.
-
-    Raises
-    ------
-    InputError
-        If the format is unknown, or class names or dimensions differ.
-    StoredFileError
-        If the file cannot be written.
-    """
-    path = Path(path)
-    if path.suffix not in (".npz", ".safetensors"):
-        raise unknown("embeddings format", path.suffix or path.name, (".npz", ".safetensors"))
-    if not splits:
-        raise InputError("there are no splits to save")
-    if len({(table.class_names, table.dim) for table in splits.values()}) > 1:
-        raise InputError(f"splits {', '.join(splits)} differ in class names or dimension: save them to separate files")
-    arrays: dict[str, Any] = {f"{name}{_IMAGES}": np.ascontiguousarray(table.vectors) for name, table in splits.items()}
-    arrays |= {f"{name}{_LABELS}": table.labels for name, table in splits.items() if table.labels is not None}
-    names = next(iter(splits.values())).class_names
-    if path.suffix == ".npz":
-        atomic_write(path, lambda handle: np.savez(handle, **arrays, class_names=np.array(names, dtype=str)))
-        return
-    from safetensors.numpy import save_file
-
-    with atomic_path(path) as temporary:
-        save_file(arrays, temporary, metadata={"class_names": json.dumps(list(names), ensure_ascii=False)})
 
 
 Read = tuple[np.ndarray, "np.ndarray | None", tuple[str, ...]]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,6 @@ from numpy.typing import NDArray
 from sparsecbm._base.errors import InputError, unknown
 from sparsecbm._base.rows import unit_rows
 from sparsecbm.explain.ledger import Ledgers
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 FloatArray = NDArray[np.float64]
 
@@ -39,12 +36,6 @@ class WeightMap:
     weights: FloatArray
     n_classes: int
     n_concepts: int
-
-    def to_frame(self) -> pd.DataFrame:
-        """Return a pandas table, a row a class."""
-        import pandas as pd
-
-        return pd.DataFrame(self.weights, index=list(self.classes), columns=list(self.concepts))
 
     def to_svg(self, label: str = "Weights of concepts in classes") -> str:
         """Return a self-contained SVG document, as the report draws it."""

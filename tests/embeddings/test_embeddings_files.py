@@ -18,7 +18,7 @@ from hypothesis.extra import numpy as hnp
 from safetensors.torch import save_file
 
 from sparsecbm._base.errors import DataWarning, InputError, StoredFileError
-from sparsecbm.embeddings import Embeddings, load_embeddings, save_embeddings
+from sparsecbm.embeddings import Embeddings, load_embeddings
 from sparsecbm.embeddings import table as table_module
 
 NAMES = ("cat", "dog", "red bird")
@@ -249,11 +249,12 @@ def test_pickled_arrays_are_refused(tmp_path):
 @given(name=st.sampled_from(["a.npz", "a.safetensors", "a.parquet"]), cut=st.integers(0, 400), flip=st.integers(0, 255))
 def test_damaged_files_raise_one_clear_line_or_load(name, cut, flip, tmp_path_factory, rows):
     folder = tmp_path_factory.mktemp("damaged")
-    table = Embeddings(rows.astype(np.float32), LABELS, NAMES)
     if name == "a.parquet":
         parquet.write_table(pa.table({"embedding": rows.tolist(), "label": LABELS.tolist()}), folder / name)
+    elif name == "a.npz":
+        _npz(folder / name, rows, LABELS, NAMES)
     else:
-        save_embeddings(folder / name, {"train": table})
+        save_file({"train_images": rows, "train_labels": LABELS}, folder / name, {"class_names": json.dumps(NAMES)})
     raw = bytearray((folder / name).read_bytes())
     raw[cut % len(raw)] ^= flip
     (folder / name).write_bytes(raw if cut % 2 else raw[: cut % len(raw)])
@@ -281,23 +282,6 @@ def test_normalised_rows_have_unit_length_or_are_refused(rows, tmp_path_factory)
         return
     table = load_embeddings(path, "train", normalize=True)
     np.testing.assert_allclose(np.linalg.norm(table.vectors.astype(np.float64), axis=1), 1, atol=1e-5)
-
-
-@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
-def test_saved_embeddings_come_back(suffix, rows, tmp_path):
-    train = Embeddings(rows.astype(np.float32), LABELS, NAMES)
-    test = Embeddings(rows[:2].astype(np.float16), None, NAMES)
-    path = tmp_path / f"deep/folder/a{suffix}"
-    save_embeddings(path, {"train": train, "test": test})
-    back = load_embeddings(path, "train", normalize=False)
-    np.testing.assert_array_equal(back.vectors, train.vectors)
-    assert back.labels.tolist() == LABELS.tolist()
-    assert back.class_names == NAMES
-    assert load_embeddings(path, "test").labels is None
-    with pytest.raises(InputError, match="differ in class names or dimension"):
-        save_embeddings(path, {"train": train, "test": Embeddings(rows[:, :3])})
-    with pytest.raises(InputError, match=r"unknown embeddings format '\.csv'"):
-        save_embeddings(tmp_path / "a.csv", {"train": train})
 
 
 def test_embeddings_check_themselves(rows):

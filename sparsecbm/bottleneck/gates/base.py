@@ -7,15 +7,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from sparsecbm._base.errors import InputError
-
-
-def check_limit(max_active_concepts: int) -> int:
-    """Return the limit as an int; raises InputError unless it is at least 1."""
-    if max_active_concepts < 1:
-        raise InputError(f"max_active_concepts={max_active_concepts!r}: expected a positive integer or None")
-    return int(max_active_concepts)
-
 
 class Gate(nn.Module):
     """Base of the gates.

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sparsecbm.bottleneck.gates.base import Gate, check_limit
+from sparsecbm._base.parameters import Count, checked
+from sparsecbm.bottleneck.gates.base import Gate
 
 
 class SoftThresholdGate(Gate):
@@ -31,7 +32,7 @@ class SoftThresholdGate(Gate):
     def __init__(self, n_concepts: int, nonnegative: bool = True, max_active_concepts: int | None = None) -> None:
         super().__init__(n_concepts)
         self.nonnegative = bool(nonnegative)
-        self.max_active_concepts = None if max_active_concepts is None else check_limit(max_active_concepts)
+        self.max_active_concepts = checked("max_active_concepts", max_active_concepts, Count | None)
         self.log_threshold = nn.Parameter(torch.zeros(n_concepts))
 
     def options(self) -> dict[str, object]:

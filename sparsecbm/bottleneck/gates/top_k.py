@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sparsecbm.bottleneck.gates.base import Gate, check_limit
+from sparsecbm._base.parameters import Count, checked
+from sparsecbm.bottleneck.gates.base import Gate
 from sparsecbm.samplers import noise as sampler_noise
 from sparsecbm.samplers.concrete import straight_through
 
@@ -35,7 +36,7 @@ class TopKGate(Gate):
 
     def __init__(self, n_concepts: int, max_active_concepts: int, nonnegative: bool = True) -> None:
         super().__init__(n_concepts)
-        self.max_active_concepts = check_limit(max_active_concepts)
+        self.max_active_concepts = checked("max_active_concepts", max_active_concepts, Count)
         self.nonnegative = bool(nonnegative)
         self.gain = nn.Parameter(torch.zeros(n_concepts))
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sparsecbm._base.errors import InputError
 from sparsecbm.explain.ledger import Ledger, Ledgers
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 FloatArray = NDArray[np.float64]
 _MARGIN = 1e-9  # of the scores' scale: a tie does not turn a prediction
@@ -65,12 +62,6 @@ class Counterfactual:
 
     def __len__(self) -> int:
         return len(self.edits)
-
-    def to_frame(self) -> pd.DataFrame:
-        """Return the edits as a pandas table."""
-        import pandas as pd
-
-        return pd.DataFrame(self.edits, columns=list(ConceptEdit._fields))
 
     def to_text(self) -> str:
         """Return the counterfactual in words, one line an edit."""

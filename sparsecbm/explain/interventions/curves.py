@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sparsecbm._base.errors import InputError, unknown
 from sparsecbm.explain.ledger import Ledgers
-
-if TYPE_CHECKING:
-    import pandas as pd
-
 
 FloatArray = NDArray[np.float64]
 ORDERS = ("uncertainty", "greedy", "random")
@@ -177,22 +172,9 @@ class InterventionCurve:
     n_images: int
 
     @property
-    def standard_error(self) -> FloatArray:
-        """Binomial standard error of each accuracy."""
-        return np.sqrt(self.accuracy * (1 - self.accuracy) / self.n_images)
-
-    @property
     def area(self) -> float:
         """Mean accuracy over the curve: one number to compare orders by."""
         return float(self.accuracy.mean())
-
-    def to_frame(self) -> pd.DataFrame:
-        """Return order, number of concepts, accuracy and its standard error as a pandas table."""
-        import pandas as pd
-
-        k = np.arange(len(self.accuracy))
-        columns = {"order": self.order, "concepts": k, "accuracy": self.accuracy, "standard_error": self.standard_error}
-        return pd.DataFrame(columns)
 
     def _repr_svg_(self) -> str:
         return curves_svg([self])
