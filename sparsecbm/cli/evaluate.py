@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from sparsecbm.cli.base import Device, EncoderSpec, ImageSpec, MaxImages, Model, Output, Split, Vectors, command
-from sparsecbm.cli.terminal import make_console, make_table, metric_rows, print_files, print_notes, show_metrics
+from sparsecbm.cli.terminal import WORDS, make_console, make_table, metric_rows, print_files, print_notes, show_metrics
 
 if TYPE_CHECKING:
     from sparsecbm.runs import EvaluateResult
@@ -78,6 +78,7 @@ def show_evaluate(result: EvaluateResult) -> None:
         [*metric_rows(result.metrics), *_more(result.metrics)],
         title=f"{escape(result.images)}, {escape(result.split)}",
     )
+    console.print(WORDS)
     if result.confused:
         pairs = [f"{row['class']} taken for {row['predicted']} ({row['count']})" for row in result.confused[:3]]
         console.print(f"[dim]most often {escape(', '.join(pairs))}[/dim]", soft_wrap=False)

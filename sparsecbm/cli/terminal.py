@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sparsecbm.explain import Ledger
 
 _PIPED_WIDTH = 240
+WORDS = "[dim]what the words mean: sparsecbm info --glossary[/dim]"
 
 
 class _Console(Console):

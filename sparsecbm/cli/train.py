@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from sparsecbm.cli.base import Config, Output, Set, command, overrides
 from sparsecbm.cli.terminal import (
+    WORDS,
     make_console,
     make_table,
     metric_rows,
@@ -74,6 +75,7 @@ def show_train(result: TrainResult) -> None:
     metrics = result.metrics["test"]
     if metrics is not None:
         show_metrics(console, metric_rows(metrics), title=f"{escape(result.metrics['config'])}: test pictures")
+        console.print(WORDS)
         if metrics.get("verdict"):
             console.print(f"[bold]{escape(metrics['verdict'])}[/bold]", soft_wrap=False)
         print_notes(console, metrics.get("warnings") or ())
@@ -89,10 +91,12 @@ def show_demo(result: TrainResult) -> None:
     if result.example is not None:
         console.print("\n[bold]One picture, explained[/bold]")
         print_ledger(console, result.example, k=8)
+    from sparsecbm.runs.train import DEMO_PICTURE
+
     folder = escape(str(result.output))
     console.print(f"\nOpen {escape(str(result.report))} in a browser, or try:")
     console.print(f"  sparsecbm evaluate {folder}")
-    console.print(f"  sparsecbm explain {folder} YOUR_PICTURE.png")
+    console.print(f"  sparsecbm explain {folder} {escape(str(result.output / DEMO_PICTURE))}")
     console.print("  sparsecbm train birds_gumbel --set model.max_active_concepts=4")
 
 

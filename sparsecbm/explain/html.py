@@ -6,6 +6,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sparsecbm._base.errors import printable
+from sparsecbm.explain.glossary import plain_words, word_in
 from sparsecbm.explain.lines import Account
 from sparsecbm.explain.maps.overlay import overlay_uri, said
 
@@ -81,6 +82,8 @@ def environment() -> Environment:
     env.filters["short"] = lambda text, limit: text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
     env.filters["lowest"] = lambda curves: min(0.8, *(int(5 * curve.accuracy.min()) / 5 for curve in curves))
     env.filters["largest"] = lambda array: float(abs(array).max()) or 1.0
+    env.globals["glossary"] = plain_words()
+    env.globals["word_in"] = word_in
     return env
 
 

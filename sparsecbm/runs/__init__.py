@@ -13,7 +13,7 @@ from sparsecbm.runs.edit import EditResult, edit_run
 from sparsecbm.runs.evaluate import EvaluateResult, evaluate_run, nec_figure
 from sparsecbm.runs.folders import default_output
 from sparsecbm.runs.frontier import FrontierResult, frontier_run
-from sparsecbm.runs.info import InfoResult, info_run
+from sparsecbm.runs.info import GlossaryResult, InfoResult, glossary_run, info_run
 from sparsecbm.runs.predict import ExplainResult, Prediction, PredictResult, explain_run, plot_ledgers, predict_run
 from sparsecbm.runs.predict_table import TableResult, predict_table
 from sparsecbm.runs.reports import ReportResult, headline, measure, report_run
@@ -31,6 +31,7 @@ __all__ = [
     "ExplainResult",
     "FilterResult",
     "FrontierResult",
+    "GlossaryResult",
     "InfoResult",
     "PredictResult",
     "Prediction",
@@ -53,6 +54,7 @@ __all__ = [
     "explain_run",
     "filter_concepts",
     "frontier_run",
+    "glossary_run",
     "headline",
     "info_run",
     "load_model",

@@ -8,6 +8,7 @@ from importlib import metadata
 
 from sparsecbm._base.parts import ENCODERS, IMAGES, LOSSES
 from sparsecbm.config.reading import KINDS, builtin_configs
+from sparsecbm.explain.glossary import plain_words
 from sparsecbm.runs.base import Result
 
 _PACKAGES = ("torch", "open_clip_torch", "transformers", "datasets", "accelerate", "scikit-learn", "numpy")
@@ -23,6 +24,18 @@ class InfoResult(Result):
     cache_bytes: int
     configs: list[str]
     choices: dict[str, list[str]]
+
+
+@dataclass(frozen=True)
+class GlossaryResult(Result):
+    """What each word means."""
+
+    words: dict[str, str]
+
+
+def glossary_run() -> GlossaryResult:
+    """Return the glossary."""
+    return GlossaryResult(plain_words())
 
 
 def info_run() -> InfoResult:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparsecbm._base.errors import InputError
-from sparsecbm._base.files import plain, write_json, write_text
+from sparsecbm._base.files import atomic_write, plain, write_json, write_text
 from sparsecbm._base.launch import is_main_process, is_one_of_several
 from sparsecbm.config.reading import dump_config, load_config
 from sparsecbm.config.schema import EmbeddingsConfig, RunConfig
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 
 _FILES = ("model", "config.yaml", "report.html", "metrics.json")
+DEMO_PICTURE = "bird.png"
 
 
 @dataclass(frozen=True)
@@ -158,10 +159,19 @@ def train_run(config: RunConfig) -> TrainResult:
 
 
 def demo_run(output: str | Path = "sparsecbm-demo", overrides: Sequence[str] = ()) -> TrainResult:
-    """Train ``birds_gumbel`` into a folder of the current one: no network, no data, and no cache needed."""
+    """Train ``birds_gumbel`` into a folder of the current one: no network, no data, and no cache needed.
+
+    One painted bird is left there, to try the other commands on.
+    """
     # The cache helps a second run, but a read-only home must not stop a first look.
     base = [f"output={json.dumps(str(output))}", "encoder.cache=disk-or-memory"]
-    return train_run(load_config("birds_gumbel", [*base, *overrides]))
+    made = train_run(load_config("birds_gumbel", [*base, *overrides]))
+    if is_main_process():
+        from sparsecbm.data import load_images
+
+        picture = load_images("birds", "test", max_images=20)[0]
+        atomic_write(made.output / DEMO_PICTURE, lambda handle: picture.save(handle, "PNG"))
+    return made
 
 
 def make_recipe(config: RunConfig, prepared: Inputs) -> tuple[SparseCBMClassifier, np.ndarray]:

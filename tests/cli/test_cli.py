@@ -182,6 +182,26 @@ def test_predictions_fit_the_terminal(folder: Path, bird: Path, columns, monkeyp
     assert re.search(r"[A-Z]\w+ \w+ +\d+\.\d% +\d ", lines[1])
 
 
+def test_demo_leaves_a_bird_that_the_next_commands_take(folder: Path, tmp_path: Path, capsys) -> None:
+    assert run("explain", str(folder), str(folder / "bird.png")) == 0
+    assert "= score" in capsys.readouterr().out
+    assert run("predict", str(folder), str(folder / "bird.png"), "-o", str(tmp_path / "species.csv")) == 0
+    assert "species.csv: 1 pictures" in capsys.readouterr().out
+
+
+def test_the_glossary_is_one(folder: Path, capsys) -> None:
+    assert run("info", "--glossary", "--json") == 0
+    words = json.loads(capsys.readouterr().out)["words"]
+    readme = (ROOT / "README.md").read_text()
+    listed = re.findall(
+        r"^- \*\*(\w+)\*\*: ((?:.+)(?:\n  .+)*)", readme.split("## Glossary")[1].split("\n## ")[0], re.M
+    )
+    assert {word: re.sub(r"[*`]", "", " ".join(text.split())) for word, text in listed} == words
+    page = (folder / "report.html").read_text()
+    assert all(f'id="word-{word.lower()}"' in page for word in words)
+    assert '<a href="#word-nec">NEC</a>' in page
+
+
 def test_predict_explain_report_in_words_and_json(folder: Path, bird: Path, tmp_path: Path, capsys) -> None:
     assert run("predict", str(folder), str(bird), "--json") == 0
     (prediction,) = json.loads(capsys.readouterr().out)["predictions"]
