@@ -109,10 +109,8 @@ class FrozenBottleneck:
     @classmethod
     def freeze(cls, model: ConceptBottleneck) -> FrozenBottleneck:
         """Fold a trained model's layer into one affine map and take its gate."""
-        weight, bias = model.layer.fold()
-        gate = make_gate(model.gate.name, model.gate.n_concepts, model.gate.options())
-        gate.load_state_dict(model.gate.state_dict())
-        return cls(weight.cpu().contiguous(), bias.cpu().contiguous(), gate.cpu().eval().requires_grad_(False))
+        weight, bias = (part.cpu().contiguous() for part in model.layer.fold())
+        return cls(weight, bias, model.gate).copy()
 
     def copy(self, max_active_concepts: int | None = None) -> FrozenBottleneck:
         """The same with a gate of its own; with another limit, where one is given and the gate has one."""
@@ -121,7 +119,7 @@ class FrozenBottleneck:
             options["max_active_concepts"] = max_active_concepts
         gate = make_gate(self.gate.name, self.gate.n_concepts, options)
         gate.load_state_dict(self.gate.state_dict())
-        return FrozenBottleneck(self.weight, self.bias, gate.eval().requires_grad_(False))
+        return FrozenBottleneck(self.weight, self.bias, gate.cpu().eval().requires_grad_(False))
 
     def spread(self, weight: np.ndarray, bias: np.ndarray, kept: np.ndarray) -> FrozenBottleneck:
         """The same among more concepts: the numbers `kept` are its own, others are given (M, d), (M,), and silent."""

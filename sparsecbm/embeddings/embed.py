@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from PIL import Image
@@ -18,10 +18,11 @@ from sparsecbm._base.errors import InputError, StoredFileError, unknown
 from sparsecbm._base.progress import ProgressBar
 from sparsecbm._base.rows import row_lengths, unit_rows
 from sparsecbm.concepts import PromptTemplates
-from sparsecbm.embeddings.store import FORMAT, EncodeRows, Plan, Rows, fetch
+from sparsecbm.embeddings.store import FORMAT, Plan, Rows, fetch
 from sparsecbm.embeddings.store import cache_dir as default_cache_dir
 from sparsecbm.embeddings.table import Embeddings
 from sparsecbm.encoders import Encoder
+from sparsecbm.encoders.base import loaded
 
 if TYPE_CHECKING:
     from sparsecbm.data import ImageSource
@@ -30,6 +31,8 @@ Cache = Literal["disk", "disk-or-memory", "memory"]
 
 SHARD_SIZE = 512
 _ATTEMPTS = 3
+_SAID = ("spec", "fingerprint", "precision", "embed_dim", "logit_scale")
+"""Of the encoder, in the provenance."""
 
 logger = logging.getLogger(__name__)
 
@@ -94,22 +97,20 @@ def embed_images(
     answers = not hasattr(images, "open_hashed") and getattr(images, "fingerprint", None)
     for _ in range(_ATTEMPTS):
         pictures: Any = images if answers else _Checked(images)
-        note = _encoder_note(encoder)
-        plan = _plan(encoder, note, len(images), {"images": pictures.fingerprint}, dtype, shard_size, batch_size)
-        provenance = {
-            "encoder": note,
-            "images": {
-                "spec": getattr(images, "spec", None),
-                "split": getattr(images, "split", None),
-                "fingerprint": pictures.fingerprint,
-                "count": len(images),
-                "skipped": len(getattr(images, "skipped", ())),
-            },
-            "dtype": dtype,
+        source = {
+            "spec": getattr(images, "spec", None),
+            "split": getattr(images, "split", None),
+            "fingerprint": pictures.fingerprint,
+            "count": len(images),
+            "skipped": len(getattr(images, "skipped", ())),
         }
-        encode = partial(_encode_images, encoder, pictures, plan)
+
+        def encode(plan: Plan, shards: Sequence[Rows], pictures: Any = pictures) -> Iterator[np.ndarray]:
+            return encoder.iter_encode_images(pictures, plan.batches(shards))
+
+        obtain = _Obtain(encoder, dtype, shard_size, batch_size, cache_dir, cache, progress)
         try:
-            vectors, entry = _obtain(plan, encode, provenance, cache_dir, cache, "Embedding pictures", progress)
+            vectors, provenance = obtain("pictures", encode, {"images": pictures.fingerprint}, images=source)
         except _PictureChanged as error:
             changed = str(error)
             logger.warning("%s: embedding the pictures as they are now", changed)
@@ -119,15 +120,9 @@ def embed_images(
             getattr(images, "labels", None),
             tuple(getattr(images, "class_names", ())),
             tuple(getattr(images, "ids", ())),
-            provenance | entry,
+            provenance,
         )
     raise InputError(f"{changed}, {_ATTEMPTS} times in a row: wait until nothing writes the pictures and run again")
-
-
-def _encode_images(
-    encoder: Encoder, pictures: Sequence[Image.Image], plan: Plan, shards: Sequence[Rows]
-) -> Iterator[np.ndarray]:
-    return encoder.iter_encode_images(pictures, plan.batches(shards))
 
 
 def embed_texts(
@@ -179,90 +174,77 @@ def embed_texts(
     patterns = PromptTemplates.of(templates)
     # A prompt decides, not the name or template that it was made of.
     prompts = [patterns.format(text) for text in texts]
-    note = _encoder_note(encoder)
-    plan = _plan(encoder, note, len(texts), {"prompts": prompts}, dtype, 8192, batch_size)
 
-    def encode(shards: Sequence[Rows]) -> Iterator[np.ndarray]:
+    def encode(plan: Plan, shards: Sequence[Rows]) -> Iterator[np.ndarray]:
         for shard in shards:
             flat = [prompt for row in shard for prompt in prompts[row]]
             rows = encoder.encode_texts(flat, batch_size=plan.batch_size, progress=False)
             yield _ensemble(rows.reshape(len(shard), len(patterns), -1), [texts[row] for row in shard])
 
-    provenance = {
-        "encoder": note,
-        "texts": {"count": len(texts), "templates": list(patterns)},
-        "dtype": dtype,
-    }
-    vectors, entry = _obtain(plan, encode, provenance, cache_dir, cache, "Embedding texts", progress)
-    return Embeddings(vectors, ids=tuple(texts), provenance=provenance | entry)
+    obtain = _Obtain(encoder, dtype, 8192, batch_size, cache_dir, cache, progress)
+    source = {"count": len(texts), "templates": list(patterns)}
+    vectors, provenance = obtain("texts", encode, {"prompts": prompts}, texts=source)
+    return Embeddings(vectors, ids=tuple(texts), provenance=provenance)
 
 
-def _plan(
-    encoder: Encoder,
-    note: dict[str, Any],
-    count: int,
-    content: dict[str, Any],
-    dtype: Any,
-    shard_size: int,
-    batch_size: int | None,
-) -> Plan:
-    identity = {
-        "format": FORMAT,
-        "encoder": note["fingerprint"],
-        "precision": note["precision"],
-        "dtype": dtype,
-        "count": count,
-        **content,
-    }
-    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-    size = encoder.default_batch_size if batch_size is None else batch_size
-    return Plan(key, count, encoder.embed_dim, dtype, shard_size, size)
+class _Obtain(NamedTuple):
+    """How vectors are had: from the cache, or encoded."""
 
+    encoder: Encoder
+    dtype: Any
+    shard_size: int
+    batch_size: int | None
+    cache_dir: str | Path | None
+    cache: str
+    progress: bool | None
 
-def _encoder_note(encoder: Encoder) -> dict[str, Any]:
-    return {
-        "spec": encoder.spec,
-        "fingerprint": encoder.fingerprint,
-        "precision": encoder.precision,
-        "embed_dim": encoder.embed_dim,
-        "logit_scale": encoder.logit_scale,
-    }
+    def __call__(
+        self,
+        what: str,
+        encode: Callable[[Plan, Sequence[Rows]], Iterator[np.ndarray]],
+        content: dict[str, Any],
+        **source: dict[str, Any],
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Return vectors of `content`, which names the entry, and where they come from; `source` is said there."""
+        if self.cache not in get_args(Cache):
+            raise unknown("cache", self.cache, get_args(Cache))
+        encoder, (said,) = self.encoder, source.values()
+        note = {name: getattr(encoder, name) for name in _SAID}
+        identity = {
+            "format": FORMAT,
+            "encoder": note["fingerprint"],
+            "precision": note["precision"],
+            "dtype": self.dtype,
+            "count": said["count"],
+            **content,
+        }
+        key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+        size = encoder.default_batch_size if self.batch_size is None else self.batch_size
+        plan = Plan(key, said["count"], encoder.embed_dim, self.dtype, self.shard_size, size)
+        provenance: dict[str, Any] = {"encoder": note, **source, "dtype": self.dtype}
 
+        @contextlib.contextmanager
+        def bar(total: int, done: int) -> Iterator[Callable[[int], None]]:
+            with ProgressBar(f"Embedding {what}", total, self.progress) as shown:
+                if done:
+                    shown.update(done, note="resumed")
+                yield shown.update
 
-def _obtain(
-    plan: Plan,
-    encode: EncodeRows,
-    provenance: dict[str, Any],
-    cache_dir: str | Path | None,
-    cache: str,
-    description: str,
-    progress: bool | None,
-) -> tuple[np.ndarray, dict[str, Any]]:
-    if cache not in get_args(Cache):
-        raise unknown("cache", cache, get_args(Cache))
-
-    @contextlib.contextmanager
-    def bar(total: int, done: int) -> Iterator[Callable[[int], None]]:
-        with ProgressBar(description, total, progress) as shown:
-            if done:
-                shown.update(done, note="resumed")
-            yield shown.update
-
-    if cache != "memory":
-        root = default_cache_dir() if cache_dir is None else Path(cache_dir).expanduser()
-        try:
-            vectors, hit = fetch(root, plan, encode, provenance, bar)
-        except StoredFileError:
-            if cache != "disk-or-memory":
-                raise
-        else:
-            return vectors, {"cache": {"folder": str(root), "key": plan.key, "hit": hit}}
-    with bar(plan.count, 0) as on_rows, contextlib.closing(encode(plan.shards)) as blocks:  # type: ignore[type-var]
-        rows = []
-        for block in blocks:
-            rows.append(block)
-            on_rows(len(block))
-    return np.concatenate(rows).astype(plan.dtype, copy=False), {"cache": None}
+        if self.cache != "memory":
+            root = default_cache_dir() if self.cache_dir is None else Path(self.cache_dir).expanduser()
+            try:
+                vectors, hit = fetch(root, plan, partial(encode, plan), provenance, bar)
+            except StoredFileError:
+                if self.cache != "disk-or-memory":
+                    raise
+            else:
+                return vectors, {**provenance, "cache": {"folder": str(root), "key": plan.key, "hit": hit}}
+        with bar(plan.count, 0) as on_rows, contextlib.closing(encode(plan, plan.shards)) as blocks:  # type: ignore[type-var]
+            rows = []
+            for block in blocks:
+                rows.append(block)
+                on_rows(len(block))
+        return np.concatenate(rows).astype(plan.dtype, copy=False), {**provenance, "cache": None}
 
 
 class _PictureChanged(InputError):
@@ -306,15 +288,8 @@ class _Checked:
 
 
 def _open_pixels(images: Sequence[Image.Image], index: int) -> tuple[Image.Image, bytes]:
-    image = images[index]
-    if not isinstance(image, Image.Image):
-        raise InputError(f"image {index} is a {type(image).__name__}: expected a PIL.Image.Image")
-    try:
-        # Through RGB, as the encoder sees it: a palette's indices alone would not tell its colours.
-        pixels = image.convert("RGB")
-    except (OSError, SyntaxError, ValueError) as error:
-        name = getattr(image, "filename", "") or f"image {index}"
-        raise InputError(f"cannot decode {name!r}: {error}; repair or remove it") from error
+    # Through RGB, as the encoder sees it: a palette's indices alone would not tell its colours.
+    pixels = loaded(images[index], index).convert("RGB")
     return pixels, hashlib.sha256(f"{pixels.size}".encode() + pixels.tobytes()).digest()
 
 

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 from PIL import Image
 
 from sparsecbm._base.errors import InputError, StoredFileError
+from sparsecbm._base.parameters import Count, checked
 from sparsecbm._base.progress import ProgressBar
 from sparsecbm._base.rows import row_lengths, unit_rows
 from sparsecbm._base.threads import single_threaded_kernels
@@ -206,7 +207,7 @@ class Encoder(ABC):
         # A source that knows its own fingerprint is an ImageSource, whose pictures may be decoded by several threads.
         # Not `hasattr(images, ...)`, which would compute it.
         by_worker = getattr(images, "several_threads", "fingerprint" in dir(images))
-        jobs = ((batch, None if by_worker else [_loaded(images[i], i) for i in batch]) for batch in batches)
+        jobs = ((batch, None if by_worker else [loaded(images[i], i) for i in batch]) for batch in batches)
 
         def prepare(job: tuple[Sequence[int], list[Image.Image] | None]) -> Inputs:
             batch, ready = job
@@ -274,18 +275,14 @@ class Encoder(ABC):
         )
 
     def _batch_size(self, batch_size: int | None) -> int:
-        if batch_size is None:
-            return self.default_batch_size
-        if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
-            raise InputError(f"batch_size={batch_size!r}: expected an integer of at least 1, or None")
-        return int(batch_size)
+        return checked("batch_size", batch_size, Count | None) or self.default_batch_size
 
     def _read_batches(
         self, images: Iterable[Image.Image], size: int
     ) -> Iterator[tuple[Sequence[int], list[Image.Image]]]:
         numbered = enumerate(images)
         start = 0
-        while batch := [_loaded(image, index) for index, image in islice(numbered, size)]:
+        while batch := [loaded(image, index) for index, image in islice(numbered, size)]:
             yield range(start, start + len(batch)), batch
             start += len(batch)
 
@@ -332,7 +329,8 @@ class Encoder(ABC):
         return np.concatenate(rows) if rows else np.empty((0, self.embed_dim), dtype=np.float32)
 
 
-def _loaded(image: Any, index: int) -> Image.Image:
+def loaded(image: Any, index: int) -> Image.Image:
+    """Return a picture whose pixels are decoded, or say which is none."""
     # One picture object may stand in a list several times, and Pillow decodes lazily without a lock.
     if not isinstance(image, Image.Image):
         raise InputError(f"image {index} is a {type(image).__name__}: expected a PIL.Image.Image")

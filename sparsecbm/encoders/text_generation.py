@@ -6,15 +6,14 @@ They stand here because transformers is imported in this room alone; nothing els
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from sparsecbm._base.errors import InputError, StoredFileError
 from sparsecbm.encoders.devices import resolve_device
-from sparsecbm.encoders.loading import check_declared_size, check_folder, explained
-from sparsecbm.encoders.transformers import _check_weights, _without_loading_bar, downloaded
+from sparsecbm.encoders.loading import explained
+from sparsecbm.encoders.transformers import folder_or_repository, pretrained
 
 
 class TextGenerator:
@@ -150,10 +149,7 @@ def load_text_generator(name: str, *, device: str | torch.device = "auto") -> Te
     """
     source = name.strip().removeprefix("transformers:")
     where = resolve_device(device)
-    local = Path(source).expanduser().is_dir()
-    if not source or (not local and (source.startswith((".", "/", "~")) or source.count("/") > 1)):
-        raise StoredFileError(f"text model {name!r}: there is no such folder; expected one made by save_pretrained")
-    folder = str(Path(source).expanduser()) if local else source
+    folder, local = folder_or_repository(source, f"text model {name!r}")
     with explained(name, local, "text model"):
         from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
         from transformers.models.auto.modeling_auto import (
@@ -169,14 +165,7 @@ def load_text_generator(name: str, *, device: str | torch.device = "auto") -> Te
             auto = AutoModelForCausalLM
         else:
             raise InputError(f"text model {name!r} is a model of type {kind!r}, which writes no text: take another")
-        files = Path(folder) if local else downloaded(folder)
-        check_folder(name, files)
-        check_declared_size(name, files, config.to_dict(), lambda: auto.from_config(config))
         dtype = torch.float32 if where.type == "cpu" else "auto"
-        with _without_loading_bar():
-            model, report = auto.from_pretrained(
-                folder, dtype=dtype, trust_remote_code=False, weights_only=True, output_loading_info=True
-            )
-        _check_weights(f"text model {name}", model, report)
+        model = pretrained(auto, config, folder, name, local, dtype)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     return TextGenerator(name, model, tokenizer, where)

@@ -153,26 +153,15 @@ def _embed_dim(config: Any) -> int:
 
 def load_transformers(spec: str, rest: str, device: torch.device, precision: str) -> TransformersEncoder:
     """Load what stands behind ``transformers:``; see `sparsecbm.encoders.load_encoder`."""
-    folder = Path(rest).expanduser()
-    local = folder.is_dir()
-    if not local and (rest.startswith((".", "/", "~")) or rest.count("/") > 1):
-        raise StoredFileError(f"encoder {spec!r}: there is no folder {rest!r}; expected one made by save_pretrained")
-    source = str(folder) if local else rest
+    source, local = folder_or_repository(rest, f"encoder {spec!r}")
     with explained(spec, local):
         from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer, PreTrainedConfig
 
         config, _ = PreTrainedConfig.get_config_dict(source)
         _check_family(spec, config.get("model_type"))
         described = AutoConfig.from_pretrained(source, trust_remote_code=False)
-        files = folder if local else downloaded(source)
-        check_folder(spec, files)
-        check_declared_size(spec, files, config, lambda: AutoModel.from_config(described))
-        # In float32 whatever the file holds; without remote code; a pickled file only as plain tensors.
-        with _without_loading_bar():
-            model, report = AutoModel.from_pretrained(
-                source, dtype=torch.float32, trust_remote_code=False, weights_only=True, output_loading_info=True
-            )
-        _check_weights(spec, model, report)
+        # In float32 whatever the file holds.
+        model = pretrained(AutoModel, described, source, spec, local, torch.float32)
         processor = AutoImageProcessor.from_pretrained(source, trust_remote_code=False)
         described = processor.to_dict()
         check_picture_size(
@@ -182,6 +171,28 @@ def load_transformers(spec: str, rest: str, device: torch.device, precision: str
         if tokenizer.pad_token_id is None:
             raise StoredFileError(f"encoder {spec!r}: its tokenizer has no padding token (tokenizer_config.json)")
     return TransformersEncoder(spec, model, config, processor, tokenizer, device, precision)
+
+
+def folder_or_repository(name: str, what: str) -> tuple[str, bool]:
+    """Where `from_pretrained` finds a model, and whether that is a folder; raises StoredFileError for a missing one."""
+    folder = Path(name).expanduser()
+    local = folder.is_dir()
+    if not name or (not local and (name.startswith((".", "/", "~")) or name.count("/") > 1)):
+        raise StoredFileError(f"{what}: there is no such folder: {name!r}; expected one made by save_pretrained")
+    return str(folder) if local else name, local
+
+
+def pretrained(auto: Any, config: Any, source: str, name: str, local: bool, dtype: Any) -> Any:
+    """Load a model by its Auto class, once its files are safe; no remote code, a pickled file only as plain tensors."""
+    files = Path(source) if local else downloaded(source)
+    check_folder(name, files)
+    check_declared_size(name, files, config.to_dict(), lambda: auto.from_config(config))
+    with _without_loading_bar():
+        model, report = auto.from_pretrained(
+            source, dtype=dtype, trust_remote_code=False, weights_only=True, output_loading_info=True
+        )
+    _check_weights(name, model, report)
+    return model
 
 
 def downloaded(repo: str) -> Path:
