@@ -254,7 +254,11 @@ def test_damaged_files_raise_one_clear_line_or_load(name, cut, flip, tmp_path_fa
     elif name == "a.npz":
         _npz(folder / name, rows, LABELS, NAMES)
     else:
-        save_file({"train_images": rows, "train_labels": LABELS}, folder / name, {"class_names": json.dumps(NAMES)})
+        save_file(
+            {"train_images": torch.tensor(rows), "train_labels": torch.tensor(LABELS)},
+            folder / name,
+            {"class_names": json.dumps(NAMES)},
+        )
     raw = bytearray((folder / name).read_bytes())
     raw[cut % len(raw)] ^= flip
     (folder / name).write_bytes(raw if cut % 2 else raw[: cut % len(raw)])

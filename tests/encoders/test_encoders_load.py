@@ -143,7 +143,7 @@ class _Code:
         ("open_clip:ViT-B-32", "its pretrained tags are"),
         ("open_clip:ViT-B-32/laion2b_s34b_b79", "did you mean 'laion2b_s34b_b79k'"),
         ("open_clip:local-dir:/nowhere/at/all", "there is no folder"),
-        ("transformers:/nowhere/at/all", "there is no folder"),
+        ("transformers:/nowhere/at/all", "there is no such folder"),
     ],
 )
 def test_wrong_specs_are_named(spec, words):
