@@ -47,10 +47,6 @@ def whitening(X: ArrayLike | Rows, shrinkage: float) -> Whitening:
         In [0, 1]: S = (1 - shrinkage) * covariance + shrinkage * (trace / d) * I (Ledoit & Wolf 2004, with a given
         intensity).
 
-    Returns
-    -------
-    Whitening
-
     Raises
     ------
     InputError

@@ -62,23 +62,7 @@ class ImageSource(Protocol):
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """Options of `load_images` that every source understands.
-
-    Attributes
-    ----------
-    split : str
-        ``train``, ``validation``, ``test`` (or an alias), an official split's name, or ``all``.
-    seed : int
-        Seed of carved splits and of the subset.
-    max_images : int or None
-        Largest number of pictures; a stratified subset.
-    on_error : {"raise", "skip"}
-        What to do with a picture that cannot be decoded.
-    image_column, label_column : str or None
-        Columns of tabular sources; None finds them by type.
-    splits : dict of str to str or None
-        Which official split to use as which.
-    """
+    """Options of `load_images` that every source understands; see there."""
 
     split: Text = "train"
     seed: Whole = 0

@@ -271,13 +271,8 @@ class BirdImages:
 
     Attributes
     ----------
-    labels : ndarray of int64, shape (n_images,)
-    class_names : tuple of str
-        The species.
     attributes : ndarray of bool, shape (n_images, n_attributes)
         Truth of each picture, computed on first use without painting.
-    attribute_names : tuple of str
-    ids : list of str
     fingerprint : str
         SHA-256 of everything that decides the pixels; costs no painting.
 

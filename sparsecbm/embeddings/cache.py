@@ -142,10 +142,6 @@ def prune_cache(
     dry_run : bool
         Only say what would go.
 
-    Returns
-    -------
-    PruneReport
-
     Raises
     ------
     InputError

@@ -132,10 +132,6 @@ def load_text_generator(name: str, *, device: str | torch.device = "auto") -> Te
     device : str or torch.device
         See `load_encoder`.
 
-    Returns
-    -------
-    TextGenerator
-
     Raises
     ------
     InputError

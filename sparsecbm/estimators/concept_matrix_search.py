@@ -189,10 +189,6 @@ class ConceptMatrixSearch(ClassScoreClassifier):
             towards the texts where there are texts. The whitened and sparse rules then whiten by the images'
             within-class covariance.
 
-        Returns
-        -------
-        self
-
         Raises
         ------
         InputError

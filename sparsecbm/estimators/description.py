@@ -68,10 +68,6 @@ class DescriptionClassifier(ZeroShotClassifier):
         description_names : mapping or sequence, optional
             p_c texts a class, for `explain`; a mapping by class name, or in the order of the classes.
 
-        Returns
-        -------
-        self
-
         Raises
         ------
         InputError

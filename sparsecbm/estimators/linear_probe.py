@@ -60,10 +60,6 @@ class LinearProbe(ClassScoreClassifier):
         y : array-like of shape (n,)
             Labels.
 
-        Returns
-        -------
-        self
-
         Raises
         ------
         InputError

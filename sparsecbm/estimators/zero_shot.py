@@ -61,10 +61,6 @@ class ZeroShotClassifier(ClassScoreClassifier):
         class_names : sequence of length K, optional
             Labels to predict; default: the mapping's keys, else 0..K-1.
 
-        Returns
-        -------
-        self
-
         Raises
         ------
         InputError

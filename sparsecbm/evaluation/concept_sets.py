@@ -101,10 +101,6 @@ def judge_concept_set(
     verbose : bool or None
         Progress bar; None shows it on a terminal when it takes more than a second.
 
-    Returns
-    -------
-    ConceptSetReport
-
     Raises
     ------
     InputError

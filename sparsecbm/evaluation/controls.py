@@ -293,10 +293,6 @@ def run_controls(
     verbose : bool or None
         Progress bar; None shows it on a terminal when it takes more than a second.
 
-    Returns
-    -------
-    ControlReport
-
     Warns
     -----
     ProbeInDisguiseWarning

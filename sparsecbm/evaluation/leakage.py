@@ -16,6 +16,8 @@ from numpy.typing import ArrayLike
 
 from sparsecbm._base.errors import InputError
 
+ALARM = 0.05
+
 
 @dataclass(frozen=True)
 class LeakageReport:
@@ -39,8 +41,6 @@ class LeakageReport:
     nats : float
         Cross-validated log loss on the concepts minus that on concepts and activations together: what the activations
         add about the class. NaN when not asked for.
-    alarm_level : float
-        Level of `alarm`.
     """
 
     per_unit: np.ndarray = field(repr=False)
@@ -50,17 +50,16 @@ class LeakageReport:
     accuracy_concepts: float
     accuracy_activations: float
     nats: float
-    alarm_level: float
 
     @property
     def alarm(self) -> bool:
-        """Whether a leak was found: ``p_value < alarm_level``."""
-        return self.p_value < self.alarm_level
+        """Whether a leak was found, at a chance of 5% of a false alarm."""
+        return self.p_value < ALARM
 
     @property
     def leaking_units(self) -> np.ndarray:
-        """Numbers of the units with a family-wise p-value below `alarm_level`."""
-        return np.flatnonzero(self.unit_p_values < self.alarm_level)
+        """Numbers of the units with a family-wise p-value below 5%."""
+        return np.flatnonzero(self.unit_p_values < ALARM)
 
     def summary(self) -> dict[str, float | bool | int]:
         """Scalars for a table or JSON; numbers that were not computed are left out."""
@@ -78,7 +77,6 @@ def leakage(
     y: ArrayLike,
     *,
     n_permutations: int = 499,
-    alarm_level: float = 0.05,
     information: bool = True,
     random_state: int | np.random.Generator | None = 0,
 ) -> LeakageReport:
@@ -94,16 +92,10 @@ def leakage(
         Class labels.
     n_permutations : int
         Draws from the null; the least p-value is 2 / (n_permutations + 1).
-    alarm_level : float
-        Chance of a false alarm, in (0, 1).
     information : bool
         Also fit the cross-validated logistic regressions (seconds); needs three images of each class.
     random_state : int, Generator or None
         Seed of permutations and folds.
-
-    Returns
-    -------
-    LeakageReport
 
     Raises
     ------
@@ -119,10 +111,8 @@ def leakage(
         )
     if not (np.isfinite(A).all() and np.isfinite(attributes).all()):
         raise InputError("activations or attributes hold NaN or infinite values: expected finite numbers")
-    if not 0 < alarm_level < 1 or n_permutations < 19:
-        raise InputError(
-            f"alarm_level={alarm_level!r}, n_permutations={n_permutations!r}: expected one in (0, 1) and >= 19"
-        )
+    if n_permutations < 19:
+        raise InputError(f"n_permutations={n_permutations!r}: expected a whole number of at least 19")
     rng = np.random.default_rng(random_state)
     classes, codes = np.unique(y, return_inverse=True)
     concepts = _basis(np.column_stack([np.ones(len(A)), attributes]))
@@ -159,9 +149,7 @@ def leakage(
         (float(observed.mean()) - mean.mean()) / max(mean.std(), 1e-300),
     ) if possible else 0.0  # fmt: skip
     known = _information(A, attributes, codes, rng) if information else (float("nan"),) * 3
-    return LeakageReport(
-        observed - draws.mean(0), unit_p, float(p_value), float(score), *known, alarm_level=float(alarm_level)
-    )
+    return LeakageReport(observed - draws.mean(0), unit_p, float(p_value), float(score), *known)
 
 
 def _basis(matrix: np.ndarray, floor: float = 0.0) -> np.ndarray:

@@ -138,10 +138,6 @@ def used_in_decision(activations: ArrayLike, weights: ArrayLike, predicted: Arra
     predicted : array-like of int, shape (n,)
         Row of `weights` that each picture was given.
 
-    Returns
-    -------
-    Decisions
-
     Examples
     --------
     >>> used_in_decision([[1.0, 0.0, 2.0], [0.5, 1.0, 1.0]], [[3.0, 1.0, 0.0], [0.0, 1.0, 1.0]], [0, 1])[:2]

@@ -29,10 +29,6 @@ def plot_ledger(account: Account, ax: Axes | None = None, max_name: int = 34) ->
         Where to draw; by default a new figure of fitting height.
     max_name : int
         Longer concept names are cut to so many characters.
-
-    Returns
-    -------
-    matplotlib.axes.Axes
     """
     lines = account.lines
     if ax is None:

@@ -29,10 +29,6 @@ def nec(coef: ArrayLike) -> float:
     coef : array-like of shape (K, M)
         Head weights; exact zeros are unused.
 
-    Returns
-    -------
-    float
-
     Examples
     --------
     >>> nec([[0.0, 1.0, 2.0], [0.0, 0.0, 3.0]])

@@ -207,10 +207,6 @@ def multinomial_logistic(
     max_iter : int
         Limit on rounds; the certificate says what was reached.
 
-    Returns
-    -------
-    MultinomialResult
-
     Raises
     ------
     InputError
@@ -261,10 +257,6 @@ def multinomial_path(
         So many penalties, geometric from `l1_max` to `smallest` * `l1_max`.
     max_nec : float, optional
         Stop after the first point with at least this many non-zero weights per class.
-
-    Returns
-    -------
-    list of MultinomialResult
     """
     problem = A if isinstance(A, Problem) else make_problem(A, y)
     top = max(l1_max(problem), 1e-12)
