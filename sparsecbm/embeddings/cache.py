@@ -13,7 +13,7 @@ import re
 import shutil
 import time
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -86,15 +86,6 @@ class PruneReport:
     busy: tuple[CacheEntry, ...] = ()
     freed_bytes: int = 0
     dry_run: bool = False
-
-
-@dataclass
-class _Folder:
-    """Files of an entry at one moment; they may vanish while being looked at."""
-
-    bytes: int = 0
-    newest: float = 0.0
-    files: dict[str, float] = field(default_factory=dict)
 
 
 def cache_entries(root: str | Path | None = None) -> list[CacheEntry]:
@@ -178,40 +169,39 @@ def _home(root: str | Path | None) -> Path:
     return (cache_dir() if root is None else Path(root).expanduser()) / "embeddings"
 
 
-def _scan(folder: Path) -> _Folder:
-    found = _Folder()
-    for path in folder.rglob("*"):
+def _scan(folder: Path) -> tuple[int, dict[str, float]]:
+    """Bytes of a folder's files, and times by name, at one moment; they may vanish while being looked at."""
+    size, times = 0, {}
+    for path in (folder, *folder.rglob("*")):
         with contextlib.suppress(OSError):
             status = path.lstat()
-            found.bytes += status.st_size if path.is_symlink() or path.is_file() else 0
-            found.newest = max(found.newest, status.st_mtime)
-            found.files[path.name] = status.st_mtime
-    return found
+            size += status.st_size if path.is_symlink() or path.is_file() else 0
+            times[path.name] = status.st_mtime
+    return size, times
 
 
 def _look(folder: Path) -> CacheEntry | None:
-    found = _scan(folder)
-    with contextlib.suppress(OSError):
-        found.newest = max(found.newest, folder.stat().st_mtime)
+    size, times = _scan(folder)
     if not folder.exists():
         return None  # removed since it was listed
     noted: Any = None
     with contextlib.suppress(StoredFileError):
         noted = read_json(folder / "manifest.json")
-    if not isinstance(noted, dict) or noted.get("format") != FORMAT or "vectors.npy" not in found.files:
-        return CacheEntry(folder.name, "unfinished", found.bytes, found.newest, found.newest)
+    if not isinstance(noted, dict) or noted.get("format") != FORMAT or "vectors.npy" not in times:
+        newest = max(times.values(), default=0.0)
+        return CacheEntry(folder.name, "unfinished", size, newest, newest)
     provenance = noted.get("provenance")
     provenance = provenance if isinstance(provenance, dict) else {}
     kind = next((kind for kind in ("images", "texts") if isinstance(provenance.get(kind), dict)), None)
     shape = noted.get("shape")
     rows, dim = shape if isinstance(shape, list) and len(shape) == 2 else (None, None)
-    made = found.files["vectors.npy"]
+    made = times["vectors.npy"]
     return CacheEntry(
         folder.name,
         "complete",
-        found.bytes,
+        size,
         made,
-        max(made, found.files.get("manifest.json", 0.0)),
+        max(made, times.get("manifest.json", 0.0)),
         kind,
         _text(provenance.get("encoder"), "spec"),
         _source(provenance, kind),
@@ -256,7 +246,7 @@ def _sweep(home: Path, dry_run: bool) -> int:
     freed = 0
     for path in home.iterdir() if home.is_dir() else ():
         if _DOOMED.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
-            freed += _scan(path).bytes
+            freed += _scan(path)[0]
             if not dry_run:
                 _delete(path)
     return freed

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from sparsecbm.explain.nec_plot import dress
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -88,10 +90,7 @@ def plot_frontier(
         axes.set_xlim(counts[0] / 1.25, counts[-1] * (1.7 if len(counts) > 1 else 1.3))
         axes.set_xticks(counts, [str(count) for count in counts])
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.grid(axis="y", color="#e3e6e8", linewidth=0.8)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.set_title(tie, loc="left", fontsize=11, fontweight="bold", parse_math=False)
+        dress(axes, tie, fontsize=11, fontweight="bold")
         axes.annotate(
             "a class", (counts[-1], max((height for height, _ in ends), default=1.0)), xytext=(4, 14),
             textcoords="offset points", fontsize=8.5, color="#5c6770",

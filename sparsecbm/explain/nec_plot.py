@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 COLOURS = ("#1f7a72", "#c2562c", "#8a6d3b", "#5b6ca8")
@@ -88,10 +89,14 @@ def plot_nec(
     margin = max(0.06 * (high - low), (0.05 - (high - low)) / 2)
     axes.set_ylim(max(0.0, low - margin), min(1.005, high + margin))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0 if high - low > 0.08 else 1))
+    dress(axes, title, fontsize=11)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9.5)
+    return figure
+
+
+def dress(axes: Axes, title: str, **font: Any) -> None:
+    """Rules across, no frame, a heading on the left; what stands in it is shown as it is, dollar signs too."""
     axes.grid(axis="y", color="#e3e6e8", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    # parse_math off: a folder's name may hold dollar signs and must be shown as it is.
-    axes.set_title(title, loc="left", fontsize=11, parse_math=False)
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9.5)
-    return figure
+    axes.set_title(title, loc="left", parse_math=False, **font)

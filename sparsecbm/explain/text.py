@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-import unicodedata
+from rich.cells import cell_len, set_cell_size
 
 from sparsecbm._base.errors import printable
 from sparsecbm.explain.lines import Account
@@ -24,7 +23,7 @@ def ledger_text(account: Account, width: int = 80) -> str:
     bar_width = max(8, width // 4)
     label = "= score" if account.against is None else "= score difference"
     names = [label, *(name for name, _ in rows)]
-    name_width = max(8, min(max(map(_columns, names)), width - bar_width - number_width - 6))
+    name_width = max(8, min(max(map(cell_len, names)), width - bar_width - number_width - 6))
     scale = max((abs(value) for _, value in rows), default=0.0) or 1.0
     for (name, value), number in zip(rows, numbers):
         bar = _bar(abs(value) / scale, bar_width)
@@ -45,34 +44,18 @@ def _head(account: Account, width: int) -> str:
     if not account.source:
         return _fit(verdict, width).rstrip()
     # A long file name gives way to the verdict, and keeps its end, which tells files apart.
-    source, room = printable(account.source), max(12, width - _columns(verdict) - 2)
-    if _columns(source) > room:
-        source = "…" + _cut(source[::-1], room - 1)[::-1]
+    source, room = printable(account.source), max(12, width - cell_len(verdict) - 2)
+    if cell_len(source) > room:
+        source = "…" + set_cell_size(source[::-1], room - 1)[::-1]
     return _fit(f"{source}: {verdict}", width).rstrip()
 
 
-def _columns(text: str) -> int:
-    return sum(map(_width, text))
-
-
-def _width(character: str) -> int:
-    return 0 if unicodedata.combining(character) else 2 if unicodedata.east_asian_width(character) in "WF" else 1
-
-
-def _cut(text: str, width: int) -> str:
-    """The longest beginning of at most `width` columns; of marks that take none, as many as letters could carry."""
-    for end, columns in enumerate(itertools.accumulate(map(_width, text))):
-        if columns > width or end >= _MARKS * width:
-            return text[:end]
-    return text
-
-
 def _fit(text: str, width: int) -> str:
-    """Pad or shorten to exactly `width` columns."""
+    """Pad or shorten to exactly `width` columns; of marks that take none, as many as letters could carry."""
     text = printable(text)
-    if _columns(text) > width or len(text) > _MARKS * width:
-        text = _cut(text, width - 1) + "…"
-    return text + " " * (width - _columns(text))
+    if cell_len(text) > width or len(text) > _MARKS * width:
+        text = set_cell_size(text[: _MARKS * width], width - 1).rstrip() + "…"
+    return set_cell_size(text, width)
 
 
 def _bar(share: float, width: int) -> str:

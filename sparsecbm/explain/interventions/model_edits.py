@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -91,10 +92,7 @@ class ModelEdits:
         log = self._record()["steps"]
         count = 0
         while count < steps and log:
-            step = log.pop()
-            weights = self.model.head_weights_.copy()
-            weights[np.ix_(self._rows(step["classes"]), self._columns(step["concepts"]))] = step["before"]
-            self.model.head_weights_ = weights
+            self.model.head_weights_ = self._without(log.pop(), self.model.head_weights_)
             count += 1
         if not log:
             self.model.metadata_.pop(KEY, None)
@@ -117,10 +115,9 @@ class ModelEdits:
 
     def original_weights(self) -> NDArray[np.float64]:
         """Return the head weights as they were before any edit, shape (K, M)."""
-        weights = self.model.head_weights_.copy()
-        for step in reversed(self.log):
-            weights[np.ix_(self._rows(step["classes"]), self._columns(step["concepts"]))] = step["before"]
-        return weights
+        return functools.reduce(
+            lambda weights, step: self._without(step, weights), self.log[::-1], self.model.head_weights_
+        )
 
     def measure(self, X: ArrayLike, y: ArrayLike, on: str = "test") -> dict[str, Any]:
         """Compare the accuracy before all edits and now, and keep it in the log.
@@ -189,10 +186,7 @@ class ModelEdits:
     ) -> None:
         names = [concepts] if isinstance(concepts, str) else list(concepts)
         targets = list(self._classes) if classes is None else [classes] if isinstance(classes, str) else list(classes)
-        rows, columns = self._rows(targets), self._columns(names)
-        if not len(rows) or not len(columns):
-            raise InputError(f"{kind}: expected at least one concept and one class")
-        index = np.ix_(rows, columns)
+        index = self._cells(names, targets)
         weights = np.array(self.model.head_weights_, dtype=np.float64)
         step = {"kind": kind, "concepts": names, "classes": targets, "before": weights[index].tolist(), "after": after}
         weights[index] = after
@@ -207,14 +201,18 @@ class ModelEdits:
                 self.model.metadata_ = {**self.model.metadata_, KEY: record}
         return record
 
-    def _columns(self, names: Sequence[str]) -> NDArray[np.int64]:
-        for name in names:
-            if name not in self._concepts:
-                raise unknown("concept", name, self._concepts)
-        return np.array([self._concepts[name] for name in names], dtype=np.int64)
+    def _without(self, step: dict[str, Any], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Weights as they were before a step."""
+        weights = weights.copy()
+        weights[self._cells(step["concepts"], step["classes"])] = step["before"]
+        return weights
 
-    def _rows(self, names: Sequence[str]) -> NDArray[np.int64]:
-        for name in names:
-            if name not in self._classes:
-                raise unknown("class", name, self._classes)
-        return np.array([self._classes[name] for name in names], dtype=np.int64)
+    def _cells(self, concepts: Sequence[str], classes: Sequence[str]) -> tuple[NDArray[Any], ...]:
+        """Index of the weights of some concepts in some classes."""
+        for what, names, known in (("concept", concepts, self._concepts), ("class", classes, self._classes)):
+            for name in names:
+                if name not in known:
+                    raise unknown(what, name, known)
+        if not len(concepts) or not len(classes):
+            raise InputError("expected at least one concept and one class")
+        return np.ix_([self._classes[name] for name in classes], [self._concepts[name] for name in concepts])
