@@ -336,12 +336,6 @@ def run_controls(
     return trial.report()
 
 
-def freedoms(fitted: Any) -> dict[str, Any]:
-    """Parameters that hand a fitted model's per-concept freedoms on to a control; empty where all are equally free."""
-    given = getattr(fitted, "freedoms", None)
-    return {} if given is None else dict(given())
-
-
 @dataclass
 class _Trial:
     """One call of `run_controls`: gathers the rows."""
@@ -388,7 +382,8 @@ class _Trial:
                     if name == "shuffled_names" and not self.names_matter:
                         self._permute_names(trial, seed)
                         continue
-                    given = freedoms(trial) if name == "equal_freedom" else {}
+                    free = getattr(trial, "freedoms", None) if name == "equal_freedom" else None
+                    given = {} if free is None else dict(free())
                     if name == "equal_freedom" and not given:
                         continue  # all are equally free: it is the control before it
                     bar.update(0, name.replace("_", " "))

@@ -80,10 +80,8 @@ def survival(units: ArrayLike, scores: ArrayLike, k: int = SURVIVAL_PICTURES) ->
 
     Parameters
     ----------
-    units : array-like of shape (n, M)
-        Values of the bottleneck's units on held-out images.
-    scores : array-like of shape (n, M)
-        Concept scores of the same images.
+    units, scores : array-like of shape (n, M)
+        As for `name_alignment`.
     k : int
         Pictures; at most a fifth of them all, so that few pictures do not survive by themselves.
 

@@ -43,8 +43,8 @@ class Layout(NamedTuple):
 def lay_out(account: Account) -> Layout:
     """Lay out the lines of an account around a common zero; a bias of 0 is left out."""
     lines = [line for line in account.lines if line.kind != "bias" or line.value]
-    low = -min(0.0, *(line.value for line in lines)) if lines else 0.0
-    high = max(0.0, *(line.value for line in lines)) if lines else 0.0
+    values = [0.0, *(line.value for line in lines)]
+    low, high = -min(values), max(values)
     span = (low + high) or 1.0
     zero = 100.0 * low / span
     bars = [

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sparsecbm._base.errors import InputError, StoredFileError, unknown
-from sparsecbm._base.files import read_json, write_json
+from sparsecbm._base.errors import InputError, unknown
 from sparsecbm.explain.ledger import Ledger, Ledgers
 
 FloatArray = NDArray[np.float64]
 Images = int | str | slice | Sequence[int] | NDArray[np.int64] | None
-FORMAT = "sparsecbm-edits"
 
 
 class _Step(NamedTuple):
@@ -82,7 +79,6 @@ class Interventions:
         self._columns = {name: j for j, name in enumerate(ledgers.concepts)}
         self._rows = {name: i for i, name in enumerate(ledgers.sources or ())}
         self._done: list[_Step] = []
-        self._undone: list[_Step] = []
 
     # -- what stands now -----------------------------------------------------------------------------------------------
 
@@ -174,14 +170,6 @@ class Interventions:
             step = self._done.pop()
             self._activations[step.cells] = step.before
             self._scores[step.cells[0][:, 0]] = step.scores
-            self._undone.append(step)
-        return count
-
-    def redo(self, steps: int = 1) -> int:
-        """Do again what `undo` took back; returns how many steps."""
-        count = min(steps, len(self._undone))
-        for _ in range(count):
-            self._forward(self._undone.pop())
         return count
 
     def reset(self) -> int:
@@ -208,44 +196,6 @@ class Interventions:
             for step in self._done
         ]
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the log as JSON values; floats survive JSON exactly."""
-        return {"format": FORMAT, "format_version": 1, "steps": [vars(edit) for edit in self.log]}
-
-    def save(self, path: str | Path) -> None:
-        """Write the log as JSON."""
-        write_json(path, self.to_json())
-
-    def replay(self, log: Mapping[str, Any] | str | Path) -> int:
-        """Apply a log that `to_json` or `save` made to these images; returns the number of steps.
-
-        Raises
-        ------
-        StoredFileError
-            If it is not such a log.
-        InputError
-            If it names an image or a concept that is not here.
-        """
-        if not isinstance(log, Mapping):
-            log = read_json(log)
-        if not isinstance(log, Mapping) or log.get("format") != FORMAT:
-            raise StoredFileError(f"this is no log of edits: expected JSON with format {FORMAT!r}")
-        done = 0
-        try:
-            for step in log["steps"]:
-                rows = [int(self._images(int(i))) for i in step["images"]]
-                after = np.array(step["after"], dtype=np.float64)
-                if after.shape != (len(rows), len(step["concepts"])):
-                    raise ValueError(f"step {done}: values of shape {after.shape}")
-                self._apply(str(step["kind"]), rows, [self._concept(name) for name in step["concepts"]], after)
-                done += 1
-        except (KeyError, TypeError, ValueError) as error:
-            self.undo(done)
-            if isinstance(error, InputError):
-                raise
-            raise StoredFileError(f"the log of edits does not hold together ({error}); nothing was applied") from error
-        return done
-
     def __repr__(self) -> str:
         """Name the sizes and the number of edits."""
         n, m = self._activations.shape
@@ -261,14 +211,9 @@ class Interventions:
         values[...] = after
         if not np.isfinite(values).all():
             raise InputError(f"{kind}: the values hold NaN or infinity; expected finite activations")
-        self._undone.clear()
-        self._forward(_Step(kind, cells, before, values, self._scores[rows]))
-
-    def _forward(self, step: _Step) -> None:
-        self._done.append(step)
-        rows, columns = step.cells
-        self._activations[step.cells] = step.after
-        self._scores[rows[:, 0]] = step.scores + (step.after - step.before) @ self._weights[columns]
+        self._done.append(_Step(kind, cells, before, values, self._scores[rows]))
+        self._activations[cells] = values
+        self._scores[rows] += (values - before) @ self._weights[index]
 
     def _images(self, image: Images) -> Any:
         """Row of one image, or rows of several."""
