@@ -84,7 +84,7 @@ def map_images(
             f"{encoder.spec!r} embeds"
         )
     size = encoder._batch_size(batch_size)
-    work = MAPS.make(method, encoder, torch.from_numpy(rows).to(encoder.device), **options)
+    work = MAPS.make(method, encoder, torch.tensor(rows, device=encoder.device), **options)
     parts: list[ImageMaps] = []
     with ProgressBar("Mapping pictures", len(images), progress) as bar:
         for start in range(0, len(images), size):
