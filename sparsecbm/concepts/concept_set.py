@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 Relevance = np.ndarray | Sequence[Sequence[float]] | Mapping[str, Any]
 
 PARTS = ("names", "groups", "relevance", "class_names", "provenance")
+_PUBLISHED = "concepts.yaml"
 
 
 class ConceptSet:
@@ -162,6 +163,50 @@ class ConceptSet:
         from sparsecbm.concepts.files import write_concepts
 
         write_concepts(path, {part: getattr(self, part) for part in PARTS})
+
+    def save_pretrained(self, folder: str | Path, *, license: str | None = None, name: str = "a-user/concepts") -> None:
+        """Write ``concepts.yaml``, without the places of this machine, and a card beside it, as `push_to_hub` uploads.
+
+        Parameters
+        ----------
+        folder : str or Path
+        license : str, optional
+            Identifier of the Hub.
+        name : str
+            Of the repository, for the card.
+        """
+        from sparsecbm._base.files import write_text
+        from sparsecbm._base.hub import make_card, published, shown_names
+
+        known = published(self.provenance)
+        parts = {part: getattr(self, part) for part in PARTS[1:]}
+        ConceptSet(self.names, **{**parts, "provenance": known}).save(Path(folder) / _PUBLISHED)
+        usage = f'from sparsecbm import ConceptSet\nconcepts = ConceptSet.from_pretrained("{name}")'
+        sections = {
+            "": f"{len(self):,} concepts for [sparsecbm](https://arxiv.org/abs/2404.03323).",
+            "Concepts": shown_names(self.names),
+            "Classes they were made for": shown_names(self.class_names or ()),
+            "Where they come from": f"```json\n{json.dumps(known, indent=2, ensure_ascii=False)}\n```" if known else "",
+            "How to use them": f"```python\n{usage}\n```",
+        }
+        front = {"license": license, "tags": ["sparsecbm", "concepts", "interpretability"]}
+        write_text(Path(folder) / "README.md", make_card(front, name.rsplit("/", 1)[-1], sections))
+
+    def push_to_hub(self, repo_id: str, *, license: str | None = None, **options: Any) -> str:
+        """Upload as a data set of the Hub; returns the commit's address. Options: see `sparsecbm._base.hub.upload`."""
+        from sparsecbm._base.hub import upload
+
+        def save(folder: Path) -> None:
+            self.save_pretrained(folder, license=license, name=repo_id)
+
+        return upload(save, repo_id, repo_type="dataset", **options)
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, **options: Any) -> ConceptSet:
+        """Read from a folder, or a data set of the Hub, that `save_pretrained` or `push_to_hub` wrote."""
+        from sparsecbm._base.hub import download
+
+        return cls.from_file(download(name, [_PUBLISHED], repo_type="dataset", **options) / _PUBLISHED)
 
     def filter(self, **options: Any) -> tuple[ConceptSet, FilterReport]:
         """Drop concepts that explain nothing; see `sparsecbm.concepts.filters.filter_concepts` for the options."""

@@ -12,12 +12,12 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sparsecbm._base.rows import as_numpy, finite, row_lengths, unit_rows
-from sparsecbm.estimators.storage import StoredEstimator
+from sparsecbm.estimators.hub import PublishedEstimator
 
 _ROWS = 4096
 
 
-class ClassScoreClassifier(StoredEstimator, ClassifierMixin, BaseEstimator):
+class ClassScoreClassifier(PublishedEstimator, ClassifierMixin, BaseEstimator):
     """Base of the classifiers on embeddings: a subclass fits `classes_` and gives scores of a block of rows.
 
     Attributes

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from huggingface_hub import ModelHubMixin
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, clone
 from sklearn.model_selection import train_test_split
@@ -18,7 +17,6 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sparsecbm._base.errors import InputError
-from sparsecbm._base.files import write_text
 from sparsecbm._base.labels import class_numbers, number_classes
 from sparsecbm._base.parameters import (
     Annealing,
@@ -58,10 +56,11 @@ from sparsecbm.bottleneck import (
     whitening,
 )
 from sparsecbm.estimators.frontier import ACTIVE, NEC, Frontier, make_frontier
+from sparsecbm.estimators.hub import PublishedEstimator
 from sparsecbm.estimators.inference import InferenceModel, standardised
 from sparsecbm.estimators.inputs import SAFE_SCALE, UNIT, check_concepts, check_finite, unit_rows_lazily
 from sparsecbm.estimators.recipe import LEAST_ACTIVE, LEAST_NEC, Head, HeadChoice, Trained
-from sparsecbm.estimators.storage import Arrays, ModelRecord, StoredEstimator, check_arrays, published
+from sparsecbm.estimators.storage import Arrays, ModelRecord, check_arrays
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -69,15 +68,7 @@ if TYPE_CHECKING:
     from sparsecbm.explain import Ledgers
 
 
-class SparseCBMClassifier(
-    StoredEstimator,
-    ModelHubMixin,
-    ClassifierMixin,
-    TransformerMixin,
-    BaseEstimator,
-    library_name="sparsecbm",
-    tags=["sparsecbm"],
-):
+class SparseCBMClassifier(PublishedEstimator, ClassifierMixin, TransformerMixin, BaseEstimator):
     """A classifier whose every decision is a short sum over named concepts.
 
     An embedding x becomes concept scores psi = cos(x, c), standardised with training statistics; the Concept Bottleneck
@@ -815,89 +806,6 @@ class SparseCBMClassifier(
             self.cone_widths_ = arrays["tie.cone_widths"]
         self.history_, self.certificate_ = record.history, record.certificate
         self.n_iter_ = int(record.history[-1]["step"])
-
-    def save_pretrained(
-        self,
-        save_directory: str | Path,
-        *,
-        config: Any = None,
-        repo_id: str | None = None,
-        push_to_hub: bool = False,
-        model_card_kwargs: dict[str, Any] | None = None,
-        **push_to_hub_kwargs: Any,
-    ) -> str | None:
-        """`save` without the places of this machine, with a model card if there is none; optionally upload it.
-
-        Parameters
-        ----------
-        save_directory : path
-        config : None
-            A model describes itself; nothing else is taken.
-        repo_id, push_to_hub, model_card_kwargs
-            As in ``huggingface_hub.ModelHubMixin``; other arguments go to `push_to_hub`.
-
-        Raises
-        ------
-        InputError
-            If arguments are given that nothing reads; the folder stays as it is.
-        """
-        if config is not None or (push_to_hub_kwargs and not push_to_hub):
-            name = "config" if config is not None else next(iter(push_to_hub_kwargs))
-            raise InputError(f"save_pretrained reads no {name!r}: leave it out, or give push_to_hub=True to upload")
-        folder, noted = Path(save_directory), self.__dict__.get("metadata_", {})
-        try:
-            self.metadata_ = published(noted)
-            self.save(folder)
-        finally:
-            self.metadata_ = noted
-        if not (folder / "README.md").exists():
-            write_text(folder / "README.md", str(self.generate_model_card(**(model_card_kwargs or {}))))
-        if not push_to_hub:
-            return None
-        name = repo_id or folder.resolve().name
-        return self.push_to_hub(repo_id=name, model_card_kwargs=model_card_kwargs, **push_to_hub_kwargs)
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        pretrained_model_name_or_path: str | Path,
-        *,
-        force_download: bool = False,
-        token: str | bool | None = None,
-        cache_dir: str | Path | None = None,
-        local_files_only: bool = False,
-        revision: str | None = None,
-        **parameters: Any,
-    ) -> SparseCBMClassifier:
-        """Load from a folder or a repository of the Hub; arguments as in ``huggingface_hub.ModelHubMixin``.
-
-        Raises
-        ------
-        InputError
-            If parameters of the model are given: a fitted model has those it was fitted with.
-        """
-        if parameters:
-            name = next(iter(parameters))
-            raise InputError(
-                f"from_pretrained takes no {name!r}: a stored model has the parameters it was fitted with; "
-                "load it, then set_params and fit for others"
-            )
-        name = str(pretrained_model_name_or_path)
-        if Path(name).is_dir():
-            return cls.load(name)
-        from huggingface_hub import snapshot_download
-
-        return cls.load(
-            snapshot_download(
-                name,
-                revision=revision,
-                cache_dir=cache_dir,
-                force_download=force_download,
-                local_files_only=local_files_only,
-                token=token,
-                allow_patterns=["config.json", "model.safetensors"],
-            )
-        )
 
 
 def _make_gate(name: str, n_concepts: int, limit: int | None, nonnegative: bool) -> Gate:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias
@@ -25,12 +24,6 @@ _PREFIX = "parameters."
 """Of the names of arrays that are parameters, not fitted."""
 _NEVER_STORED = ("log_with", "log_dir")
 """What names a program, host or folder: it is nobody else's, and nothing in a file from elsewhere may choose it."""
-
-_LOCAL = re.compile(
-    r"^((?:folder|parquet|open_clip:local-dir):).*"  # local by their kind
-    r"|^(\w+:)?(?:/(?!/)|~|\.{1,2}[/\\]|[A-Za-z]:[/\\]|\\\\).*",  # a path from a root, a home or here
-    re.DOTALL,
-)
 
 _STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 _Number: TypeAlias = bool | int | float
@@ -266,25 +259,6 @@ class StoredEstimator:
         model.metadata_ = record.metadata
         model._restore(arrays, record)
         return model
-
-
-def published(value: Any) -> Any:
-    """Metadata without the places of this machine: local specs keep their kind, absolute paths nothing.
-
-    Examples
-    --------
-    >>> published({"images": {"spec": "folder:/home/ann/photos"}, "encoder": {"spec": "bundled"}})
-    {'images': {'spec': 'folder:(not published)'}, 'encoder': {'spec': 'bundled'}}
-    """
-    if isinstance(value, dict):
-        return {key: published(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [published(item) for item in value]
-    return (
-        _LOCAL.sub(lambda found: f"{found[1] or found[2] or ''}(not published)", value)
-        if isinstance(value, str)
-        else value
-    )
 
 
 def _encode(value: Any) -> Any:

@@ -244,6 +244,7 @@ def _publish(
     if test is not None and test.labels is not None:
         metrics["test"] = measure(classifier, test, _class_texts(prepared))
         metrics["test"].update(_controls(config, classifier, prepared))
+        classifier.metadata_["test"] = _noted(metrics["test"])
     model = StoredModel(output / "model", classifier)
     page, ledgers = make_report(
         model,
@@ -268,6 +269,12 @@ def _publish(
     publish(output, _FILES, write)
     example = next((ledger for ledger in ledgers if ledger.truth == ledger.target), None)
     return TrainResult(output, plain(metrics), example)
+
+
+def _noted(test: dict[str, Any]) -> dict[str, Any]:
+    """What goes with the model wherever it goes: its accuracy beside the controls, for its card."""
+    kept = {key: test[key] for key in ("n_images", "accuracy", "nec", "survival", "ece", "verdict") if key in test}
+    return plain({**kept, "active": test["active_concepts"]["mean"], "controls": test.get("controls", [])})
 
 
 def _class_texts(prepared: Inputs) -> np.ndarray | None:

@@ -1,0 +1,109 @@
+"""Publishing on the Hub: what a file may say of this machine, cards, and how a folder goes up and comes down."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+_LOCAL = re.compile(
+    r"^((?:folder|parquet|open_clip:local-dir):).*"  # local by their kind
+    r"|^(\w+:)?(?:/(?!/)|~|\.{1,2}[/\\]|[A-Za-z]:[/\\]|\\\\).*",  # a path from a root, a home or here
+    re.DOTALL,
+)
+
+
+def published(value: Any) -> Any:
+    """Metadata without the places of this machine: local specs keep their kind, absolute paths nothing.
+
+    Examples
+    --------
+    >>> published({"images": {"spec": "folder:/home/ann/photos"}, "encoder": {"spec": "bundled"}})
+    {'images': {'spec': 'folder:(not published)'}, 'encoder': {'spec': 'bundled'}}
+    """
+    if isinstance(value, Mapping):
+        return {key: published(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [published(item) for item in value]
+    if isinstance(value, Path):
+        return value.name
+    return (
+        _LOCAL.sub(lambda found: f"{found[1] or found[2] or ''}(not published)", value)
+        if isinstance(value, str)
+        else value
+    )
+
+
+def make_card(front: Mapping[str, Any], title: str, sections: Mapping[str, str]) -> str:
+    """Return a card: the header that the Hub reads, a title, and sections; the empty ones are left out.
+
+    Values of the header are written as JSON, which is YAML.
+    """
+    header = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in front.items() if value]
+    held = {name: text.strip() for name, text in sections.items() if text}
+    body = [f"## {name}\n\n{text}\n" if name else f"{text}\n" for name, text in held.items()]
+    return "\n".join(["---", *header, "---", "", f"# {title}", "", *body])
+
+
+def shown_names(names: Sequence[Any], limit: int = 40) -> str:
+    """List names as code, so that none of them is read as markup."""
+    listed = ", ".join(f"`{' '.join(str(name).replace('`', chr(39)).split())}`" for name in names[:limit])
+    return listed + (f", and {len(names) - limit:,} more" if len(names) > limit else "")
+
+
+def upload(
+    save: Callable[[Path], Any],
+    repo_id: str,
+    *,
+    repo_type: str | None = None,
+    private: bool | None = None,
+    token: str | bool | None = None,
+    revision: str | None = None,
+    create_pr: bool = False,
+    commit_message: str = "Upload with sparsecbm",
+) -> str:
+    """Upload what `save` writes into a folder; returns the address of the commit.
+
+    Parameters
+    ----------
+    save : callable
+        Writes into the folder that it is given.
+    repo_id, repo_type, private, token, revision, create_pr, commit_message
+        As in ``huggingface_hub.HfApi``; the repository is made if it does not exist.
+    """
+    from huggingface_hub import HfApi
+
+    api = HfApi(token=token)
+    with tempfile.TemporaryDirectory() as folder:
+        save(Path(folder))  # what cannot be saved makes no repository
+        name = api.create_repo(repo_id, private=private, repo_type=repo_type, exist_ok=True).repo_id
+        done = api.upload_folder(
+            repo_id=name,
+            repo_type=repo_type,
+            folder_path=folder,
+            revision=revision,
+            create_pr=create_pr,
+            commit_message=commit_message,
+        )
+    return str(done.commit_url)
+
+
+def download(name: str | Path, files: Sequence[str], *, repo_type: str | None = None, **options: Any) -> Path:
+    """Return a folder with these files: `name` itself if it is one, else that of a repository of the Hub.
+
+    Parameters
+    ----------
+    name : str or Path
+    files : sequence of str
+    repo_type : str, optional
+    **options
+        Of ``huggingface_hub.snapshot_download``: ``revision``, ``token``, ``cache_dir``, ``local_files_only``, ...
+    """
+    if Path(name).is_dir():
+        return Path(name)
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(str(name), repo_type=repo_type, allow_patterns=list(files), **options))
