@@ -128,6 +128,12 @@ NEGATIVE_PHASES: Registry[Any] = Registry(
     },
 )
 
+LIKELIHOODS: Registry[Any] = Registry(
+    "likelihood",
+    "vae",
+    {"bernoulli": "likelihoods:BernoulliLikelihood", "gaussian": "likelihoods:GaussianLikelihood"},
+)
+
 LATENTS: Registry[Any] = Registry(
     "latents", "vae", {"bernoulli": "latents:BernoulliLatents", "categorical": "latents:CategoricalLatents"}
 )

@@ -42,12 +42,13 @@ def show_vae(result: VaeResult) -> None:
     console = make_console()
     metrics = result.metrics
     if metrics["task"] == "toy":
-        title = f"{escape(metrics['config'])}: one-sample gradients against the exact one"
-        table = make_table("estimator", ">bias", ">spread", ">where descent ends", title=title)
-        for name, row in metrics["estimators"].items():
-            table.add_row(name, f"{row['bias']:.3f}", f"{row['spread']:.2f}", f"{row['final']:.3f}")
+        title = f"{escape(metrics['config'])}: nats a picture, and one-sample gradients against the exact one"
+        columns = ("trained by", ">it says", ">exact bound", ">exact log p(x)", ">states used", ">bias", ">spread")
+        table = make_table(*columns, title=title)
+        for name, row in metrics["versions"].items():
+            nats = (f"{row[key]:.1f}" for key in ("objective", "elbo", "log_likelihood", "used"))
+            table.add_row(name, *nats, f"{row['gradient']['bias']:.3f}", f"{row['gradient']['spread']:.2f}")
         console.print(table)
-        console.print(f"[dim]least possible: {metrics['least']:.3f}[/dim]")
     else:
         title = f"{escape(metrics['config'])}: {metrics['test']['n_pictures']:,} test pictures, hard samples"
         show_metrics(console, _rows(metrics), title=title)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from sparsecbm._base.parts import GATES, LATENTS, LOSSES, NEGATIVE_PHASES, OBJECTIVES, PRIORS, TIES
+from sparsecbm._base.parts import GATES, LATENTS, LIKELIHOODS, LOSSES, NEGATIVE_PHASES, OBJECTIVES, PRIORS, TIES
 
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -270,8 +270,9 @@ class VaeDataConfig(_Section):
     images: Name | None = None
     """Any image spec, such as ``hub:ylecun/mnist``, in place of a folder; made grey and `size` pixels wide."""
     size: Count = 28
-    binarisation: Literal["static", "dynamic", "threshold"] = "static"
-    """Intensities as probabilities drawn once; afresh at every training step; or 1 above half."""
+    binarisation: Literal["static", "dynamic", "threshold", "none"] = "static"
+    """Intensities as probabilities drawn once; afresh at every training step; 1 above half; or none, for a Gaussian
+    likelihood."""
     seed: Seed = 0
     """Seed of static binarisation, kept apart from the training seed."""
     max_train: Count | None = None
@@ -296,6 +297,8 @@ class VaeModelConfig(_Section):
     prior: Annotated[str, AfterValidator(PRIORS.check)] = "bernoulli"
     prior_options: dict[str, Any] = {}
     """Keywords of the prior's constructor, such as ``learn: false`` of the factorial ones."""
+    likelihood: Annotated[str, AfterValidator(LIKELIHOODS.check)] = "bernoulli"
+    """Of the pixels: ``bernoulli`` of binary ones, ``gaussian`` of intensities."""
     hidden: list[Count] = []
     """Hidden tanh layers of encoder and decoder; none makes them linear."""
     batch_norm: bool = True

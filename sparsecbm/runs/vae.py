@@ -21,11 +21,18 @@ from sparsecbm.runs.folders import output_folder, publish
 if TYPE_CHECKING:
     import torch
 
-    from sparsecbm.vae import Pictures, Task, Trainer
+    from sparsecbm.vae import DiscreteVAE, Pictures, Task, Trainer
 
 
-_FILES = ("model", "config.yaml", "samples.png", "reconstructions.png", "learning_curve.png", "metrics.json")
-_TOY_TEMPERATURES = (0.1, 0.5, 1.0)
+_FILES = (
+    "model",
+    "config.yaml",
+    "samples.png",
+    "reconstructions.png",
+    "categories.png",
+    "learning_curve.png",
+    "metrics.json",
+)
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,8 @@ def vae_run(config: VaeConfig, *, progress: bool | None = None) -> VaeResult:
     """
     output = Path(config.output or Path("runs") / config.name)
     with output_folder(output, _FILES, _wrote) as checkpoint:
-        return _toy(config, output) if config.task == "toy" else _run(config, output, checkpoint, progress)
+        run = _toy if config.task == "toy" else _run
+        return run(config, output, checkpoint, progress)
 
 
 def _run(config: VaeConfig, output: Path, checkpoint: Path, progress: bool | None) -> VaeResult:
@@ -82,12 +90,7 @@ def _run(config: VaeConfig, output: Path, checkpoint: Path, progress: bool | Non
         "config": config.name,
         "task": config.task,
         "seed": config.seed,
-        "data": {
-            "name": pictures.name,
-            "note": pictures.note,
-            "binarisation": config.data.binarisation,
-            **{split: len(getattr(pictures, split)) for split in ("train", "validation", "test")},
-        },
+        "data": _described(config, pictures),
         "epochs": history[-1]["epoch"] if history else 0,
         "steps": trainer.steps,
         "test": test,
@@ -96,6 +99,11 @@ def _run(config: VaeConfig, output: Path, checkpoint: Path, progress: bool | Non
     }
     publish(output, _FILES, lambda folder: _write_results(folder, config, pictures, task, metrics))
     return VaeResult(output, plain(metrics))
+
+
+def _described(config: VaeConfig, pictures: Pictures) -> dict[str, Any]:
+    sizes = {split: len(getattr(pictures, split)) for split in ("train", "validation", "test")}
+    return {"name": pictures.name, "note": pictures.note, "binarisation": config.data.binarisation, **sizes}
 
 
 def vae_pictures(config: VaeConfig) -> Pictures:
@@ -189,6 +197,8 @@ def _density_task(config: VaeConfig, means: torch.Tensor, generator: torch.Gener
     from sparsecbm.vae import DensityTask, DiscreteVAE, make_objective
 
     model, objective = config.model, config.objective
+    if config.data.binarisation == "none" and model.likelihood == "bernoulli":
+        raise InputError("data.binarisation=none leaves pictures grey: it needs model.likelihood=gaussian")
     vae = DiscreteVAE(
         means.numel(),
         groups=model.groups,
@@ -196,6 +206,7 @@ def _density_task(config: VaeConfig, means: torch.Tensor, generator: torch.Gener
         categories=model.categories,
         prior=model.prior,
         prior_options=model.prior_options,
+        likelihood=model.likelihood,
         hidden=model.hidden,
         batch_norm=model.batch_norm,
         pixel_means=means,
@@ -288,7 +299,7 @@ def _write_results(folder: Path, config: VaeConfig, pictures: Pictures, task: Ta
     import torch
 
     from sparsecbm.vae import DensityTask, save_vae
-    from sparsecbm.vae.pictures import save_grid, save_learning_curve
+    from sparsecbm.vae.pictures import save_curves, save_grid
     from sparsecbm.vae.tasks import LabelledVAE, SemiSupervisedTask, StochasticTask
 
     device = next(task.parameters()).device
@@ -313,8 +324,12 @@ def _write_results(folder: Path, config: VaeConfig, pictures: Pictures, task: Ta
         pairs = torch.stack([held[:whole].view(-1, columns, held.shape[1]) for held in (shown, made)], 1)
         images = pairs.reshape(-1, shown.shape[1]).cpu().numpy()
         save_grid(folder / "reconstructions.png", images, pictures.shape, columns=columns, pair=True)
+    history = metrics["history"]
+    curves = {"validation, hard samples": [(held["epoch"], held["val_score"]) for held in history]}
     label = "accuracy" if config.task == "semisupervised" else "nats"
-    save_learning_curve(folder / "learning_curve.png", metrics["history"], label=label, title=config.name)
+    if label == "nats":
+        curves["training objective"] = [(held["epoch"], held["bound"]) for held in history if held["beta"] == 1.0]
+    save_curves(folder / "learning_curve.png", curves, label=label, title=config.name)
     _write(folder, config, metrics)
 
 
@@ -323,35 +338,70 @@ def _write(folder: Path, config: VaeConfig, metrics: Mapping[str, Any]) -> None:
     write_json(folder / "metrics.json", plain(metrics))
 
 
-def _toy(config: VaeConfig, output: Path) -> VaeResult:
-    """Bias and spread of the gradient estimators, and where descent by each of them ends."""
+def _toy(config: VaeConfig, output: Path, checkpoint: Path, progress: bool | None) -> VaeResult:
+    """Every version of the bound, trained alike, beside the exact expectation: what it says, and what it owes to it."""
     import torch
 
-    from sparsecbm.vae.tasks import ESTIMATORS, CategoricalToy
+    from sparsecbm.vae import DensityTask
+    from sparsecbm.vae.pictures import save_curves, save_grid
+    from sparsecbm.vae.tasks import VERSIONS, gradient_quality, measure_exactly, state_pictures
 
     start = time.perf_counter()
-    toy = CategoricalToy(torch.linspace(0, 0.9, 10))
-    table: dict[str, Any] = {}
-    for estimator in ESTIMATORS:
-        relaxed = estimator in ("relaxed", "straight_through_relaxed")
-        for temperature in _TOY_TEMPERATURES if relaxed else (1.0,):
-            generator = torch.Generator().manual_seed(config.seed)
-            options: Any = {"estimator": estimator, "temperature": temperature, "generator": generator}
-            path = toy.minimise(steps=500, learning_rate=0.5, **options)
-            table[f"{estimator}, temperature {temperature}" if relaxed else estimator] = {
-                **vars(toy.gradient_quality(torch.linspace(-1, 1, 10), draws=100_000, **options)),
-                "final": path[-1],
-            }
+    pictures = vae_pictures(config)
+    x = torch.from_numpy(pictures.test[: config.evaluation.max_pictures]).float()
+    found: dict[str, Any] = {}
+    rows: list[torch.Tensor] = []
+    early: DiscreteVAE | None = None  # a model at the beginning, whose gradients are looked at
+    for number, (label, (name, straight_through)) in enumerate(VERSIONS.items()):
+        changes: dict[str, Any] = {"name": name, "straight_through": straight_through}
+        if name != "density":
+            changes["prior_temperature"] = None
+        version = config.model_copy(
+            update={"task": "density", "objective": config.objective.model_copy(update=changes)}
+        )
+        task = vae_task(version, pictures)
+        assert isinstance(task, DensityTask)
+        arrays = _arrays(version, pictures, "train"), _arrays(version, pictures, "validation")
+        if early is None:
+            short = version.model_copy(update={"training": config.training.model_copy(update={"epochs": 1})})
+            first = vae_task(short, pictures)
+            _trainer(short, pictures, first, checkpoint / "early", progress).fit(*arrays)
+            assert isinstance(first, DensityTask)
+            early = first.model.cpu()
+        history = _trainer(version, pictures, task, checkpoint / str(number), progress).fit(*arrays)
+        temperature, model = history[-1]["temperature"], task.model.cpu()
+        generator = torch.Generator().manual_seed(config.seed + 1)
+        found[label] = {
+            **measure_exactly(model, x, task.objective, temperature=temperature, generator=generator),
+            "temperature": temperature,
+            "history": history,
+        }
+        rows.append(state_pictures(model))
+        found[label]["gradient"] = vars(
+            gradient_quality(
+                early, x[:50], task.objective.cpu(), temperature=temperature, draws=2000, generator=generator
+            )
+        )
     metrics = {
         "config": config.name,
         "task": "toy",
         "seed": config.seed,
-        "least": float(toy.loss(toy.latents.states(like=toy.target)).min()),
-        "estimators": table,
+        "data": _described(config, pictures),
+        "versions": found,
         "seconds": {"all": time.perf_counter() - start},
     }
+
+    def write(folder: Path) -> None:
+        grid = torch.cat(rows).numpy()
+        curves = {
+            label: [(entry["epoch"], entry["val_elbo"]) for entry in held["history"]] for label, held in found.items()
+        }
+        save_grid(folder / "categories.png", grid, pictures.shape, columns=len(rows[0]))
+        save_curves(folder / "learning_curve.png", curves, title=config.name)
+        _write(folder, config, metrics)
+
     if is_main_process():
-        publish(output, _FILES, lambda folder: _write(folder, config, metrics))
+        publish(output, _FILES, write)
     return VaeResult(output, plain(metrics))
 
 

@@ -1,4 +1,4 @@
-"""Binary pictures for the VAEs: scikit-learn's digits, MNIST and Omniglot from a folder, or arrays of one's own."""
+"""Pictures for the VAEs: scikit-learn's digits, MNIST and Omniglot from a folder, or arrays of one's own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sparsecbm.samplers import noise
 
 __all__ = ["BINARISATIONS", "DATA_SETS", "Pictures", "binarise", "load_pictures", "split_pictures"]
 
-BINARISATIONS = ("static", "dynamic", "threshold")
+BINARISATIONS = ("static", "dynamic", "threshold", "none")
 SPLITS = ("train", "validation", "test")
 
 
@@ -26,8 +26,8 @@ class Pictures:
 
     Attributes
     ----------
-    train, validation, test : ndarray of uint8, shape (n, height * width)
-        0 or 1 where they are binary, else intensities from 0 to 255.
+    train, validation, test : ndarray, shape (n, height * width)
+        uint8: 0 or 1 where they are binary, else intensities from 0 to 255; or float32 intensities from 0 to 1.
     labels : dict
         int64 labels (n,) by split, where there are any.
     shape : tuple of int
@@ -155,7 +155,7 @@ def load_pictures(
     max_validation: int | None = None,
     max_test: int | None = None,
 ) -> Pictures:
-    """Load pictures and make them binary.
+    """Load pictures and make them binary, or leave them grey.
 
     Parameters
     ----------
@@ -163,8 +163,9 @@ def load_pictures(
         ``digits`` (in scikit-learn), ``mnist`` or ``omniglot`` (from `folder`), or intensities of one's own.
     folder : path or None
         Where ``mnist/mnist.npz`` or ``omniglot_small/omniglot_small.npz`` lie.
-    binarisation : {"static", "dynamic", "threshold"}
-        Intensities as probabilities, drawn once; the same, but training pictures afresh at every step; or 1 above half.
+    binarisation : {"static", "dynamic", "threshold", "none"}
+        Intensities as probabilities, drawn once; the same, but training pictures afresh at every step; 1 above half; or
+        none, intensities from 0 to 1 for a Gaussian likelihood.
     seed : int
         Of the binarisation.
     max_train, max_validation, max_test : int or None
@@ -191,6 +192,8 @@ def load_pictures(
         images = getattr(found, split)[: limits[split]]
         if binarisation == "threshold":
             made[split] = (images > 127).astype(np.uint8)
+        elif binarisation == "none":
+            made[split] = images.astype(np.float32) / np.float32(255)
         elif binarisation == "dynamic" and split == "train":
             made[split] = images
         else:

@@ -6,49 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sparsecbm._base.errors import InputError
 from sparsecbm.vae.latents import make_latents
+from sparsecbm.vae.likelihoods import make_likelihood
 from sparsecbm.vae.networks import Stack
 from sparsecbm.vae.posterior import Posterior
 from sparsecbm.vae.priors import make_prior
 
-__all__ = ["DiscreteVAE", "bernoulli_log_likelihood"]
-
-
-class _BernoulliLogLikelihood(torch.autograd.Function):
-    """``x.logits - sum softplus(logits)`` with gradient ``x - sigmoid(logits)``: half of autograd's passes."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, logits: Tensor) -> Tensor:
-        ctx.save_for_backward(x, logits)
-        # log sigmoid(-l) = -softplus(l); its kernel is the faster one.
-        return torch.linalg.vecdot(x.expand_as(logits), logits).add_(F.logsigmoid(-logits).sum(-1))
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        x, logits = ctx.saved_tensors
-        grad = grad.unsqueeze(-1)
-        grad_x = (grad * logits).sum_to_size(x.shape) if ctx.needs_input_grad[0] else None
-        return grad_x, (x - logits.sigmoid()) * grad if ctx.needs_input_grad[1] else None
-
-
-def bernoulli_log_likelihood(x: Tensor, logits: Tensor) -> Tensor:
-    """Return log p(x) of binary pixels, summed over the last dimension: ``x.logits - sum softplus(logits)``.
-
-    Parameters
-    ----------
-    x : torch.Tensor
-        Broadcast against the logits.
-    logits : torch.Tensor, shape (..., n_pixels)
-
-    Returns
-    -------
-    torch.Tensor, shape (...,)
-    """
-    return _BernoulliLogLikelihood.apply(x, logits)
+__all__ = ["DiscreteVAE"]
 
 
 class DiscreteVAE(nn.Module):
@@ -57,7 +24,7 @@ class DiscreteVAE(nn.Module):
     Parameters
     ----------
     n_pixels : int
-        Width of x, binary pixels.
+        Width of x.
     groups : sequence of int, default=(32,)
         Latent variables in each group of the posterior; one group is a factorial posterior.
     latents : {"bernoulli", "categorical"}, default="bernoulli"
@@ -66,12 +33,14 @@ class DiscreteVAE(nn.Module):
     prior : {"bernoulli", "categorical", "rbm"}, default="bernoulli"
     prior_options : dict or None
         Options of the prior, such as ``{"learn": False}``.
+    likelihood : {"bernoulli", "gaussian"}, default="bernoulli"
+        Of binary pixels, or of intensities in [0, 1] with normal noise whose size the state decides.
     hidden : sequence of int, default=()
         Hidden tanh layers of encoder and decoder; none makes both linear.
     batch_norm : bool, default=True
         Of the hidden layers.
     pixel_means : torch.Tensor or None
-        Mean of each pixel over the training set: taken off the encoder's input, and the decoder's first bias.
+        Mean of each pixel over the training set: taken off the encoder's input, and what the decoder says at first.
     generator : torch.Generator or None
         Source of the initial weights; PyTorch's global generator is never used when it is given.
 
@@ -95,6 +64,7 @@ class DiscreteVAE(nn.Module):
         categories: int | None = None,
         prior: str = "bernoulli",
         prior_options: dict[str, Any] | None = None,
+        likelihood: str = "bernoulli",
         hidden: Sequence[int] = (),
         batch_norm: bool = True,
         pixel_means: Tensor | None = None,
@@ -109,7 +79,10 @@ class DiscreteVAE(nn.Module):
         self.latents = make_latents(latents, sum(groups), categories)
         nets: Any = {"batch_norm": batch_norm, "generator": generator}
         self.posterior = Posterior(n_pixels, self.latents, groups, hidden=hidden, pixel_means=pixel_means, **nets)
-        self.decoder = Stack(self.latents.width, n_pixels, hidden=tuple(hidden)[::-1], output_means=pixel_means, **nets)
+        self.likelihood = make_likelihood(likelihood)
+        bias = None if pixel_means is None else self.likelihood.bias(pixel_means)
+        outputs = n_pixels + self.likelihood.extra
+        self.decoder = Stack(self.latents.width, outputs, hidden=tuple(hidden)[::-1], output_bias=bias, **nets)
         self.prior = make_prior(prior, self.latents, generator=generator, **(prior_options or {}))
         self.register_buffer("centre", self.latents.mean(torch.zeros(self.latents.width)), persistent=False)
         self._options = {
@@ -119,6 +92,7 @@ class DiscreteVAE(nn.Module):
             "categories": categories,
             "prior": prior,
             "prior_options": self.prior.options(),
+            "likelihood": likelihood,
             "hidden": list(hidden),
             "batch_norm": batch_norm,
         }
@@ -128,7 +102,7 @@ class DiscreteVAE(nn.Module):
         return dict(self._options)
 
     def decode(self, state: Tensor) -> Tensor:
-        """Return the pixel logits of states (..., width) -> (..., n_pixels).
+        """Return what the likelihood takes, of states (..., width) -> (..., n_pixels + likelihood.extra).
 
         The decoder sees a state less its mean under zero logits (1/2 of a bit): the same models, better conditioned.
         """
@@ -136,14 +110,14 @@ class DiscreteVAE(nn.Module):
 
     def log_likelihood(self, x: Tensor, state: Tensor) -> Tensor:
         """Return log p(x | z), x (B, n_pixels) and states (..., B, width) -> (..., B)."""
-        return bernoulli_log_likelihood(x, self.decode(state))
+        return self.likelihood.log_prob(x, self.decode(state))
 
     @torch.no_grad()
     def sample(self, count: int, *, generator: torch.Generator | None) -> Tensor:
-        """Draw states from the prior and return the pixel probabilities they give, shape (count, n_pixels)."""
-        return self.decode(self.prior.sample(count, generator=generator)).sigmoid()
+        """Draw states from the prior and return the expected pixels they give, shape (count, n_pixels)."""
+        return self.likelihood.mean(self.decode(self.prior.sample(count, generator=generator)))
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor, *, generator: torch.Generator | None) -> Tensor:
-        """Return pixel probabilities given one hard posterior sample of each row, shape of `x`."""
-        return self.decode(self.posterior(x, mode="hard", generator=generator).state[0]).sigmoid()
+        """Return the expected pixels given one hard posterior sample of each row, shape of `x`."""
+        return self.likelihood.mean(self.decode(self.posterior(x, mode="hard", generator=generator).state[0]))

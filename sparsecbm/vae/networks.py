@@ -41,8 +41,8 @@ class Stack(nn.Module):
         first input needs no repetition where the second has several samples for each of its rows.
     batch_norm : bool, default=True
         Normalise the hidden layers.
-    output_means : torch.Tensor or None
-        Means in [0, 1] whose log-odds are the last bias, kept 1e-3 away from 0 and 1.
+    output_bias : torch.Tensor or None
+        The last bias to begin with; zeros by default.
     generator : torch.Generator or None
         Source of the initial weights.
     """
@@ -57,16 +57,16 @@ class Stack(nn.Module):
         hidden: Sequence[int] = (),
         n_given: int = 0,
         batch_norm: bool = True,
-        output_means: Tensor | None = None,
+        output_bias: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         widths = [n_inputs + n_given, *hidden, n_outputs]
         biases = [not batch_norm] * len(hidden) + [True]  # normalisation has an offset of its own
         layers = [linear(a, b, generator=generator, bias=c) for a, b, c in zip(widths[:-1], widths[1:], biases)]
-        if output_means is not None:
+        if output_bias is not None:
             with torch.no_grad():
-                layers[-1].bias.copy_(output_means.clamp(1e-3, 1 - 1e-3).logit())
+                layers[-1].bias.copy_(output_bias)
         self.n_inputs = n_inputs
         self.layers = nn.ModuleList(layers)
         self.norms = nn.ModuleList([nn.BatchNorm1d(width) for width in hidden] if batch_norm else [])

@@ -11,7 +11,7 @@ import numpy as np
 
 from sparsecbm._base.files import atomic_write
 
-__all__ = ["picture_grid", "save_grid", "save_learning_curve"]
+__all__ = ["picture_grid", "save_curves", "save_grid"]
 
 _PAPER, _GAP = 255, 216
 
@@ -61,23 +61,22 @@ def save_grid(path: str | Path, images: np.ndarray, shape: tuple[int, int], **op
     atomic_write(path, lambda handle: grid.save(handle, format="PNG", optimize=True))
 
 
-def save_learning_curve(
-    path: str | Path, history: Sequence[Mapping[str, float]], *, label: str = "nats", title: str = ""
+COLOURS = ("#0b6e99", "#c2410c", "#f59e0b", "#7c3aed", "#4d7c0f", "#8a8f98")
+
+
+def save_curves(
+    path: str | Path, curves: Mapping[str, Sequence[tuple[float, float]]], *, label: str = "nats", title: str = ""
 ) -> None:
-    """Draw the training objective and the validation score against the epoch, as a PNG."""
+    """Draw named curves of (epoch, value) pairs as a PNG; one without any is left out."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    epochs = [entry["epoch"] for entry in history]
-    if label == "nats":
-        full = [(entry["epoch"], entry["bound"]) for entry in history if entry["beta"] == 1.0]
-        if full:
-            axes.plot(*zip(*full), color="#8a8f98", label="training objective")
-    if history and "val_score" in history[0]:
-        axes.plot(epochs, [entry["val_score"] for entry in history], color="#0b6e99", label="validation, hard samples")
+    for colour, (name, curve) in zip(COLOURS, curves.items()):
+        if curve:
+            axes.plot(*zip(*curve), color=colour, label=name)
     axes.set_xlabel("epoch")
     axes.set_ylabel(label)
     axes.set_title(title, loc="left")

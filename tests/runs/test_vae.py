@@ -79,12 +79,17 @@ def test_other_tasks_end_to_end(sections: dict, key: str, tmp_path: Path) -> Non
 def test_the_command_and_the_toy(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     from sparsecbm.cli import main
 
+    changes = ["data.name=digits", "training.epochs=3", "data.max_train=400"]
+    options = [word for key in changes for word in ("--set", key)]
     with pytest.raises(SystemExit) as stopped:
-        main(["vae", "vae_toy", "--output", str(tmp_path / "toy")])
+        main(["vae", "vae_toy", "--output", str(tmp_path / "toy"), *options])
     assert stopped.value.code == 0
-    assert "score_function" in capsys.readouterr().out
-    held = json.loads((tmp_path / "toy" / "metrics.json").read_text())
-    assert held["estimators"]["score_function"]["bias"] < 0.05
+    assert "version 1, straight through" in capsys.readouterr().out
+    held = json.loads((tmp_path / "toy" / "metrics.json").read_text())["versions"]
+    assert held["exact expectation"]["objective"] == pytest.approx(held["exact expectation"]["elbo"], abs=1e-4)
+    assert held["exact expectation"]["gradient"]["spread"] == pytest.approx(0, abs=1e-4)
+    assert all(found["elbo"] < found["log_likelihood"] for found in held.values())
+    assert Image.open(tmp_path / "toy" / "categories.png").size[0] == 10 * 59 + 3
     with pytest.raises(SystemExit) as stopped:
         main(["vae", "vae_digits_gumbolt", "--set", "model.prior=rmb"])
     assert stopped.value.code == 2
@@ -143,6 +148,8 @@ def test_mistakes_are_one_line(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match=message):
             vae_run(config(tmp_path / "b", model=model, objective=objective))
+    with pytest.raises(InputError, match=r"needs model.likelihood=gaussian"):
+        vae_run(config(tmp_path / "b", data={"binarisation": "none"}))
     with pytest.raises(InputError, match=r"unknown key 'objective.sample'; did you mean 'objective.samples'"):
         build_config({"objective": {"sample": 5}}, kind=VaeConfig)
     with pytest.raises(StoredFileError, match=r"holds no mnist: expected mnist.npz or mnist/mnist.npz"):

@@ -13,7 +13,7 @@ from vae_models import MODELS, make_model, pixels, posterior_mass, states_of
 
 from sparsecbm._base.errors import InputError
 from sparsecbm.vae import DiscreteVAE, exact_log_likelihood, make_negative_phase, make_objective
-from sparsecbm.vae.model import bernoulli_log_likelihood
+from sparsecbm.vae.likelihoods import bernoulli_log_likelihood
 from sparsecbm.vae.objectives import OBJECTIVES, log_mean_exp
 
 SAMPLED = ["mass", "density", "analytic", "score_function"]

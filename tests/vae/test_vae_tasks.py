@@ -10,12 +10,12 @@ import torch
 
 from sparsecbm._base.errors import InputError
 from sparsecbm.samplers import noise
-from sparsecbm.vae import Trainer, TrainingOptions
+from sparsecbm.vae import DiscreteVAE, Trainer, TrainingOptions, exact_log_likelihood, make_objective
 from sparsecbm.vae.latents import make_latents
+from sparsecbm.vae.likelihoods import bernoulli_log_likelihood
 from sparsecbm.vae.tasks import (
     ESTIMATORS,
     AutoencoderTask,
-    CategoricalToy,
     GradientQuality,
     LabelledVAE,
     SemiSupervisedTask,
@@ -23,6 +23,9 @@ from sparsecbm.vae.tasks import (
     StochasticNetwork,
     StructuredTask,
     choose_labelled,
+    gradient_quality,
+    measure_exactly,
+    state_pictures,
 )
 
 CONTEXT = StepContext(temperature=0.5, beta=1.0, scale=1.0)
@@ -179,29 +182,50 @@ def test_labelled_rows_are_spread_over_the_classes() -> None:
         choose_labelled(y, 2, 3, generator=torch.Generator().manual_seed(0))
 
 
-def test_the_toy_tells_bias_from_variance() -> None:
-    toy = CategoricalToy(torch.linspace(0, 0.9, 10))
-    logits = 0.5 * noise.normal(10, generator=torch.Generator().manual_seed(0))
-    by_hand = sum(p * toy.loss(z) for p, z in zip(logits.softmax(-1), torch.eye(10)))
-    assert toy.exact(logits).item() == pytest.approx(by_hand.item(), rel=1e-6)
+def toy_model(likelihood: str = "gaussian") -> tuple[DiscreteVAE, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    shape: dict = {"latents": "categorical", "categories": 4, "groups": (1,), "prior": "categorical"}
+    model = DiscreteVAE(6, likelihood=likelihood, generator=generator, **shape)
+    return model.eval(), noise.uniform((5, 6), generator=generator)
 
-    def quality(estimator: str, temperature: float = 1.0) -> GradientQuality:
+
+def test_a_gaussian_decoder_is_the_normal_density() -> None:
+    model, x = toy_model()
+    states = torch.eye(4)
+    outputs = model.decode(states).detach()
+    by_hand = torch.distributions.Normal(outputs[:, None, :-1], outputs[:, None, -1:].exp()).log_prob(x).sum(-1)
+    assert torch.allclose(model.likelihood.table(x, outputs), by_hand, atol=1e-4)
+    assert torch.allclose(model.log_likelihood(x, states[:, None].expand(-1, 5, -1)), by_hand, atol=1e-4)
+    log_joint = by_hand + math.log(1 / 4)
+    assert torch.allclose(exact_log_likelihood(model, x).float(), log_joint.logsumexp(0), atol=1e-4)
+    drawn = model.likelihood.sample(outputs[:1].expand(4000, -1), generator=torch.Generator().manual_seed(1))
+    assert torch.allclose(drawn.mean(0), model.likelihood.mean(outputs[0]), atol=5 * outputs[0, -1].exp().item() / 63)
+    assert state_pictures(model).shape == (4, 6)
+    binary, _ = toy_model("bernoulli")
+    y = (x > 0.5).float()
+    logits = binary.decode(states)
+    assert torch.allclose(
+        binary.likelihood.table(y, logits), bernoulli_log_likelihood(y, logits[:, None].expand(-1, 5, -1)), atol=1e-5
+    )
+
+
+def test_the_toy_tells_bias_from_variance() -> None:
+    model, x = toy_model()
+
+    def quality(name: str, temperature: float = 1.0) -> GradientQuality:
         generator = torch.Generator().manual_seed(1)
-        return toy.gradient_quality(
-            logits, estimator=estimator, temperature=temperature, draws=100_000, generator=generator
+        return gradient_quality(
+            model, x, make_objective(name), temperature=temperature, draws=20_000, generator=generator
         )
 
+    assert quality("exact").spread < 1e-6
     score = quality("score_function")
-    assert score.bias < 4 * score.bias_error  # unbiased
-    for estimator in ("relaxed", "straight_through_relaxed"):  # bias falls with the temperature, and variance rises
-        cool, warm = quality(estimator, 0.2), quality(estimator, 2.0)
-        assert warm.bias > 10 * warm.bias_error
-        assert warm.bias > 2 * cool.bias
-        assert cool.spread > 2 * warm.spread
-    path = toy.minimise(
-        estimator="relaxed", temperature=0.5, steps=200, learning_rate=0.5, generator=torch.Generator().manual_seed(0)
-    )
-    assert path[0] == pytest.approx(2.95, abs=1e-5)
-    assert path[-1] < 2.2
-    with pytest.raises(InputError, match="unknown estimator"):
-        toy.surrogates(logits, 1, estimator="gumbel", temperature=1.0, generator=None)
+    assert score.bias < 3 * score.bias_error  # unbiased
+    cool, warm = quality("analytic", 0.2), quality("analytic", 2.0)  # bias falls with the temperature, variance rises
+    assert warm.bias > 10 * warm.bias_error
+    assert warm.bias > 2 * cool.bias
+    assert cool.spread > 2 * warm.spread
+    found = measure_exactly(model, x, make_objective("exact"), temperature=1.0, generator=None)
+    assert found["objective"] == pytest.approx(found["elbo"])
+    assert found["elbo"] < found["log_likelihood"]
+    assert 1 < found["used"] <= 4

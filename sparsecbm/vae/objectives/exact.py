@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from sparsecbm._base.errors import InputError
@@ -22,13 +21,8 @@ def every_state(model: DiscreteVAE, x: Tensor) -> tuple[PosteriorDraw, Tensor]:
     """
     states = model.latents.states(like=x)
     # The decoder sees each state once, whatever the number of rows.
-    logits = model.decode(states)
-    return model.posterior.given(x, states.unsqueeze(1).expand(-1, len(x), -1)), _state_log_likelihood(x, logits)
-
-
-def _state_log_likelihood(x: Tensor, logits: Tensor) -> Tensor:
-    """Return log p(x | z) of every state and row, (n_states, B), from pixel logits (n_states, n_pixels)."""
-    return logits @ x.T - F.softplus(logits).sum(-1, keepdim=True)
+    log_likelihood = model.likelihood.table(x, model.decode(states))
+    return model.posterior.given(x, states.unsqueeze(1).expand(-1, len(x), -1)), log_likelihood
 
 
 class ExactObjective(Objective):
@@ -73,7 +67,6 @@ def exact_log_likelihood(model: DiscreteVAE, x: Tensor) -> Tensor:
         If there are more than ``MAX_STATES`` joint states.
     """
     states = model.latents.states(like=x)
-    logits = model.decode(states)
-    log_prior = model.prior.log_mass(states).double()
-    log_joint = log_prior.unsqueeze(1) + _state_log_likelihood(x, logits).double()
+    log_likelihood = model.likelihood.table(x, model.decode(states))
+    log_joint = model.prior.log_mass(states).double().unsqueeze(1) + log_likelihood.double()
     return log_joint.logsumexp(0) - model.prior.log_partition()

@@ -7,12 +7,12 @@ from sparsecbm.vae.tasks.density import DensityTask
 from sparsecbm.vae.tasks.semisupervised import LabelledVAE, SemiSupervisedTask, choose_labelled
 from sparsecbm.vae.tasks.stochastic import StochasticNetwork, StochasticTask
 from sparsecbm.vae.tasks.structured import StructuredTask
-from sparsecbm.vae.tasks.toy import CategoricalToy, GradientQuality
+from sparsecbm.vae.tasks.toy import VERSIONS, GradientQuality, gradient_quality, measure_exactly, state_pictures
 
 __all__ = [
     "ESTIMATORS",
+    "VERSIONS",
     "AutoencoderTask",
-    "CategoricalToy",
     "DensityTask",
     "GradientQuality",
     "LabelledVAE",
@@ -23,4 +23,7 @@ __all__ = [
     "StructuredTask",
     "Task",
     "choose_labelled",
+    "gradient_quality",
+    "measure_exactly",
+    "state_pictures",
 ]

@@ -14,7 +14,7 @@ from sparsecbm._base.errors import InputError
 from sparsecbm.samplers import noise as sampler_noise
 from sparsecbm.vae.data import binarise
 from sparsecbm.vae.latents import CategoricalLatents
-from sparsecbm.vae.model import bernoulli_log_likelihood
+from sparsecbm.vae.likelihoods import BernoulliLikelihood, bernoulli_log_likelihood
 from sparsecbm.vae.networks import Stack
 from sparsecbm.vae.tasks.base import StepContext, Task
 
@@ -66,7 +66,8 @@ class LabelledVAE(nn.Module):
         options: Any = {"hidden": tuple(hidden), "batch_norm": batch_norm, "generator": generator}
         self.classifier = Stack(n_pixels, n_classes, **options)
         self.encoder = Stack(n_pixels, 2 * continuous, n_given=n_classes, **options)
-        self.decoder = Stack(continuous, n_pixels, n_given=n_classes, output_means=pixel_means, **options)
+        bias = None if pixel_means is None else BernoulliLikelihood().bias(pixel_means)
+        self.decoder = Stack(continuous, n_pixels, n_given=n_classes, output_bias=bias, **options)
 
     def class_logits(self, x: Tensor) -> Tensor:
         """Return logits of q(y | x), (B, n_pixels) -> (B, n_classes)."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sparsecbm._base.errors import InputError, unknown
 from sparsecbm.vae.evaluation import Weights, weigh
 from sparsecbm.vae.latents import ESTIMATORS, make_latents
-from sparsecbm.vae.model import bernoulli_log_likelihood
+from sparsecbm.vae.likelihoods import BernoulliLikelihood, bernoulli_log_likelihood
 from sparsecbm.vae.networks import Stack
 from sparsecbm.vae.objectives.base import log_mean_exp
 from sparsecbm.vae.objectives.score_function import ScoreFunctionObjective
@@ -67,10 +67,10 @@ class StochasticNetwork(nn.Module):
         widths = [n_inputs, *(group.width for group in self.groups), n_outputs]
         centres = torch.cat([group.mean(torch.zeros(group.width)) for group in self.groups])
         self.register_buffer("centres", centres, persistent=False)
-        means = [None] * len(groups) + [output_means]
+        biases = [None] * len(groups) + [None if output_means is None else BernoulliLikelihood().bias(output_means)]
         self.maps = nn.ModuleList(
-            Stack(a, b, hidden=hidden, batch_norm=batch_norm, output_means=mean, generator=generator)
-            for (a, b), mean in zip(itertools.pairwise(widths), means)
+            Stack(a, b, hidden=hidden, batch_norm=batch_norm, output_bias=bias, generator=generator)
+            for (a, b), bias in zip(itertools.pairwise(widths), biases)
         )
 
     @property

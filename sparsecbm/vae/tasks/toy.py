@@ -1,16 +1,30 @@
-"""The 10-category toy: an expectation that is exact, so that bias and variance of gradients can be seen."""
+"""The toy whose expectation is exact: one categorical latent, so that both versions of the bound can be seen through.
+
+Relaxing the posterior alone (version 1, Jang et al. 2017) leaves no bound; relaxing the prior as well (version 2,
+Maddison et al. 2017) leaves the bound of another, relaxed model. With 10 states the sum over all of them is at hand.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from sparsecbm._base.errors import unknown
-from sparsecbm.vae.latents import ESTIMATORS, CategoricalLatents
+from sparsecbm.vae.model import DiscreteVAE
+from sparsecbm.vae.objectives import Objective, exact_log_likelihood, make_objective
 
-__all__ = ["CategoricalToy", "GradientQuality"]
+__all__ = ["VERSIONS", "GradientQuality", "gradient_quality", "measure_exactly", "state_pictures"]
+
+VERSIONS: Mapping[str, tuple[str, bool]] = {
+    "exact expectation": ("exact", False),
+    "version 1: relaxed posterior": ("analytic", False),
+    "version 1, straight through": ("analytic", True),
+    "version 2: relaxed prior too": ("density", False),
+    "score function": ("score_function", False),
+}
+"""Objective and whether it is straight through, by what the notes call it."""
 
 
 @dataclass(frozen=True)
@@ -20,9 +34,10 @@ class GradientQuality:
     Attributes
     ----------
     bias : float
-        Length of (mean estimate - exact gradient), over the length of the exact gradient.
+        Length of (mean estimate - exact gradient), over the length of the exact gradient; less what the finite number
+        of draws adds to it, and 0 where that is all.
     bias_error : float
-        Standard error of that, from the finite number of draws.
+        What the finite number of draws adds.
     spread : float
         Root of the summed variances of one draw, over the same length.
     """
@@ -32,84 +47,79 @@ class GradientQuality:
     spread: float
 
 
-class CategoricalToy:
-    """Minimise ``E_z ||z - target||^2`` over the logits of one categorical z of n values.
+def gradient_quality(
+    model: DiscreteVAE,
+    x: Tensor,
+    objective: Objective,
+    *,
+    temperature: float,
+    draws: int,
+    generator: torch.Generator | None,
+) -> GradientQuality:
+    """Measure the gradient of an objective by the posterior's logits against that of the exact bound.
 
     Parameters
     ----------
-    target : torch.Tensor, shape (n,)
-        On the corners of the simplex the loss is a table, ``1 + |target|^2 - 2 target_i``; inside, a relaxation sees
-        a bowl whose lowest point need not be a corner.
-
-    Examples
-    --------
-    >>> toy = CategoricalToy(torch.linspace(0, 0.9, 10))
-    >>> round(toy.exact(torch.zeros(10)).item(), 3)  # uniform: 1 + 2.85 - 2 * 0.45
-    2.95
+    model : DiscreteVAE
+        Few enough states to sum over; one group of latents.
+    x : torch.Tensor, shape (B, n_pixels)
+        Each picture's gradient is an estimate of its own: the figures are over all of them together.
+    objective : Objective
+        Its gradient is taken with `draws` one-sample draws a picture.
+    temperature : float
+    draws : int
+    generator : torch.Generator or None
+        Source of randomness.
     """
 
-    def __init__(self, target: Tensor) -> None:
-        self.target = target
-        self.latents = CategoricalLatents(1, len(target))
+    def gradient(asked: Objective, rows: Tensor) -> Tensor:
+        # A bias of its own for every row: the gradient by it is the gradient by the row's logits.
+        offset = torch.zeros(len(rows), model.latents.width, requires_grad=True, device=rows.device)
+        handle = model.posterior.networks[0].register_forward_hook(lambda _module, _given, logits: logits + offset)
+        try:
+            value = asked(model, rows, temperature=temperature, generator=generator).surrogate.sum()
+        finally:
+            handle.remove()
+        return torch.autograd.grad(value, offset)[0]
 
-    def loss(self, z: Tensor) -> Tensor:
-        """Return the loss of states (..., n) -> (...)."""
-        return (z - self.target).square().sum(-1)
+    was_training = model.training
+    model.eval()
+    exact = gradient(make_objective("exact"), x)
+    objective.eval()
+    estimates = gradient(objective, x.repeat_interleave(draws, 0)).view(len(x), draws, -1)
+    model.train(was_training)
+    length, variance = exact.norm(), estimates.var(1).sum()
+    square = (estimates.mean(1) - exact).square().sum() - variance / draws
+    return GradientQuality(
+        bias=float(square.clamp(min=0.0).sqrt() / length),
+        bias_error=float((variance / draws).sqrt() / length),
+        spread=float(variance.sqrt() / length),
+    )
 
-    def exact(self, logits: Tensor) -> Tensor:
-        """Return the expectation over z, differentiable."""
-        return (logits.softmax(-1) * self.loss(self.latents.states(like=logits))).sum(-1)
 
-    def surrogates(
-        self, logits: Tensor, draws: int, *, estimator: str, temperature: float, generator: torch.Generator | None
-    ) -> Tensor:
-        """Return `draws` scalars whose gradients are one-sample estimates. The score function has the exact baseline.
+@torch.no_grad()
+def measure_exactly(
+    model: DiscreteVAE, x: Tensor, objective: Objective, *, temperature: float, generator: torch.Generator | None
+) -> dict[str, float]:
+    """Return what an objective says of pictures, in nats, beside the exact bound and likelihood of the discrete model.
 
-        `logits` have shape (n,), or (draws, n) for gradients apart.
+    ``used`` is the effective number of states: e to the entropy of the mean posterior.
+    """
+    mean = model.latents.mean(
+        model.posterior.given(x, model.latents.states(like=x)[:1, None].expand(1, len(x), -1)).logits
+    )
+    share = mean.mean((0, 1))
+    return {
+        "objective": float(objective(model, x, temperature=temperature, generator=generator).bound.mean()),
+        "elbo": float(make_objective("exact")(model, x).bound.mean()),
+        "log_likelihood": float(exact_log_likelihood(model, x).mean()),
+        "used": float(torch.special.entr(share).sum().exp()),
+    }
 
-        Raises
-        ------
-        InputError
-            If the estimator is unknown.
-        """
-        if estimator not in ESTIMATORS:
-            raise unknown("estimator", estimator, ESTIMATORS)
-        noise = self.latents.noise((draws,), generator=generator, like=logits)
-        state, _ = self.latents.state(logits, noise, estimator, temperature)
-        if estimator == "score_function":
-            signal = (self.loss(state) - self.exact(logits)).detach()
-            return signal * self.latents.log_mass(logits.expand_as(state), state)
-        return self.loss(state)
 
-    def gradient_quality(
-        self, logits: Tensor, *, estimator: str, temperature: float, draws: int, generator: torch.Generator | None
-    ) -> GradientQuality:
-        """Measure an estimator at `logits`, with `draws` one-sample gradients."""
-        logits = logits.detach().requires_grad_()
-        (exact,) = torch.autograd.grad(self.exact(logits), logits)
-        rows = logits.detach().expand(draws, -1).clone().requires_grad_()
-        total = self.surrogates(rows, draws, estimator=estimator, temperature=temperature, generator=generator).sum()
-        (estimates,) = torch.autograd.grad(total, rows)
-        length = exact.norm()
-        variance = estimates.var(0)
-        return GradientQuality(
-            bias=float((estimates.mean(0) - exact).norm() / length),
-            bias_error=float((variance.sum() / draws).sqrt() / length),
-            spread=float(variance.sum().sqrt() / length),
-        )
-
-    def minimise(
-        self, *, estimator: str, temperature: float, steps: int, learning_rate: float, generator: torch.Generator
-    ) -> list[float]:
-        """Descend from uniform logits by one-sample gradients; return the exact expectation before each step."""
-        logits = torch.zeros(len(self.target), requires_grad=True)
-        path = []
-        for _ in range(steps):
-            path.append(float(self.exact(logits.detach())))
-            surrogate = self.surrogates(
-                logits, 1, estimator=estimator, temperature=temperature, generator=generator
-            ).sum()
-            (gradient,) = torch.autograd.grad(surrogate, logits)
-            with torch.no_grad():
-                logits -= learning_rate * gradient
-        return path
+@torch.no_grad()
+def state_pictures(model: DiscreteVAE) -> Tensor:
+    """Return the expected pixels of every state, the likeliest a priori first, shape (n_states, n_pixels)."""
+    states = model.latents.states(like=model.centre)
+    order = model.prior.log_mass(states).argsort(descending=True, stable=True)
+    return model.likelihood.mean(model.decode(states[order]))
