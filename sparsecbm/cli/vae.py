@@ -78,6 +78,9 @@ def _rows(metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
     if own is not None:
         half = f"+- {(own[1] - own[0]) / 2:.3f}"
         rows.append(("", half, f"of these pictures: {test['samples']:,} samples each, and log Z"))
+    if test["bracket"] is not None:
+        note = f"{test['steps']:,} steps; of the model's own pictures, from below and from above"
+        rows.append(("annealed over z", f"{test['bracket']['lower']:.2f} to {test['bracket']['upper']:.2f}", note))
     rows += [("ELBO", f"{test['elbo']:.2f} nats", "one sample"), size]
     if log_z["method"] != "normalised":
         ways = {"enumeration": "every state", "ais": "annealed importance sampling"}

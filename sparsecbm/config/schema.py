@@ -359,6 +359,8 @@ class VaeEvaluationConfig(_Section):
     betas: Annotated[int, Field(ge=2)] = 1000
     """Temperatures of the annealed importance sampling of log Z."""
     chains: Annotated[int, Field(ge=2)] = 1024
+    anneal: Annotated[int, Field(ge=0)] = 0
+    """Steps of annealing over the latents of each picture, where importance samples support no interval; 0: none."""
     pictures: Annotated[int, Field(ge=1, le=1024)] = 100
     """Samples in the picture grid."""
 

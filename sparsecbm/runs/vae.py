@@ -267,6 +267,7 @@ def _test(config: VaeConfig, pictures: Pictures, task: Task, progress: bool | No
             generator=generator,
             betas=settings.betas,
             chains=settings.chains,
+            anneal=settings.anneal,
             progress=progress,
         )
         return estimate.to_json()

@@ -1,24 +1,26 @@
 """Likelihoods of single pictures by annealing over z, for where importance samples of q(z | x) are too few by far.
 
-The path from the posterior to the joint mass, ``f_t(z) = (1 - t) log q(z | x) + t log p(x, z)``, t from 0 to 1, is walked by
-Metropolis steps that propose many variables at once, each by the slope of f_t (Zhang, Liu & Liu 2022, "A Langevin-like
-sampler for discrete distributions"). Forward the weights have mean p(x) (Neal 2001), so that the log of their mean errs
-downward; from an exact posterior sample back to q their mean is 1 / p(x), and it errs upward. Such a sample is at hand
-where the model itself drew the picture (Grosse, Ancha & Roy 2016, "Measuring the reliability of MCMC inference with
-bidirectional Monte Carlo"): there the two are a bracket.
+The path from the posterior to the joint mass, ``f_t(z) = (1 - t) log q(z | x) + t log p(x, z)``, t from 0 to 1, is
+walked by Metropolis steps that propose many variables at once, each by the slope of f_t (Zhang, Liu & Liu 2022, "A
+Langevin-like sampler for discrete distributions"). Forward the weights have mean p(x) (Neal 2001), so that the log of
+their mean errs downward; from an exact posterior sample back to q their mean is 1 / p(x), and it errs upward. Such a
+sample is at hand where the model itself drew the picture (Grosse, Ancha & Roy 2016, "Measuring the reliability of MCMC
+inference with bidirectional Monte Carlo"): there the two are a bracket.
 """
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from sparsecbm.samplers import noise
-from sparsecbm.vae.evaluation import Weights, weigh
 from sparsecbm.vae.model import DiscreteVAE
+from sparsecbm.vae.weights import Weights, weigh
 
 __all__ = ["Bracket", "annealed_weights", "bracket_log_likelihood"]
 
@@ -37,7 +39,7 @@ class _Place:
             slopes = [torch.autograd.grad(part.sum(), held, retain_graph=True)[0] for part in (posterior, joint)]
         self.parts = [state, posterior.detach(), joint.detach(), *slopes]
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Tensor]:
         return iter(self.parts)
 
     def replace(self, other: _Place, where: Tensor) -> None:
@@ -78,10 +80,6 @@ def _walk(
     return log_weights
 
 
-def _ladder(steps: int) -> list[float]:
-    return torch.linspace(0, 1, steps + 1, dtype=torch.float64).tolist()
-
-
 def annealed_weights(
     model: DiscreteVAE,
     x: Tensor,
@@ -115,7 +113,7 @@ def annealed_weights(
     """
     was_training = model.training
     model.eval()
-    ladder = _ladder(steps)
+    ladder = torch.linspace(0, 1, steps + 1, dtype=torch.float64).tolist()
     held = x if states is None else torch.cat([x, states], 1)
 
     def log_weights(rows: Tensor, count: int) -> Tensor:
@@ -156,7 +154,7 @@ def bracket_log_likelihood(
     generator: torch.Generator | None,
     log_partition: float = 0.0,
 ) -> Bracket:
-    """Draw pictures from the model and bracket their log-likelihood; how far the ends lie apart is what annealing misses.
+    """Draw pictures from the model and bracket their log-likelihood; the ends lie apart by what annealing misses.
 
     Parameters
     ----------
@@ -170,7 +168,7 @@ def bracket_log_likelihood(
     """
     states = model.prior.sample(count, generator=generator)
     x = model.likelihood.sample(model.decode(states), generator=generator)
-    options = {"steps": steps, "chains": chains, "generator": generator}
+    options: Any = {"steps": steps, "chains": chains, "generator": generator}
     lower = annealed_weights(model, x, **options).log_mean.mean() - log_partition
     upper = -annealed_weights(model, x, states=states, **options).log_mean.mean() - log_partition
     return Bracket(float(lower), float(upper), count)

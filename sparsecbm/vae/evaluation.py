@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,20 +10,17 @@ import torch
 from torch import Tensor
 
 from sparsecbm._base.errors import InputError
-from sparsecbm._base.progress import ProgressBar
+from sparsecbm.vae.annealing import Bracket, annealed_weights, bracket_log_likelihood
 from sparsecbm.vae.model import DiscreteVAE
-from sparsecbm.vae.objectives.base import log_mass_ratio
 from sparsecbm.vae.priors import LogPartition, Prior
+from sparsecbm.vae.weights import importance_weights
 
 __all__ = [
     "EFFECTIVE_SAMPLES",
     "LikelihoodEstimate",
     "LogPartition",
-    "Weights",
     "estimate_log_likelihood",
     "estimate_log_partition",
-    "importance_weights",
-    "weigh",
 ]
 
 EFFECTIVE_SAMPLES = 150
@@ -32,7 +28,9 @@ EFFECTIVE_SAMPLES = 150
 exact likelihoods the 95% interval held them in 95 to 98% of the cases above 150, in 61 to 65% at 20, and at 5 in 1%
 (factorial prior) and 28% (RBM), the estimate 1 to 1.6 nats too low."""
 
-_ROW_NUMBERS = 1 << 20  # numbers in the largest temporary
+EFFECTIVE_SHARE = 0.5
+"""The same of annealed chains, as a share of them (`scripts/verify_vae.py`)."""
+
 _NORMAL_95 = 1.959964
 
 
@@ -58,7 +56,7 @@ def estimate_log_partition(
 
 @dataclass(frozen=True)
 class LikelihoodEstimate:
-    """Mean log-likelihood a picture, in nats, by importance sampling with hard samples.
+    """Mean log-likelihood a picture, in nats, by importance sampling with hard samples, or by annealing over z.
 
     Attributes
     ----------
@@ -66,9 +64,10 @@ class LikelihoodEstimate:
         Mean over the pictures of ``log 1/K sum_k p(x, z_k) / q(z_k | x)``: in expectation a lower bound of log p(x),
         but for the error of log Z.
     interval : tuple of float, or None
-        95% interval of the log-likelihood of *these* pictures: from the importance weights and from log Z. None with
-        fewer than `EFFECTIVE_SAMPLES`: then the weights seen do not tell how much is missing, and the value is a
-        lower bound alone.
+        95% interval of the log-likelihood of *these* pictures: from the weights and from log Z, its upper end raised by
+        what the log of a mean of few weights errs downward. None with fewer than `EFFECTIVE_SAMPLES`, or for annealed
+        weights fewer than `EFFECTIVE_SHARE` of the chains: then the weights seen do not tell how much is missing, and
+        the value is a lower bound alone.
     population_interval : tuple of float, or None
         95% interval of the mean over all such pictures: the choice of test pictures added to it.
     elbo : float
@@ -78,7 +77,12 @@ class LikelihoodEstimate:
     effective_sample_size : float
         Median over the pictures, between 1 and K.
     n_pictures, samples : int
+        Samples a picture; chains where they were annealed.
     log_partition : LogPartition
+    steps : int
+        Of annealing; 0 where importance samples sufficed or none were asked for.
+    bracket : Bracket or None
+        Where annealed: the same from below and from above, of pictures that the model drew itself.
     """
 
     log_likelihood: float
@@ -92,115 +96,21 @@ class LikelihoodEstimate:
     n_pictures: int
     samples: int
     log_partition: LogPartition
+    steps: int = 0
+    bracket: Bracket | None = None
 
     def __str__(self) -> str:
         if self.interval is None:
+            needed = EFFECTIVE_SHARE * self.samples if self.steps else EFFECTIVE_SAMPLES
             return (
                 f"at least {self.log_likelihood:.2f} nats ({self.effective_sample_size:.0f} effective samples of "
-                f"{self.samples:,} support no interval, {EFFECTIVE_SAMPLES} would)"
+                f"{self.samples:,} support no interval, {needed:.0f} would)"
             )
         return f"{self.log_likelihood:.2f} nats (95% interval {self.interval[0]:.2f} to {self.interval[1]:.2f})"
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
-
-
-@dataclass(frozen=True)
-class Weights:
-    """What is kept of the importance weights of some rows; all float64, shape (B,).
-
-    Attributes
-    ----------
-    log_mean, mean_log : torch.Tensor
-        ``log 1/K sum w`` and ``1/K sum log w``.
-    relative_variance : torch.Tensor
-        Variance of the mean weight over its square.
-    effective_sample_size : torch.Tensor
-        (sum w)^2 / sum w^2, between 1 and K.
-    """
-
-    log_mean: Tensor
-    mean_log: Tensor
-    relative_variance: Tensor
-    effective_sample_size: Tensor
-
-
-@torch.no_grad()
-def weigh(
-    x: Tensor, samples: int, width: int, log_weights: Callable[[Tensor, int], Tensor], progress: bool | None = False
-) -> Weights:
-    """Weigh `samples` draws for each row, in chunks, so that memory does not grow with their number.
-
-    Parameters
-    ----------
-    x : torch.Tensor, shape (B, n_pixels)
-    samples : int
-    width : int
-        Numbers in the largest temporary of a draw.
-    log_weights : callable
-        Given some rows and how many draws, their log-weights, shape (draws, rows).
-
-    Raises
-    ------
-    InputError
-        If `samples` is no positive integer.
-    """
-    if not isinstance(samples, int) or samples < 1:
-        raise InputError(f"samples={samples!r}: expected a positive integer")
-    rows = max(1, _ROW_NUMBERS // width)
-    pictures = max(1, min(len(x), 64, rows))
-    chunk = max(1, min(samples, rows // pictures))
-    found = []
-    with ProgressBar("log-likelihood", math.ceil(len(x) / pictures), progress) as bar:
-        for batch in x.split(pictures):
-            # Sums of logarithms, so that none overflows.
-            log_sum = torch.full((len(batch),), -math.inf, dtype=torch.float64, device=x.device)
-            log_square, total = log_sum.clone(), torch.zeros_like(log_sum)
-            for start in range(0, samples, chunk):
-                wide = log_weights(batch, min(chunk, samples - start)).double()
-                log_sum = torch.logaddexp(log_sum, wide.logsumexp(0))
-                log_square = torch.logaddexp(log_square, (2 * wide).logsumexp(0))
-                total += wide.sum(0)
-            found.append(torch.stack([log_sum, total, log_square]))
-            bar.update(1)
-    log_sum, total, log_square = torch.cat(found, -1)
-    inverse = (log_square - 2 * log_sum).exp()
-    relative = (inverse - 1 / samples).clamp(min=0.0)
-    return Weights(log_sum - math.log(samples), total / samples, relative, 1 / inverse)
-
-
-def importance_weights(
-    model: DiscreteVAE,
-    x: Tensor,
-    samples: int,
-    *,
-    generator: torch.Generator | None,
-    progress: bool | None = False,
-) -> Weights:
-    """Weigh hard samples of each row's posterior: ``p(x, z) / q(z | x)``, without log Z.
-
-    Parameters
-    ----------
-    model : DiscreteVAE
-        Used in evaluation mode.
-    x : torch.Tensor, shape (B, n_pixels)
-        Binary pixels.
-    samples : int
-        Weights a row.
-    generator : torch.Generator or None
-        Source of randomness.
-    """
-
-    def log_weights(rows: Tensor, count: int) -> Tensor:
-        draw = model.posterior(rows, count, mode="hard", generator=generator)
-        return model.log_likelihood(rows, draw.state) + log_mass_ratio(model, draw)
-
-    was_training = model.training
-    model.eval()
-    weights = weigh(x, samples, max(model.n_pixels, model.latents.width), log_weights, progress)
-    model.train(was_training)
-    return weights
 
 
 def estimate_log_likelihood(
@@ -212,6 +122,8 @@ def estimate_log_likelihood(
     log_partition: LogPartition | None = None,
     betas: int = 1000,
     chains: int = 1024,
+    anneal: int = 0,
+    anneal_chains: int = 32,
     progress: bool | None = False,
 ) -> LikelihoodEstimate:
     """Estimate the mean log-likelihood of pictures under the discrete model, with its interval.
@@ -222,6 +134,9 @@ def estimate_log_likelihood(
         As for :func:`importance_weights`.
     log_partition : LogPartition or None
         log Z of the prior; estimated with `betas` and `chains` where it is missing.
+    anneal, anneal_chains : int
+        Where importance samples support no interval: anneal so many chains a picture over z, in so many steps (0: do
+        not); see :func:`sparsecbm.vae.annealing.annealed_weights`.
 
     Returns
     -------
@@ -242,6 +157,15 @@ def estimate_log_likelihood(
         if log_partition is None:
             log_partition = estimate_log_partition(model.prior, generator=generator, betas=betas, chains=chains)
         weights = importance_weights(model, x, samples, generator=generator, progress=progress)
+        elbo, bracket = float(weights.mean_log.mean()) - log_partition.value, None
+        size = float(weights.effective_sample_size.median())
+        supported = size >= EFFECTIVE_SAMPLES
+        if anneal and not supported:
+            options: Any = {"steps": anneal, "chains": anneal_chains, "generator": generator}
+            weights, samples = annealed_weights(model, x, progress=progress, **options), anneal_chains
+            bracket = bracket_log_likelihood(model, log_partition=log_partition.value, **options)
+            size = float(weights.effective_sample_size.median())
+            supported = size >= EFFECTIVE_SHARE * anneal_chains
     except ArithmeticError as error:  # a sampler was handed what is no number
         raise InputError(f"the model has no likelihood ({error}): it is not one of a training that settled") from error
     count = len(x)
@@ -252,13 +176,12 @@ def estimate_log_likelihood(
     picture_error = float(weights.log_mean.std()) / math.sqrt(count) if count > 1 else math.nan
     own = _NORMAL_95 * math.hypot(0.0 if samples == 1 else importance_error, log_partition.standard_error)
     wide = math.hypot(own, _NORMAL_95 * picture_error) if count > 1 else math.nan
-    size = float(weights.effective_sample_size.median())
-    supported = size >= EFFECTIVE_SAMPLES
+    above = float(weights.relative_variance.mean()) / 2
     return LikelihoodEstimate(
         log_likelihood=value,
-        interval=(value - own, value + own) if supported else None,
-        population_interval=(value - wide, value + wide) if supported else None,
-        elbo=float(weights.mean_log.mean()) - log_partition.value,
+        interval=(value - own, value + above + own) if supported else None,
+        population_interval=(value - wide, value + above + wide) if supported else None,
+        elbo=elbo,
         importance_error=importance_error,
         partition_error=log_partition.standard_error,
         picture_error=picture_error,
@@ -266,4 +189,6 @@ def estimate_log_likelihood(
         n_pictures=count,
         samples=samples,
         log_partition=log_partition,
+        steps=0 if bracket is None else anneal,
+        bracket=bracket,
     )

@@ -22,8 +22,9 @@ from sparsecbm.vae import (
     make_objective,
     save_vae,
 )
-from sparsecbm.vae.evaluation import importance_weights
+from sparsecbm.vae.annealing import annealed_weights
 from sparsecbm.vae.priors import rbm as rbm_room
+from sparsecbm.vae.weights import importance_weights
 
 
 @pytest.mark.parametrize("which", ["factorial", "rbm", "hierarchical rbm", "hierarchical categorical"])
@@ -72,11 +73,58 @@ def test_intervals_cover_where_there_are_any() -> None:
 
 def test_chunks_do_not_matter_and_all_samples_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
     model, x = make_model("factorial"), pixels(5)
-    monkeypatch.setattr("sparsecbm.vae.evaluation._ROW_NUMBERS", 200)  # 4 pictures, 5 samples at a time
+    monkeypatch.setattr("sparsecbm.vae.weights._ROW_NUMBERS", 200)  # 4 pictures, 5 samples at a time
     weights = importance_weights(model, x, 2003, generator=torch.Generator().manual_seed(0))
     exact = exact_log_likelihood(model, x)
     assert weights.log_mean.shape == weights.mean_log.shape == weights.relative_variance.shape == (5,)
     assert ((weights.log_mean - exact).abs() < 5 * weights.relative_variance.sqrt() + 1e-3).all()
+
+
+@pytest.mark.parametrize("kind", ["hierarchical rbm", "categorical"])
+def test_annealed_weights_have_the_right_mean_both_ways(kind: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    model = make_model(kind).float().eval()
+    states = model.prior.sample(6, generator=generator)
+    x = model.likelihood.sample(model.decode(states).detach(), generator=generator)
+    exact = exact_log_likelihood(model, x) + model.prior.log_partition()
+    assert model.posterior.training is False
+    up = annealed_weights(model, x, steps=8, chains=800, generator=generator)
+    assert ((up.log_mean - exact).abs() < 5 * up.relative_variance.sqrt() + 1e-3).all()
+    assert (up.mean_log < exact + 5e-3).all()
+    # The mean of the weights back is 1 / p(x) over exact posterior samples, here by enumeration.
+    every = model.latents.states(like=x)
+    log_joint = model.prior.log_mass(every).unsqueeze(1) + model.likelihood.table(x, model.decode(every))
+    chosen = torch.multinomial(log_joint.softmax(0).T, 200, replacement=True, generator=generator)
+    posterior = every[chosen].flatten(0, 1)
+    back = annealed_weights(
+        model, x.repeat_interleave(200, 0), steps=8, chains=2, generator=generator, states=posterior
+    ).log_mean.view(6, 200)
+    inverse = back.logsumexp(1) - math.log(200)
+    error = (back - inverse[:, None]).exp().std(1) / math.sqrt(200)
+    assert ((inverse + exact).abs() < 5 * error + 1e-3).all()
+
+
+def test_annealing_serves_where_importance_samples_do_not() -> None:
+    generator = torch.Generator().manual_seed(0)
+    model = DiscreteVAE(20, groups=(10,), generator=generator).eval()
+    with torch.no_grad():
+        weight = model.decoder.layers[0].weight
+        weight.copy_(1.5 * noise.normal(tuple(weight.shape), generator=generator))
+        x = model.likelihood.sample(model.decode(model.prior.sample(20, generator=generator)), generator=generator)
+    exact = float(exact_log_likelihood(model, x).mean())
+    plain = estimate_log_likelihood(model, x, 200, generator=generator)
+    found = estimate_log_likelihood(model, x, 200, generator=generator, anneal=100)
+    assert plain.interval is None
+    assert plain.log_likelihood < exact - 0.1
+    assert found.interval is not None
+    assert found.interval[0] < exact < found.interval[1]
+    assert found.interval[1] - found.interval[0] < 0.3
+    assert found.bracket is not None
+    assert abs(found.bracket.upper - found.bracket.lower) < 0.5
+    assert found.to_json()["bracket"]["n_pictures"] == 16
+    assert found.elbo < found.log_likelihood
+    enough = estimate_log_likelihood(make_model("factorial"), pixels(2), 2000, generator=generator, anneal=100)
+    assert enough.steps == 0
 
 
 def test_training_mode_is_given_back_and_not_used() -> None:

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from sparsecbm._base.errors import InputError, unknown
-from sparsecbm.vae.evaluation import Weights, weigh
 from sparsecbm.vae.latents import ESTIMATORS, make_latents
 from sparsecbm.vae.likelihoods import BernoulliLikelihood, bernoulli_log_likelihood
 from sparsecbm.vae.networks import Stack
 from sparsecbm.vae.objectives.base import log_mean_exp
 from sparsecbm.vae.objectives.score_function import ScoreFunctionObjective
 from sparsecbm.vae.tasks.base import StepContext, Task
+from sparsecbm.vae.weights import Weights, weigh
 
 __all__ = ["ESTIMATORS", "StochasticNetwork", "StochasticTask"]
 
