@@ -131,6 +131,9 @@ def pointing(encoder: Any, concepts: np.ndarray, split: str, n: int, others: int
             group: dict(zip(("pointing", "share", "chance", "area"), np.mean(rows, axis=0).tolist()))
             for group, rows in found.items()
         } | {"pictures": count}
+        row = made[label]
+        share = np.mean([row[group]["share"] for group in GROUPS])
+        print(f"{label:<30}", *(f"{row[group]['pointing']:>7.3f}" for group in GROUPS), f"{share:>7.3f}", flush=True)
     return made
 
 
@@ -292,11 +295,8 @@ def main() -> None:
     concepts = encoder.encode_texts(list(birds.concept_phrases()))
     result: dict[str, Any] = {"sums": sums()}
     print("largest error of a sum:", {kind: f"{error:.1e}" for kind, error in result["sums"].items()}, flush=True)
+    print(f"{'pointing':<30}", *(f"{group:>7}" for group in GROUPS), f"{'share':>7}", flush=True)
     result["pointing"] = pointing(encoder, concepts, options.split, options.images, options.others)
-    print(f"{'pointing':<30}", *(f"{group:>7}" for group in GROUPS), f"{'share':>7}")
-    for label, rows in result["pointing"].items():
-        share = np.mean([rows[group]["share"] for group in GROUPS])
-        print(f"{label:<30}", *(f"{rows[group]['pointing']:>7.3f}" for group in GROUPS), f"{share:>7.3f}")
     for what in ("chance", "area"):
         print(f"{what:<30}", *(f"{result['pointing']['exact'][group][what]:>7.3f}" for group in GROUPS), flush=True)
     model = fitted(encoder, concepts, "species", 8)

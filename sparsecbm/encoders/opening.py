@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -67,7 +68,7 @@ class Opening:
             seen[module] = output
 
         modules = [attention for attention, _ in self._last_blocks] if self.blocks else self.stages
-        with _hooked(module.register_forward_hook(note) for module in modules):
+        with _hooked(module.register_forward_hook(_here(note)) for module in modules):
             yield seen
 
     def chosen(self, seen: dict[nn.Module, torch.Tensor]) -> list[nn.Module]:
@@ -91,8 +92,8 @@ class Opening:
         def cut(module: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
             return (args[0].detach(), *args[1:])
 
-        hooks = [module.register_forward_hook(replace) for module in modules]
-        hooks += [mlp.register_forward_pre_hook(cut) for _, mlp in self._last_blocks]
+        hooks = [module.register_forward_hook(_here(replace)) for module in modules]
+        hooks += [mlp.register_forward_pre_hook(_here(cut)) for _, mlp in self._last_blocks]
         with _hooked(iter(hooks)):
             yield leaves
 
@@ -124,6 +125,12 @@ class Opening:
         if shapes is None and side * side != places.shape[1]:
             raise InputError(f"the encoder has {places.shape[1]} places a picture: expected a square of them")
         return places[:, : height * width].reshape(-1, height, width)  # what is left is padding
+
+
+def _here(act: Callable[..., Any]) -> Callable[..., Any]:
+    """The hook, for the thread that hangs it up: others may be encoding with the same model."""
+    owner = threading.get_ident()
+    return lambda *args: act(*args) if threading.get_ident() == owner else None
 
 
 @contextlib.contextmanager

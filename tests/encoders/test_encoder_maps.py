@@ -173,6 +173,17 @@ def test_the_bundled_encoder_opens_alike_in_both_of_its_forms():
     np.testing.assert_allclose(map_images(encoder, pictures, rows).maps, before, atol=1e-6)
 
 
+def test_an_opened_tower_encodes_as_before_for_other_threads(bundled):
+    pictures = tiny_models.pictures(3, size=64)
+    expected = bundled.encode_images(pictures)
+    opening = bundled._opening(None)
+    with opening.opened(opening.stages) as leaves:
+        np.testing.assert_array_equal(bundled.encode_images(pictures), expected)  # on threads of its own
+        assert not leaves
+        bundled._image_features(on_device(bundled, pictures))
+        assert len(leaves) == 4
+
+
 def test_any_encoder_has_gradients_and_occlusion(bundled):
     pytest.importorskip("captum")
     images = birds.BirdImages("test", n_images=2)

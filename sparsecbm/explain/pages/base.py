@@ -115,6 +115,10 @@ class Page:
             ledger = replace(ledger, truth=ledgers.classes[truth])
         if image is not None and self.maps is not None:
             ledger = replace(ledger, maps=self.maps(i))
+            seen = None if ledger.maps is None else ledger.maps.picture
+            # An encoder that cuts or squeezes sees less than the picture: the map lies over what it sees.
+            if seen is not None and abs(seen.width * image.height - seen.height * image.width) > max(image.size):
+                image = seen
         wrong = truth is not None and target != truth
         alt = f"{ledger.source or f'image {i}'}, predicted {ledger.target}"
         return Example(
