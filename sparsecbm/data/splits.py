@@ -109,7 +109,8 @@ def choose_split(
     if wanted == "all":
         everything = [np.asarray(rows, dtype=np.int64) for rows in official.values()]
         return SplitChoice(np.concatenate(everything), "all pictures")
-    pool = _pool(parts, official)
+    # What missing parts are carved from.
+    pool = parts.get("train", next(iter(official)) if len(official) == 1 and not parts else None)
     if wanted in parts and wanted != "train":
         return SplitChoice(np.asarray(official[parts[wanted]], dtype=np.int64), f"official {parts[wanted]!r}")
     if wanted not in SPLITS:
@@ -155,13 +156,6 @@ def _assign(official: Mapping[str, range], splits: Mapping[str, str] | None, wha
             )
         parts[ours] = name
     return parts
-
-
-def _pool(parts: Mapping[str, str], official: Mapping[str, range]) -> str | None:
-    """Official split that missing parts are carved from."""
-    if "train" in parts:
-        return parts["train"]
-    return next(iter(official)) if len(official) == 1 and not parts else None
 
 
 def carve(

@@ -78,7 +78,10 @@ class TransformersEncoder(Encoder):
         precision: str = "float32",
     ) -> None:
         family = FAMILIES[model.config.model_type]
-        super().__init__(spec, model, _embed_dim(model.config), device, precision)
+        text = model.config.text_config
+        siglip = model.config.model_type in {"siglip", "siglip2"}
+        dim = getattr(text, "projection_size", None) or text.hidden_size if siglip else model.config.projection_dim
+        super().__init__(spec, model, dim, device, precision)
         self.image_processor, self.tokenizer = image_processor, tokenizer
         self._config = config
         self._attention_mask = family.attention_mask
@@ -143,12 +146,6 @@ class TransformersEncoder(Encoder):
 def _pooled(output: Any) -> torch.Tensor:
     # Since transformers 5 the features come inside the towers' output; the pooled entry is the projected embedding.
     return output if isinstance(output, torch.Tensor) else output.pooler_output
-
-
-def _embed_dim(config: Any) -> int:
-    if config.model_type in {"siglip", "siglip2"}:
-        return getattr(config.text_config, "projection_size", None) or config.text_config.hidden_size
-    return config.projection_dim
 
 
 def load_transformers(spec: str, rest: str, device: torch.device, precision: str) -> TransformersEncoder:

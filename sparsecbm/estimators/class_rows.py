@@ -71,13 +71,9 @@ def read_class_rows(
             f"class_embeddings have {min(widths)} and {max(widths)} dimensions: expected one encoder for all classes"
         )
     width = widths.pop() if widths else 0
-    return [block if len(block) else np.zeros((0, width)) for block in rows], label_array(names)
-
-
-def label_array(names: Sequence[Any]) -> NDArray[Any]:
-    """Labels as numpy makes them; mixed kinds stay the objects they are."""
-    kinds = {type(name) for name in names}
-    return np.array(names) if len(kinds) == 1 else np.array(names, dtype=object)
+    # Mixed kinds stay the objects they are.
+    labels = np.array(names, dtype=None if len({type(name) for name in names}) == 1 else object)
+    return [block if len(block) else np.zeros((0, width)) for block in rows], labels
 
 
 def _item(item: Any, name: Any, allow_missing: bool, unit: bool) -> NDArray[np.float64]:

@@ -81,12 +81,8 @@ class SparseDecomposer(TransformerMixin, BaseEstimator):
         to be spelt in concepts.
     image_mean : array-like of shape (d,) or None
         Mean image embedding, such as that of a large collection of photographs; None takes that of the `X` of `fit`.
-    text_mean : array-like of shape (d,) or None
-        Mean text embedding; None takes that of the concepts.
     tolerance : float
         Largest duality gap, relative to half the squared length of an embedding.
-    sparse_output : bool
-        Whether `transform` returns a ``scipy.sparse.csr_matrix``.
     verbose : bool or None
         Progress bar; None shows it on a terminal when it takes more than a second.
 
@@ -124,9 +120,7 @@ class SparseDecomposer(TransformerMixin, BaseEstimator):
         suppress: Sequence[str] = (),
         center: Flag = True,
         image_mean: ArrayLike | None = None,
-        text_mean: ArrayLike | None = None,
         tolerance: OpenShare = 1e-9,
-        sparse_output: Flag = False,
         verbose: Verbosity = None,
     ) -> None:
         self.concept_embeddings = concept_embeddings
@@ -136,9 +130,7 @@ class SparseDecomposer(TransformerMixin, BaseEstimator):
         self.suppress = suppress
         self.center = center
         self.image_mean = image_mean
-        self.text_mean = text_mean
         self.tolerance = tolerance
-        self.sparse_output = sparse_output
         self.verbose = verbose
 
     def fit(self, X: ArrayLike, y: Any = None) -> SparseDecomposer:
@@ -167,13 +159,9 @@ class SparseDecomposer(TransformerMixin, BaseEstimator):
         d = self.n_features_in_
         if self.center:
             self.image_mean_ = (
-                X.mean(axis=0, dtype=np.float64)
-                if self.image_mean is None
-                else _vector(self.image_mean, "image_mean", d)
+                X.mean(axis=0, dtype=np.float64) if self.image_mean is None else _vector(self.image_mean, d)
             )
-            self.text_mean_ = (
-                concepts.mean(axis=0) if self.text_mean is None else _vector(self.text_mean, "text_mean", d)
-            )
+            self.text_mean_ = concepts.mean(axis=0)
         else:
             self.image_mean_, self.text_mean_ = np.zeros(d), np.zeros(d)
         self.dictionary_ = unit_rows(concepts - self.text_mean_, floor=_EPSILON)
@@ -211,10 +199,9 @@ class SparseDecomposer(TransformerMixin, BaseEstimator):
         cosine = np.einsum("nd,nd->n", X, self.reconstruct(codes))
         return Decomposition(codes, solved.alpha, cosine, solved.objective, solved.gap)
 
-    def transform(self, X: ArrayLike) -> NDArray[np.float64] | csr_matrix:
-        """Return the codes, shape (n, M): exact zeros for concepts that are not used."""
-        codes = self.decompose(X).codes
-        return codes if self.sparse_output else codes.toarray()
+    def transform(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Return the codes, shape (n, M): exact zeros for concepts that are not used. `decompose` gives them sparse."""
+        return self.decompose(X).codes.toarray()
 
     def reconstruct(self, codes: ArrayLike | csr_matrix) -> NDArray[np.float64]:
         """Return the unit embedding that codes stand for, shape (n, d); the mean image for an empty code.
@@ -322,8 +309,8 @@ class SparseDecomposer(TransformerMixin, BaseEstimator):
         return unit_rows(texts, "class_embeddings", dtype=np.float64)
 
 
-def _vector(values: ArrayLike, what: str, d: int) -> NDArray[np.float64]:
+def _vector(values: ArrayLike, d: int) -> NDArray[np.float64]:
     vector = np.asarray(values, dtype=np.float64).reshape(-1)
     if vector.shape != (d,) or not np.isfinite(vector).all():
-        raise InputError(f"{what} has shape {np.shape(values)}: expected {d} finite numbers")
+        raise InputError(f"image_mean has shape {np.shape(values)}: expected {d} finite numbers")
     return vector

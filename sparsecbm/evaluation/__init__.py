@@ -28,7 +28,6 @@ from sparsecbm.evaluation.metrics import (
     active_concepts,
     classification_metrics,
     expected_calibration_error,
-    mean_sd,
     paired_bootstrap,
     paired_difference,
 )
@@ -59,7 +58,6 @@ __all__ = [
     "leakage",
     "linear_probe",
     "matched_directions",
-    "mean_sd",
     "name_alignment",
     "nec_grid",
     "paired_bootstrap",

@@ -36,7 +36,7 @@ from sparsecbm._base.errors import InputError, unknown
 from sparsecbm._base.parameters import Count, checked
 from sparsecbm._base.progress import ProgressBar
 from sparsecbm.evaluation.meaning import concept_auc, name_alignment
-from sparsecbm.evaluation.metrics import mean_sd, paired_difference
+from sparsecbm.evaluation.metrics import paired_difference
 from sparsecbm.evaluation.probes import ProbeInDisguiseWarning, disguise, linear_probe, nec_grid
 from sparsecbm.evaluation.refits import refit
 
@@ -110,9 +110,9 @@ class ControlReport:
         """One row for each classifier, ready for JSON: mean and sd of the accuracy, difference and its interval."""
         rows = []
         for name, values in self.accuracy.items():
-            mean, sd = mean_sd(values)
-            row: dict[str, Any] = {"name": name, "n_concepts": self.n_concepts[name], "accuracy": mean}
-            row["sd"] = None if np.isnan(sd) else sd
+            row: dict[str, Any] = {"name": name, "n_concepts": self.n_concepts[name]}
+            row["accuracy"] = float(np.mean(values))
+            row["sd"] = float(np.std(values, ddof=1)) if len(values) > 1 else None
             row["seeds"] = len(values)
             row["name_alignment"] = self.alignment.get(name)
             row["concept_auc"] = self.concept_auc.get(name)

@@ -125,14 +125,6 @@ def active_concepts(A: ArrayLike) -> dict[str, float]:
     }
 
 
-def mean_sd(values: ArrayLike) -> tuple[float, float]:
-    """Mean and sample standard deviation (n - 1; NaN for a single value) over seeds."""
-    values = np.asarray(values, dtype=float)
-    if values.ndim != 1 or values.size == 0:
-        raise InputError(f"values have shape {values.shape}: expected one number for each seed")
-    return float(values.mean()), float(values.std(ddof=1)) if values.size > 1 else float("nan")
-
-
 def paired_bootstrap(
     first: ArrayLike,
     second: ArrayLike,

@@ -62,6 +62,11 @@ def lay_out(account: Account) -> Layout:
     return Layout(bars, zero, account, None if account.place is None else overlay_uri(account.place))
 
 
+def short(name: str, limit: int) -> str:
+    """A name of at most `limit` characters."""
+    return name if len(name) <= limit else name[: limit - 1].rstrip() + "…"
+
+
 @cache
 def environment() -> Environment:
     """Return the Jinja environment: autoescaping always on, undefined names are errors."""
@@ -79,7 +84,7 @@ def environment() -> Environment:
     env.filters["fixed"] = lambda value: _number(f"{value:.2f}")
     env.filters["percent"] = lambda value, digits=1: f"{100 * value:.{digits}f}%"
     env.filters["thousands"] = lambda value: f"{value:,}"
-    env.filters["short"] = lambda text, limit: text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
+    env.filters["short"] = short
     env.filters["lowest"] = lambda curves: min(0.8, *(int(5 * curve.accuracy.min()) / 5 for curve in curves))
     env.filters["largest"] = lambda array: float(abs(array).max()) or 1.0
     env.globals["glossary"] = plain_words()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sparsecbm._base.errors import InputError
+from sparsecbm.explain.html import short
 from sparsecbm.explain.lines import Account
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def plot_ledger(account: Account, ax: Axes | None = None, max_name: int = 34) ->
             fontsize="small",
         )
     # parse_math off: a concept name may hold dollar signs and must be shown as it is.
-    ax.set_yticks(places, [_short(line.name, max_name) for line in lines], parse_math=False)
+    ax.set_yticks(places, [short(line.name, max_name) for line in lines], parse_math=False)
     for label, line in zip(ax.get_yticklabels(), lines):
         label.set_color("black" if line.kind == "concept" else SOFT)
     ax.invert_yaxis()
@@ -91,7 +92,7 @@ def plot_mapped_ledger(account: Account, columns: int = 5) -> Axes:
     for place, (name, where) in enumerate(shown):
         ax = figure.add_subplot(layout[1 + place // columns, place % columns])
         ax.imshow(laid_over(account.picture, where, 160))
-        ax.set_title(f"{_short(name, 22)}\n{said(where)}", fontsize="small", loc="left", parse_math=False)
+        ax.set_title(f"{short(name, 22)}\n{said(where)}", fontsize="small", loc="left", parse_math=False)
         ax.set_axis_off()
     return top
 
@@ -171,7 +172,7 @@ def plot_explained_prediction(image: Image, account: Account) -> Figure:
         label.set_fontsize(11)
     top = 1 - 0.42 / height
     head = account.target if account.against is None else f"{account.target} rather than {account.against}"
-    title = figure.text(start, top, _short(head, 44), fontsize=17, weight="bold", va="center", parse_math=False)
+    title = figure.text(start, top, short(head, 44), fontsize=17, weight="bold", va="center", parse_math=False)
     if account.probability is not None:
         box = title.get_window_extent()
         edge = figure.transFigure.inverted().transform((box.x1, 0))[0]
@@ -186,7 +187,3 @@ def _square_extent(image: Image) -> tuple[float, float, float, float]:
     w, h = image.size
     across, up = max(1.0, w / h), max(1.0, h / w)
     return (0.5 - across / 2, 0.5 + across / 2, 0.5 - up / 2, 0.5 + up / 2)
-
-
-def _short(name: str, limit: int) -> str:
-    return name if len(name) <= limit else name[: limit - 1].rstrip() + "…"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sparsecbm.heads.nec import anec, counting_rules, nec, truncate
+from sparsecbm.heads.nec import anec, counting_rules, nec
 from sparsecbm.heads.selection import SELECTIONS
 from sparsecbm.heads.solver.elastic_net import MultinomialResult, l1_max, multinomial_logistic, multinomial_path
 from sparsecbm.heads.solver.softmax_sparse import stays_sparse
@@ -20,5 +20,4 @@ __all__ = [
     "multinomial_path",
     "nec",
     "stays_sparse",
-    "truncate",
 ]

@@ -66,27 +66,6 @@ def counting_rules(coef: ArrayLike) -> dict[str, float]:
     }
 
 
-def truncate(coef: ArrayLike, concepts_per_class: int, counting: str = "average") -> np.ndarray:
-    """Cut a weight matrix to an NEC by magnitude: the usual rule, without a refit.
-
-    Parameters
-    ----------
-    coef : array-like of shape (K, M)
-        Head weights.
-    concepts_per_class : int
-        k >= 1.
-    counting : {"average", "strict"}
-        Keep the k * K largest weights of all, or the k largest of each class.
-
-    Returns
-    -------
-    ndarray of shape (K, M)
-        A copy with the other weights set to zero. Ties go to the lower class and concept.
-    """
-    coef = _weights(coef)
-    return np.where(largest(np.abs(coef), concepts_per_class, counting), coef, 0.0)
-
-
 def largest(scores: np.ndarray, concepts_per_class: int, counting: str = "average") -> np.ndarray:
     """Mask of the best positive scores (K, M) under a counting rule; a score <= 0 is never taken."""
     classes, concepts = scores.shape

@@ -281,11 +281,6 @@ class SparseHead(ClassifierMixin, BaseEstimator):
         self.classes_, codes = number_classes(labels, rows.shape[0])
         return rows, codes, weights
 
-    def _grid(self) -> tuple:
-        if isinstance(self.l2, str):
-            return L2_GRID
-        return tuple(self.l2) if isinstance(self.l2, (Sequence, np.ndarray)) else (self.l2,)
-
     def _problem(
         self, A: np.ndarray | csr_matrix, codes: np.ndarray, weights: np.ndarray | None
     ) -> tuple[AnyProblem, np.ndarray, np.ndarray]:
@@ -314,7 +309,8 @@ class SparseHead(ClassifierMixin, BaseEstimator):
         validation: tuple[ArrayLike, ArrayLike] | None,
         steps: Steps,
     ) -> float:
-        grid = self._grid()
+        given = L2_GRID if isinstance(self.l2, str) else self.l2
+        grid = tuple(given) if isinstance(given, (Sequence, np.ndarray)) else (given,)
         if len(grid) == 1:
             return float(grid[0])
         if validation is None:

@@ -172,7 +172,6 @@ def decomposer(p: Problem, folder: Path) -> Iterator[str]:
         max_concepts=p.count(),
         center=p.pick(True, False),
         suppress=p.pick((), ["concept 0"]) if p.m > 1 else (),
-        sparse_output=False,
         verbose=False,
     ).fit(p.X)
     found = model.decompose(p.X)

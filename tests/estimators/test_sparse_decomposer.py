@@ -156,11 +156,9 @@ def test_ledgers_add_up_to_reconstruction_and_class_scores(toy) -> None:
 
 def test_conventions_and_bad_input(toy) -> None:
     concepts, names, X, _ = toy
-    model = SparseDecomposer(concepts, names, alpha=0.2, sparse_output=True, image_mean=X.mean(axis=0))
+    model = SparseDecomposer(concepts, names, alpha=0.2, image_mean=X.mean(axis=0))
     codes = clone(model).fit(X[:1]).transform(X)
-    np.testing.assert_allclose(
-        codes.toarray(), SparseDecomposer(concepts, names, alpha=0.2).fit(X).transform(X), atol=1e-6
-    )
+    np.testing.assert_allclose(codes, SparseDecomposer(concepts, names, alpha=0.2).fit(X).transform(X), atol=1e-6)
 
     def fails(match: str, **options) -> None:
         with pytest.raises(InputError, match=match) as caught:

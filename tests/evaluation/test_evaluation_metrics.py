@@ -16,7 +16,6 @@ from sparsecbm.evaluation import (
     classification_metrics,
     concept_auc,
     expected_calibration_error,
-    mean_sd,
     name_alignment,
     paired_bootstrap,
 )
@@ -73,13 +72,6 @@ def test_active_concepts_counts_exact_zeros_only():
     assert active_concepts(A) == {"mean": 1.0, "max": 2, "zero_share": 0.75, "never": 2}
 
 
-def test_mean_sd():
-    assert mean_sd([1.0, 2.0, 3.0]) == (2.0, 1.0)
-    mean, sd = mean_sd([4.0])
-    assert mean == 4.0
-    assert np.isnan(sd)
-
-
 def test_paired_bootstrap_covers_and_detects():
     rng = np.random.default_rng(0)
     inside = 0
@@ -107,7 +99,6 @@ def test_paired_bootstrap_covers_and_detects():
         (lambda: name_alignment(np.ones((3, 2)), np.ones((3, 3))), "same shape"),
         (lambda: concept_auc(np.ones((3, 2)), np.full((3, 2), 0.5)), "booleans"),
         (lambda: paired_bootstrap([1], [1, 0]), "same images"),
-        (lambda: mean_sd([]), "one number"),
     ],
 )
 def test_bad_input_is_named(call, message):

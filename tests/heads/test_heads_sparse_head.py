@@ -13,7 +13,8 @@ from sklearn.metrics import log_loss
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sparsecbm._base.errors import InputError
-from sparsecbm.heads import SELECTIONS, SparseHead, counting_rules, nec, truncate
+from sparsecbm.heads import SELECTIONS, SparseHead, counting_rules, nec
+from sparsecbm.heads.nec import largest
 from sparsecbm.heads.selection.base import Budget, empty, gains, refit, saliency
 from sparsecbm.heads.solver.elastic_net import make_problem
 
@@ -259,13 +260,13 @@ def test_validation_chooses_the_penalty_and_test_data_cannot(planted):
     np.testing.assert_array_equal(first.coef_, second.coef_)
 
 
-def test_counting_rules_and_truncation():
+def test_counting_rules_and_what_they_keep():
     coef = np.array([[3.0, -2.0, 1.0, 0.0], [0.5, 0.0, 0.0, 0.0]])
     assert counting_rules(coef) == {"average": 2.0, "strict": 3.0, "distinct": 1.5}
-    np.testing.assert_array_equal(truncate(coef, 1), [[3.0, -2.0, 0, 0], [0, 0, 0, 0]])
-    np.testing.assert_array_equal(truncate(coef, 1, "strict"), [[3.0, 0, 0, 0], [0.5, 0, 0, 0]])
+    np.testing.assert_array_equal(np.argwhere(largest(np.abs(coef), 1)), [[0, 0], [0, 1]])
+    np.testing.assert_array_equal(np.argwhere(largest(np.abs(coef), 1, "strict")), [[0, 0], [1, 0]])
     with pytest.raises(InputError, match="counting='mean'"):
-        truncate(coef, 1, "mean")
+        largest(np.abs(coef), 1, "mean")
 
 
 @pytest.mark.parametrize(
