@@ -100,10 +100,6 @@ class SearchRule(ABC):
     def codes(self, X: Array, k: int) -> SparseCodes:
         """Activations of at most `k` concepts for each row of X, for `weights`."""
 
-    def rows_at_once(self) -> int:
-        """Rows to score in one go."""
-        return 4096
-
 
 def centred(concepts: Array, groups: NDArray[np.int64] | None = None) -> Array:
     """Concepts relative to the mean of their group (of them all, without groups); what stands alone stays."""

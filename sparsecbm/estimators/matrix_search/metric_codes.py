@@ -72,23 +72,12 @@ class MetricCodes:
 
     def focused(self, Z: Array, k: int) -> SparseCodes:
         """Codes in each row's own metric."""
-        k = min(k, self._weights.shape[1])
-        # The focus needs m x M numbers a row beside the k x M of the pursuit.
-        step = self._pursuit.rows_at_once(k + 2 * min(_CANDIDATES, len(self._rows)))
-        targets = Z @ self._root
-        parts = [
-            self._pursuit.codes(
-                targets[start : start + step],
-                k,
-                nonnegative=self._nonnegative,
-                focus=self._focus(Z[start : start + step]),
-            )
-            for start in range(0, len(Z), step)
-        ]
-        return SparseCodes(
-            np.concatenate([np.zeros((0, k), dtype=np.int64), *(part.indices for part in parts)]),
-            np.concatenate([np.zeros((0, k)), *(part.values for part in parts)]),
-            self._weights.shape[1],
+        return self._pursuit.codes(
+            Z @ self._root,
+            k,
+            nonnegative=self._nonnegative,
+            focus=lambda rows: self._focus(Z[rows]),
+            focus_size=2 * min(_CANDIDATES, len(self._rows)),
         )
 
     def _focus(self, Z: Array) -> Focus:

@@ -13,6 +13,7 @@ The metric is the same for all rows, with, optionally, terms of each row's own (
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -114,12 +115,14 @@ class Pursuit:
         self._gram = self._small @ self._small.T if len(self.atoms) <= MAX_SHARED_GRAM else None
         self._squared = (self._small * self._small).sum(dim=1)
 
-    def rows_at_once(self, k: int) -> int:
-        """How many rows `codes` takes in one go within its memory."""
-        return max(1, _WORKSPACE // (max(k, 8) * len(self.atoms)))
-
     def codes(
-        self, targets: NDArray[np.floating], k: int, *, nonnegative: bool = False, focus: Focus | None = None
+        self,
+        targets: NDArray[np.floating],
+        k: int,
+        *,
+        nonnegative: bool = False,
+        focus: Callable[[slice], Focus] | None = None,
+        focus_size: int = 0,
     ) -> SparseCodes:
         """Choose at most `k` atoms for each row and solve for their coefficients.
 
@@ -131,8 +134,10 @@ class Pursuit:
             At least 1.
         nonnegative : bool
             Only concepts that are there, none that are missing.
-        focus : Focus, optional
-            Row-wise terms of the metric; `n` is then at most `rows_at_once`.
+        focus : callable, optional
+            Terms of the metric that belong to some rows.
+        focus_size : int
+            Numbers an atom that they take beside the k of the pursuit, for each row.
 
         Raises
         ------
@@ -142,12 +147,16 @@ class Pursuit:
         if k < 1:
             raise InputError(f"k={k!r}: expected at least one concept")
         k = min(k, len(self.atoms))
-        step = max(1, len(targets)) if focus is not None else self.rows_at_once(k)
+        step = max(1, _WORKSPACE // (max(k + focus_size, 8) * len(self.atoms)))
         indices, values = [np.zeros((0, k), dtype=np.int64)], [np.zeros((0, k))]
         for start in range(0, len(targets), step):
-            rows = torch.from_numpy(np.array(targets[start : start + step], dtype=np.float64))
-            support = self._select(rows.float(), k, nonnegative, focus)
-            support, coefficients = self._solve(rows, support, nonnegative, focus)
+            some = slice(start, start + step)
+            rows, own = (
+                torch.from_numpy(np.array(targets[some], dtype=np.float64)),
+                None if focus is None else focus(some),
+            )
+            support = self._select(rows.float(), k, nonnegative, own)
+            support, coefficients = self._solve(rows, support, nonnegative, own)
             indices.append(support.numpy())
             values.append(coefficients.numpy())
         return SparseCodes(np.concatenate(indices), np.concatenate(values), len(self.atoms))
