@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,6 +14,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sparsecbm._base.rows import as_numpy, finite, row_lengths, unit_rows
 from sparsecbm.estimators.hub import PublishedEstimator
+
+if TYPE_CHECKING:
+    from sparsecbm.explain import Ledgers
 
 _ROWS = 4096
 
@@ -79,3 +83,35 @@ class ClassScoreClassifier(PublishedEstimator, ClassifierMixin, BaseEstimator):
     def _class_labels(self) -> list[str]:
         names = (getattr(self, "metadata_", None) or {}).get("class_names")
         return list(names) if names else [str(name) for name in self.classes_.tolist()]
+
+
+class ExplainedScores(ABC):
+    """``explain`` for classifiers whose scores are sums over named parts."""
+
+    @abstractmethod
+    def _parts(self, rows: NDArray[np.float64], scores: NDArray[np.float64]) -> tuple[Any, ...]:
+        """Activations, weights, intercepts and names of the parts, and what they leave of the scores, if anything."""
+
+    def explain(
+        self: Any, X: ArrayLike, sources: Sequence[str] | None = None, truths: Sequence[object] | None = None
+    ) -> Ledgers:
+        """Account for the predictions: every line of an image's ledger is an activation times a weight.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+        sources, truths : sequence, optional
+            n image names and n true class names, for titles.
+
+        Returns
+        -------
+        Ledgers
+            One ledger an image.
+        """
+        from sparsecbm.explain import explain
+
+        rows = self._float_rows(self._checked(X))
+        scores = self._scores(rows)
+        activations, weights, intercept, names, left = self._parts(rows, scores)
+        said = {"targets": scores.argmax(axis=1), "sources": sources, "truths": truths, "remainder": left}
+        return explain(activations, weights, intercept, names, self._class_labels(), **said)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,21 +24,17 @@ from sparsecbm._base.parameters import (
 from sparsecbm._base.parts import SEARCH_RULES
 from sparsecbm._base.rows import as_numpy, finite, unit_rows
 from sparsecbm.estimators.class_rows import mean_rows, read_class_rows
-from sparsecbm.estimators.class_scores import ClassScoreClassifier
+from sparsecbm.estimators.class_scores import ClassScoreClassifier, ExplainedScores
 from sparsecbm.estimators.inputs import UNIT, check_concepts
 from sparsecbm.estimators.matrix_search.base import SearchOptions, SearchProblem, SearchRule, centred
 from sparsecbm.estimators.matrix_search.few_shot import FewShotRows, few_shot_rows
 from sparsecbm.estimators.matrix_search.metric_codes import MetricCodes
 from sparsecbm.estimators.storage import Arrays, ModelRecord, check_arrays
 
-if TYPE_CHECKING:
-    from sparsecbm.explain import Ledgers
-
-
 _ROWS = 8192
 
 
-class ConceptMatrixSearch(ClassScoreClassifier):
+class ConceptMatrixSearch(ExplainedScores, ClassScoreClassifier):
     """Find the class whose concepts match an image's: no training, and every decision in named concepts.
 
     Images and classes become rows of concept scores, V = cos(x, concepts) and T = cos(class, concepts), and a rule
@@ -108,6 +104,11 @@ class ConceptMatrixSearch(ClassScoreClassifier):
 
     Notes
     -----
+    ``explain`` names at most `max_explained_concepts` concepts an image: class score = intercept + sum of activation
+    times class-concept weight + "everything else", exactly; a ledger's ``share`` is what the named concepts carry.
+    ``ledgers.ledger(i, a, against=b)`` accounts for the margin between two classes with the same activations. "sparse",
+    "contrast" and "max" leave nothing else, unless `max_explained_concepts` is below `max_active_concepts`.
+
     `fit` takes class embeddings and class names, not labelled rows (X, y), so scikit-learn's ``check_estimator`` does
     not apply; cloning, parameters, feature names and input checks follow its conventions.
 
@@ -349,44 +350,11 @@ class ConceptMatrixSearch(ClassScoreClassifier):
         """Activations of the concepts that `explain` names: shape (n, M), exactly zero elsewhere."""
         return self._rule.codes(self._float_rows(self._checked(X)), int(self.max_explained_concepts)).dense()
 
-    def explain(self, X: ArrayLike, sources: Sequence[str] | None = None, truths: Sequence | None = None) -> Ledgers:
-        """Account for the predictions with at most `max_explained_concepts` concepts.
-
-        Each ledger says: class score = intercept + sum of activation times class-concept weight + "everything else",
-        exactly; its ``share`` is what the named concepts carry. ``ledgers.ledger(i, a, against=b)`` accounts for the
-        margin between two classes with the same activations. The rules "sparse", "contrast" and "max" leave nothing
-        else, unless `max_explained_concepts` is below `max_active_concepts`: their named concepts are the decision.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, d)
-        sources, truths : sequence, optional
-            n image names and n true class names, for titles.
-
-        Returns
-        -------
-        Ledgers
-            One ledger an image.
-        """
-        from sparsecbm.explain import explain
-
-        rows = self._float_rows(self._checked(X))
-        codes = self._rule.codes(rows, int(self.max_explained_concepts))
-        activations = codes.dense()
-        scores = self._scores(rows)
+    def _parts(self, rows: NDArray[np.float64], scores: NDArray[np.float64]) -> tuple[Any, ...]:
+        activations = self._rule.codes(rows, int(self.max_explained_concepts)).dense()
         rest = scores - (activations @ self.class_concepts_.T + self.intercept_)
         whole = self._rule.sparse and np.abs(rest).max() <= 1e-9 * max(1.0, np.abs(scores).max())
-        return explain(
-            activations,
-            self.class_concepts_,
-            self.intercept_,
-            self.concept_names_,
-            self._class_labels(),
-            targets=scores.argmax(axis=1),
-            sources=sources,
-            truths=truths,
-            remainder=None if whole else rest,
-        )
+        return activations, self.class_concepts_, self.intercept_, self.concept_names_, None if whole else rest
 
     # -- storage -------------------------------------------------------------------------------------------------------
 

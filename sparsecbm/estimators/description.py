@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from sparsecbm._base.errors import InputError
 from sparsecbm.estimators.class_rows import read_class_rows
+from sparsecbm.estimators.class_scores import ExplainedScores
 from sparsecbm.estimators.storage import Arrays, ModelRecord, check_arrays
 from sparsecbm.estimators.zero_shot import ZeroShotClassifier
 
-if TYPE_CHECKING:
-    from sparsecbm.explain import Ledgers
 
-
-class DescriptionClassifier(ZeroShotClassifier):
+class DescriptionClassifier(ExplainedScores, ZeroShotClassifier):
     """Score of a class = logit_scale * mean cosine of the image with its descriptions (Menon & Vondrick 2023).
 
     The paper is arXiv 2210.07183. Classes may have any number of descriptions; each class is a mean over its own. Give
@@ -61,10 +59,8 @@ class DescriptionClassifier(ZeroShotClassifier):
 
         Parameters
         ----------
-        class_embeddings : mapping, sequence of K items, or array-like of shape (K, P, d)
-            Rows (p_c, d) of each class; p_c at least 1.
-        class_names : sequence of length K, optional
-            Labels to predict; default: the mapping's keys, else 0..K-1.
+        class_embeddings, class_names
+            As of `ZeroShotClassifier.fit`: rows (p_c, d) of each class, p_c at least 1.
         description_names : mapping or sequence, optional
             p_c texts a class, for `explain`; a mapping by class name, or in the order of the classes.
 
@@ -98,36 +94,11 @@ class DescriptionClassifier(ZeroShotClassifier):
         self.description_names_ = [f"{label}: {text}" for label, names in zip(labels, texts) for text in names]
         return self
 
-    def explain(self, X: ArrayLike, sources: Sequence[str] | None = None, truths: Sequence | None = None) -> Ledgers:
-        """Account for the predictions: a class's score is the sum over its descriptions of cosine times scale / p_c.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, d)
-        sources, truths : sequence, optional
-            n image names and n true class names, for titles.
-
-        Returns
-        -------
-        Ledgers
-            One ledger an image; nothing is left over.
-        """
-        from sparsecbm.explain import explain
-
-        rows = self._float_rows(self._checked(X))
-        counts = np.bincount(self.class_of_)
+    def _parts(self, rows: NDArray[np.float64], scores: NDArray[np.float64]) -> tuple[Any, ...]:
         weights = np.zeros((len(self.classes_), len(self.descriptions_)))
-        weights[self.class_of_, np.arange(len(self.descriptions_))] = self.logit_scale / counts[self.class_of_]
-        return explain(
-            rows @ self.descriptions_.T,
-            weights,
-            np.zeros(len(self.classes_)),
-            self.description_names_,
-            self._class_labels(),
-            targets=self._scores(rows).argmax(axis=1),
-            sources=sources,
-            truths=truths,
-        )
+        weights[self.class_of_, np.arange(len(self.descriptions_))] = self.logit_scale
+        weights /= np.bincount(self.class_of_)[:, None]
+        return rows @ self.descriptions_.T, weights, np.zeros(len(weights)), self.description_names_, None
 
     def _arrays(self) -> Arrays:
         return {"class_rows": self.class_rows_, "descriptions": self.descriptions_, "class_of": self.class_of_}
