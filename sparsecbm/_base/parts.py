@@ -39,6 +39,7 @@ GATES: Registry[Any] = Registry(
     "bottleneck.gates",
     {
         "dense": "dense:DenseGate",
+        "presence": "presence:PresenceGate",
         "top_k": "top_k:TopKGate",
         "gumbel_top_k": "top_k:GumbelTopKGate",
         "soft_threshold": "soft_threshold:SoftThresholdGate",

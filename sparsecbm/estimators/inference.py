@@ -65,6 +65,10 @@ class InferenceModel:
         Unit rows; None: the columns of X are the concept scores.
     classes_ : ndarray of shape (K,)
     concept_names_ : list of str
+    concept_directions_ : ndarray of shape (M, d), float32, or None
+        In place of `concept_embeddings_` in concept scores, where labels moved them.
+    presence_, worth_ : ndarray of shape (2, M), float64, or None
+        Of `SparseCBMClassifier`; None in models of version 0.1.
     max_active_concepts : int or None
     metadata_ : dict
     """
@@ -77,6 +81,9 @@ class InferenceModel:
     concept_embeddings_: np.ndarray | None
     classes_: np.ndarray
     concept_names_: list[str]
+    concept_directions_: np.ndarray | None = None
+    presence_: np.ndarray | None = None
+    worth_: np.ndarray | None = None
     max_active_concepts: int | None = None
     metadata_: dict[str, Any] = field(default_factory=dict)
 
@@ -126,8 +133,13 @@ class InferenceModel:
             "scores.scale": (np.float64, (m,)),
             **{f"gate.{name}": (value.numpy().dtype, tuple(value.shape)) for name, value in state.items()},
         }
-        if "scores.concept_embeddings" in arrays:
-            expected["scores.concept_embeddings"] = (np.float32, (m, d))
+        optional: dict[str, tuple[Any, tuple[int, ...]]] = {
+            "scores.concept_embeddings": (np.float32, (m, d)),
+            "scores.directions": (np.float32, (m, d)),
+            "concepts.presence": (np.float64, (2, m)),
+            "concepts.worth": (np.float64, (2, m)),
+        }
+        expected |= {name: found for name, found in optional.items() if name in arrays}
         check_arrays(arrays, expected)
         strange = next((name for name in arrays if name not in expected and name.startswith("gate.")), None)
         if strange is not None:
@@ -141,6 +153,9 @@ class InferenceModel:
             concept_embeddings_=arrays.get("scores.concept_embeddings"),
             classes_=classes,
             concept_names_=names,
+            concept_directions_=arrays.get("scores.directions"),
+            presence_=arrays.get("concepts.presence"),
+            worth_=arrays.get("concepts.worth"),
             max_active_concepts=limits.max_active_concepts,
             metadata_=record.metadata,
         )
@@ -171,9 +186,13 @@ class InferenceModel:
             "scores.mean": self.score_mean_,
             "scores.scale": self.score_scale_,
         }
-        if self.concept_embeddings_ is not None:
-            stored["scores.concept_embeddings"] = self.concept_embeddings_
-        return stored
+        optional = {
+            "scores.concept_embeddings": self.concept_embeddings_,
+            "scores.directions": self.concept_directions_,
+            "concepts.presence": self.presence_,
+            "concepts.worth": self.worth_,
+        }
+        return stored | {name: value for name, value in optional.items() if value is not None}
 
     # -- what it computes of finite embeddings (n, d) ------------------------------------------------------------------
 
@@ -192,7 +211,8 @@ class InferenceModel:
     def concept_scores(self, X: np.ndarray) -> np.ndarray:
         """Standardised concept scores: shape (n, M), float64."""
         rows = np.asarray(self.rows(X)[:], dtype=np.float32)
-        return standardised(rows, self.concept_embeddings_, self.score_mean_, self.score_scale_)
+        directions = self.concept_embeddings_ if self.concept_directions_ is None else self.concept_directions_
+        return standardised(rows, directions, self.score_mean_, self.score_scale_)
 
     def score_blocks(self, X: np.ndarray) -> Iterator[np.ndarray]:
         """Class scores (rows, K), float64, of some rows at a time: memory does not grow with n times M."""

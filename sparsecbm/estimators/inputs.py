@@ -41,9 +41,14 @@ def check_finite(X: np.ndarray, what: str) -> None:
 
 
 def check_concepts(
-    concept_embeddings: ArrayLike | None, concept_names: Sequence[str] | None, n_features: int
+    concept_embeddings: ArrayLike | None,
+    concept_names: Sequence[str] | None,
+    n_features: int,
+    n_labelled: int | None = None,
 ) -> tuple[np.ndarray | None, list[str]]:
-    """Check concept embeddings and names against each other and against the number of columns of X.
+    """Check concept embeddings, names and labels against each other and against the number of columns of X.
+
+    Without embeddings the concepts are those that are labelled, or the columns of X.
 
     Returns
     -------
@@ -57,7 +62,7 @@ def check_concepts(
         If dimensions differ, a value is NaN or infinite, a row is zero, or a name is repeated.
     """
     if concept_embeddings is None:
-        embeddings, n_concepts = None, n_features
+        embeddings, n_concepts = None, n_features if n_labelled is None else n_labelled
     else:
         embeddings = np.asarray(as_numpy(concept_embeddings))
         if embeddings.ndim != 2 or len(embeddings) == 0:
@@ -72,6 +77,8 @@ def check_concepts(
         embeddings = unit_rows(embeddings, "concept_embeddings", tolerance=UNIT, dtype=np.float32)
         n_concepts = len(embeddings)
     names = [f"concept {j}" for j in range(n_concepts)] if concept_names is None else [str(n) for n in concept_names]
+    if n_labelled not in (None, n_concepts):
+        raise InputError(f"concept_labels have {n_labelled} columns: expected one for each of {n_concepts} concepts")
     if len(names) != n_concepts:
         raise InputError(f"concept_names: {len(names)} names for {n_concepts} concepts; expected one a concept")
     if len(set(names)) != len(names):

@@ -22,11 +22,12 @@ import torch
 
 from sparsecbm.bottleneck import ConceptBottleneck, FrozenBottleneck, Rows, Tied, Whitening
 from sparsecbm.bottleneck.gates.top_k import TopKGate
+from sparsecbm.bottleneck.labelled import told
 
 LEAST_ACTIVE, LEAST_NEC = 32, 5
 """Budgets below these are met by steps 3 and 4 alone: training itself is never narrower."""
 
-_HEAD_L2 = 0.03
+_HEAD_L2, _DENSE_L2 = 0.03, 1e-3
 _ROUNDS = 2
 
 
@@ -54,6 +55,8 @@ class Trained:
     space : Whitening
     pool : ndarray of int
     seed : int
+    truth : ndarray of shape (n, pool) or None
+        Concept labels on which the head learns in place of the activations; NaN where there is none.
     """
 
     bottleneck: FrozenBottleneck
@@ -62,6 +65,7 @@ class Trained:
     space: Whitening
     pool: np.ndarray
     seed: int
+    truth: np.ndarray | None = None
 
     def decide(
         self,
@@ -90,7 +94,7 @@ class Trained:
         if concepts_per_class is None:
             return self._whole(self.bottleneck, self.dense)
         kept = self.bottleneck.copy(max_active_concepts)
-        last = HeadChoice(concepts_per_class, nonnegative, self.seed, checkpoint_dir=checkpoint_dir)
+        last = HeadChoice(concepts_per_class, nonnegative, self.seed, checkpoint_dir=checkpoint_dir, truth=self.truth)
         if isinstance(kept.gate, TopKGate):
             first = replace(last, method="forward", checkpoint_dir=None)
             head = first(self.bottleneck, X, labels)
@@ -123,13 +127,16 @@ class HeadChoice:
     ----------
     concepts_per_class, nonnegative, seed, method, checkpoint_dir
         Of `SparseHead`.
+    truth : ndarray of shape (n, M) or None
+        Concept labels: where one is known, the head learns on what an absent or a present concept is worth.
     """
 
-    concepts_per_class: int
+    concepts_per_class: int | None
     nonnegative: bool
     seed: int
     method: str = "splice"
     checkpoint_dir: str | Path | None = None
+    truth: np.ndarray | None = None
 
     def __call__(self, bottleneck: FrozenBottleneck, X: np.ndarray | Rows, labels: np.ndarray) -> Head:
         """Choose on the activations of embeddings `X` (n, d)."""
@@ -137,14 +144,18 @@ class HeadChoice:
 
         # Sparse only where the dense matrix is too large: a dense one is faster to work on while it fits.
         sparse = bottleneck.gate.name != "dense" and stays_sparse((len(X), len(bottleneck.weight)))
-        make = bottleneck.sparse_activations if sparse else bottleneck.activations
+        activations: Any = bottleneck.sparse_activations(X) if sparse else bottleneck.activations(X)
+        if self.truth is not None:
+            activations = told(
+                activations.toarray() if sparse else activations, self.truth, bottleneck.gate.name == "presence"
+            )
         head = SparseHead(
             self.concepts_per_class,
             nonnegative=self.nonnegative,
             method=self.method,
-            l2=_HEAD_L2,
+            l2=_DENSE_L2 if self.concepts_per_class is None else _HEAD_L2,
             random_state=self.seed,
-        ).fit(make(X), labels, checkpoint_dir=self.checkpoint_dir)
+        ).fit(activations, labels, checkpoint_dir=self.checkpoint_dir)
         return Head(np.asarray(head.coef_), np.asarray(head.intercept_), head.certificate_)
 
     def at_half_time(self, X: np.ndarray | Rows, labels: np.ndarray) -> Any:

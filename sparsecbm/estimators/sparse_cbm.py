@@ -44,6 +44,7 @@ from sparsecbm.bottleneck import (
     Gate,
     PublishedBottleneckLayer,
     Rows,
+    Tied,
     Trainer,
     TrainingOptions,
     Whitening,
@@ -55,6 +56,7 @@ from sparsecbm.bottleneck import (
     make_tie,
     whitening,
 )
+from sparsecbm.estimators.concept_labels import ConceptTrust, check_concept_labels
 from sparsecbm.estimators.frontier import ACTIVE, NEC, Frontier, make_frontier
 from sparsecbm.estimators.hub import PublishedEstimator
 from sparsecbm.estimators.inference import InferenceModel, standardised
@@ -67,8 +69,14 @@ if TYPE_CHECKING:
 
     from sparsecbm.explain import Ledgers
 
+_LOOK = 8192
+"""Rows whose loss stands in the history of a model without training steps."""
 
-class SparseCBMClassifier(PublishedEstimator, ClassifierMixin, TransformerMixin, BaseEstimator):
+_FEW = 8
+"""Concepts up to which all stay active: a price on each would shut those that decide."""
+
+
+class SparseCBMClassifier(ConceptTrust, PublishedEstimator, ClassifierMixin, TransformerMixin, BaseEstimator):
     """A classifier whose every decision is a short sum over named concepts.
 
     An embedding x becomes concept scores psi = cos(x, c), standardised with training statistics; the Concept Bottleneck
@@ -83,8 +91,14 @@ class SparseCBMClassifier(PublishedEstimator, ClassifierMixin, TransformerMixin,
         scores.
     concept_names : sequence of str or None
         M names; ``"concept 0"``, ... if None.
+    training : {"joint", "sequential", "independent"} or None
+        "joint": layer and head learn together; units may turn towards the classes as far as the tie lets them, and a
+        corrected concept is worth what it was in that mixture. "sequential": units are their concepts, from texts and
+        labels alone; the head learns on what they say. "independent": the same units, but where concept labels are
+        known the head learns on the truth, so that a corrected concept means to it exactly what a true one did. None:
+        "joint" without concept labels, "independent" with labels of the pictures of `X`, "sequential" with others.
     loss : {"gumbel", "contrastive", "l1", "similarity", "none"}
-        The concept loss added to the cross-entropy.
+        The concept loss added to the cross-entropy ("joint").
     variant : {"default", "published"}
         "published" is the authors' model and formula to the letter (raw scores, untied dense layer, head without
         intercept), as a baseline; its activations are never exactly zero.
@@ -100,9 +114,11 @@ class SparseCBMClassifier(PublishedEstimator, ClassifierMixin, TransformerMixin,
     concept_relevance : array-like of shape (K, M) or None
         How much each concept belongs to each class (rows in sorted class order), for "contrastive". None: the positive
         part of each class's mean standardised concept score.
-    gate : {"auto", "top_k", "gumbel_top_k", "soft_threshold", "binary_concrete", "dense"}
-        What sets all but a few units to zero. "auto": what goes with the loss. A gate that knows no limit is refused
-        with `max_active_concepts`.
+    gate : {"auto", "top_k", "gumbel_top_k", "soft_threshold", "binary_concrete", "presence", "dense"}
+        What sets all but a few units to zero. "auto": what goes with the loss; with concept labels and no limit,
+        "presence": activations are the probabilities of concepts, so that a true concept is 1; with up to 8 concepts
+        and no limit, "dense": where there are so few, what is absent is evidence too. A gate that knows no limit is
+        refused with `max_active_concepts`.
     tie : {"earned", "exact", "shared", "free"}
         How far unit j may turn away from concept score j, and so how much of the decision its name carries. "exact":
         not at all. "shared": all concepts go through one map that knows the classes but no concept. "earned": as far as
@@ -172,6 +188,15 @@ class SparseCBMClassifier(PublishedEstimator, ClassifierMixin, TransformerMixin,
         Angle in degrees that each unit was allowed to turn; 0 for concepts that took no part.
     score_mean_, score_scale_ : ndarray of shape (M,)
         Training statistics of the concept scores.
+    concept_directions_ : ndarray of shape (M, d), float32, or None
+        What concept scores are cosines with in place of `concept_embeddings_`, where labels moved them.
+    presence_ : ndarray of shape (2, M), float64
+        Slope and intercept of each concept's probability in its unit.
+    worth_ : ndarray of shape (2, M), float64
+        Activation that an absent and a present concept are worth.
+    label_share_, label_auc_ : ndarray of shape (M,), float64
+        How far labels moved each concept from its text, in [0, 1], and its AUC on held-out labelled pictures (NaN
+        without). Only with concept labels; not stored.
     metadata_ : dict
         JSON values of the user's choice that `save` keeps (encoder, class names, prompts).
     n_features_in_ : int
@@ -195,6 +220,7 @@ class SparseCBMClassifier(PublishedEstimator, ClassifierMixin, TransformerMixin,
         concept_embeddings: ArrayLike | None = None,
         concept_names: Sequence[str] | None = None,
         *,
+        training: Literal["joint", "sequential", "independent"] | None = None,
         loss: Text = "gumbel",
         variant: Literal["default", "published"] = "default",
         max_active_concepts: Count | None = None,
@@ -229,6 +255,7 @@ class SparseCBMClassifier(PublishedEstimator, ClassifierMixin, TransformerMixin,
     ) -> None:
         self.concept_embeddings = concept_embeddings
         self.concept_names = concept_names
+        self.training = training
         self.loss = loss
         self.variant = variant
         self.max_active_concepts = max_active_concepts
@@ -270,6 +297,8 @@ class SparseCBMClassifier(PublishedEstimator, ClassifierMixin, TransformerMixin,
         X_val: ArrayLike | None = None,
         y_val: ArrayLike | None = None,
         *,
+        concept_labels: ArrayLike | None = None,
+        concept_X: ArrayLike | None = None,
         checkpoint_dir: str | Path | None = None,
     ) -> SparseCBMClassifier:
         """Train layer, gate and head.
@@ -283,6 +312,13 @@ class SparseCBMClassifier(PublishedEstimator, ClassifierMixin, TransformerMixin,
             Class labels.
         X_val, y_val : array-like, optional
             Validation data, for the history and for early stopping.
+        concept_labels : array-like of shape (n, M), optional
+            Whether each picture shows each concept: 0, 1, a probability in between, or NaN where nobody knows. Any
+            share may be labelled. A concept moves from its text's direction towards the probe of its labelled
+            pictures as far as held-out labels say (`sparsecbm.bottleneck.labelled`). Without concept embeddings, and
+            with another number of columns than X, labels alone make the concepts.
+        concept_X : array-like of shape (n', d), optional
+            Pictures that `concept_labels` (n', M) are about, in place of those of `X`.
         checkpoint_dir : path, optional
             Keep a checkpoint there, and resume from it if the same fit was interrupted.
 
@@ -298,28 +334,98 @@ class SparseCBMClassifier(PublishedEstimator, ClassifierMixin, TransformerMixin,
         given = checked_parameters(self)
         checked, y = self._validated(X, y, ensure_min_samples=2)
         self.classes_, labels = number_classes(y, len(checked))
-        concepts, self.concept_names_ = check_concepts(self.concept_embeddings, self.concept_names, self.n_features_in_)
+        truth = check_concept_labels(concept_labels, concept_X, len(checked), self.concept_names)
+        concepts, self.concept_names_ = check_concepts(
+            self.concept_embeddings, self.concept_names, self.n_features_in_, None if truth is None else truth.shape[1]
+        )
         rows = self._rows(checked)
+        pictures = rows if concept_X is None else self._rows(self._validated(concept_X, reset=False))
         validation = self._validation_data(X_val, y_val)
         if given.early_stopping and validation is None:
             rows, labels, validation = self._hold_out(rows, labels, given)
         seed = int(check_random_state(given.random_state).randint(np.iinfo(np.int32).max))
 
         space = whitening(rows, given.covariance_shrinkage)
-        self._set_score_statistics(space, concepts)
+        self.concept_embeddings_ = concepts
+        presence = self._learn_concepts(space, truth, pictures, seed)
+        self._set_score_statistics(space)
+        how = given.training or ("joint" if truth is None else "independent" if concept_X is None else "sequential")
         if given.variant == "published":
             self._fit_published(given, concepts, rows, labels, validation, seed, checkpoint_dir)
+        elif how == "joint":
+            self._fit_default(given, space, rows, labels, validation, seed, checkpoint_dir)
         else:
-            self._fit_default(given, space, concepts, rows, labels, validation, seed, checkpoint_dir)
+            if how == "independent" and (truth is None or concept_X is not None):
+                raise InputError('training="independent" needs concept_labels of the pictures of X: try "sequential"')
+            told = truth if how == "independent" else None
+            self._fit_head(given, space, rows, labels, told, seed, checkpoint_dir)
         self._check_converged(given)
+        self._judge_concepts(rows, labels, presence, truth if concept_X is None else None, seed)
         self.metadata_: dict[str, Any] = {}
         return self
+
+    def _fit_head(
+        self,
+        given: SimpleNamespace,
+        space: Whitening,
+        X: np.ndarray | Rows,
+        labels: np.ndarray,
+        truth: np.ndarray | None,
+        seed: int,
+        checkpoint_dir: str | Path | None,
+    ) -> None:
+        """Units as they are; a head on what they say, or on the truth where it is told."""
+        if given.nonnegative_head and given.concepts_per_class is None:
+            raise InputError("nonnegative_head=True needs concepts_per_class: a dense head has no sign constraint")
+        tied, pool = self._tied(given, space, X, labels, "exact", seed)
+        gate = given.gate
+        if gate == "auto":
+            bare = "dense" if self.presence_ is None else "presence"
+            gate = bare if given.max_active_concepts is None else "top_k"
+        model = ConceptBottleneck(
+            ConceptBottleneckLayer(space, tied.anchors[pool], tied.turns[pool]),
+            self._gate(gate, pool, given.max_active_concepts, given.nonnegative),
+            len(self.classes_),
+        )
+        bottleneck = FrozenBottleneck.freeze(model)
+        told = None if truth is None else truth[:, pool]
+        dense = HeadChoice(None, False, seed, truth=told)(bottleneck, X, labels)
+        self._trained = Trained(bottleneck, dense, tied, space, pool, seed, told)
+        self._decide(given, X, labels, checkpoint_dir)
+        X, labels = X[:_LOOK], labels[:_LOOK]
+        scores = np.concatenate(list(self._inference().score_blocks(X)))
+        lost = float(np.mean(np.logaddexp.reduce(scores, axis=1) - scores[np.arange(len(labels)), labels]))
+        self.history_, self.n_iter_ = [{"step": 1, "loss": lost, "cross_entropy": lost}], 1
+
+    def _gate(self, name: str, pool: np.ndarray, limit: int | None, nonnegative: bool) -> Gate:
+        gate = _make_gate(name, len(pool), limit, nonnegative)
+        if gate.name == "presence":
+            if self.presence_ is None:
+                raise InputError("gate='presence' needs concept_labels: without them nobody knows what is probable")
+            gate.load_state_dict(
+                {key: torch.from_numpy(v[pool]).float() for key, v in zip(("slope", "intercept"), self.presence_)}
+            )
+        return gate
+
+    def _tied(
+        self, given: SimpleNamespace, space: Whitening, X: np.ndarray | Rows, labels: np.ndarray, tie: str, seed: int
+    ) -> tuple[Tied, np.ndarray]:
+        """Anchors and turns of all concepts, and the numbers of those that take part."""
+        means = class_means(X, labels, len(self.classes_))
+        geometry = ConceptGeometry.measure(space, self._score_rows(), means, np.bincount(labels), seed)
+        tied = make_tie(tie, given.min_alignment if tie == given.tie else None).bind(geometry)
+        pool = tied.pool(given.candidates_per_class)
+        if self.cone_widths is not None:
+            tied = hand_out(self._given_turns(), tied, pool)
+        turns = np.zeros(len(tied.turns))
+        turns[pool] = tied.turns[pool]
+        self.cone_widths_ = np.degrees(np.arctan(turns))
+        return tied, pool
 
     def _fit_default(
         self,
         given: SimpleNamespace,
         space: Whitening,
-        concepts: np.ndarray | None,
         X: np.ndarray | Rows,
         labels: np.ndarray,
         validation: tuple[np.ndarray | Rows, np.ndarray] | None,
@@ -329,33 +435,28 @@ class SparseCBMClassifier(PublishedEstimator, ClassifierMixin, TransformerMixin,
         kind = loss_class(given.loss)
         if given.nonnegative_head and given.concepts_per_class is None:
             raise InputError("nonnegative_head=True needs concepts_per_class: a dense head has no sign constraint")
-        means = class_means(X, labels, len(self.classes_))
-        geometry = ConceptGeometry.measure(space, concepts, means, np.bincount(labels), seed)
-        tie = make_tie(given.tie, given.min_alignment)
-        tied = tie.bind(geometry)
-        pool = tied.pool(given.candidates_per_class)
-        if self.cone_widths is not None:
-            tied = hand_out(self._given_turns(), tied, pool)
-        turns = np.zeros(len(tied.turns))
-        turns[pool] = tied.turns[pool]
-        self.cone_widths_ = np.degrees(np.arctan(turns))
+        tied, pool = self._tied(given, space, X, labels, given.tie, seed)
         budget = given.concepts_per_class is not None
         limit = given.max_active_concepts
         if limit is not None and budget:
             limit = max(limit, LEAST_ACTIVE)
-        relevance = self._relevance(means)[:, torch.from_numpy(pool)] if kind.needs_relevance else None
+        relevance = None
+        if kind.needs_relevance:
+            relevance = self._relevance(class_means(X, labels, len(self.classes_)))[:, torch.from_numpy(pool)]
         loss = make_loss(given.loss, relevance=relevance)
-        gate = loss.gate_name(limit) if given.gate == "auto" else given.gate
+        few = limit is None and len(pool) <= _FEW
+        gate = given.gate if given.gate != "auto" else "dense" if few else loss.gate_name(limit)
         model = ConceptBottleneck(
             ConceptBottleneckLayer(space, tied.anchors[pool], tied.turns[pool]),
-            _make_gate(gate, len(pool), limit, given.nonnegative),
+            self._gate(gate, pool, limit, given.nonnegative),
             len(self.classes_),
         )
         half = HeadChoice(max(given.concepts_per_class or 0, LEAST_NEC), given.nonnegative_head, seed)
         trainer = self._train(
-            model, loss, given, kind.default_weight, X, labels, validation, seed, checkpoint_dir,
+            model, loss, given, kind.default_weight, X, labels, validation, seed,
+            checkpoint_dir,
             decide=half.at_half_time(X, labels) if budget else None,
-            scores=self._torch_scores(concepts, pool),
+            scores=self._torch_scores(pool),
         )  # fmt: skip
         self._trained = Trained(
             FrozenBottleneck.freeze(trainer.model), _trained_head(trainer.model), tied, space, pool, seed
@@ -395,7 +496,7 @@ class SparseCBMClassifier(PublishedEstimator, ClassifierMixin, TransformerMixin,
         model = ConceptBottleneck(layer, gate, len(self.classes_), generator)
         trainer = self._train(
             model, loss, given, kind.default_weight, X, labels, validation, seed, checkpoint_dir,
-            scores=self._torch_scores(concepts, None),
+            scores=self._torch_scores(None),
         )  # fmt: skip
         self.bottleneck_, head = FrozenBottleneck.freeze(trainer.model), _trained_head(trainer.model)
         if given.concepts_per_class is not None:
@@ -582,19 +683,24 @@ class SparseCBMClassifier(PublishedEstimator, ClassifierMixin, TransformerMixin,
         train, held = ((rows.take(index), labels[index]) for index in map(np.sort, split))
         return *train, held
 
-    def _set_score_statistics(self, space, concepts: np.ndarray | None) -> None:
-        rows = np.eye(self.n_features_in_) if concepts is None else concepts.astype(np.float64)
+    def _score_rows(self) -> np.ndarray | None:
+        """What concept scores are products with, (M, d); None: the columns of X are the scores."""
+        return self.concept_embeddings_ if self.concept_directions_ is None else self.concept_directions_
+
+    def _set_score_statistics(self, space: Whitening) -> None:
+        found = self._score_rows()
+        rows = np.eye(self.n_features_in_) if found is None else found.astype(np.float64)
         self.score_mean_ = rows @ space.center
         variance = np.einsum("ij,jk,ik->i", rows, space.covariance, rows, optimize=True)
         scale = np.sqrt(np.maximum(variance, 0.0))
         varying = scale > 1e-12 * max(scale.max(), 1e-300)  # a constant score stays 0
         noise = 6e-6 * np.abs(self.score_mean_).max()  # as in `whitening`
         self.score_scale_ = np.where(varying, np.maximum(scale, noise), 1.0)
-        self.concept_embeddings_ = concepts
 
-    def _torch_scores(self, concepts: np.ndarray | None, pool: np.ndarray | None):
+    def _torch_scores(self, pool: np.ndarray | None):
         """Concept scores of the pool, standardised; without one, of all, raw."""
         kept = np.arange(len(self.score_mean_)) if pool is None else pool
+        concepts = self._score_rows()
         mean = torch.from_numpy(self.score_mean_[kept]).float()
         scale = torch.from_numpy(self.score_scale_[kept]).float()
         rows = None if concepts is None else torch.from_numpy(np.ascontiguousarray(concepts[kept].T))
@@ -615,7 +721,7 @@ class SparseCBMClassifier(PublishedEstimator, ClassifierMixin, TransformerMixin,
                     "(classes in sorted order, concepts)"
                 )
             return torch.from_numpy(relevance).float()
-        relevance = standardised(means, self.concept_embeddings_, self.score_mean_, self.score_scale_)
+        relevance = standardised(means, self._score_rows(), self.score_mean_, self.score_scale_)
         return torch.from_numpy(np.maximum(relevance, 0.0)).float()
 
     def __sklearn_tags__(self) -> Any:
@@ -633,6 +739,9 @@ class SparseCBMClassifier(PublishedEstimator, ClassifierMixin, TransformerMixin,
             score_mean_=self.score_mean_,
             score_scale_=self.score_scale_,
             concept_embeddings_=self.concept_embeddings_,
+            concept_directions_=self.concept_directions_,
+            presence_=self.presence_,
+            worth_=self.worth_,
             classes_=self.classes_,
             concept_names_=self.concept_names_,
         )
@@ -797,7 +906,7 @@ class SparseCBMClassifier(PublishedEstimator, ClassifierMixin, TransformerMixin,
         self.concept_embeddings, self.concept_names = held.concept_embeddings_, held.concept_names_
         for name in (
             "bottleneck_", "head_weights_", "head_intercept_", "score_mean_", "score_scale_", "concept_embeddings_",
-            "concept_names_",
+            "concept_names_", "concept_directions_", "presence_", "worth_",
         ):  # fmt: skip
             setattr(self, name, getattr(held, name))
         if "tie.cone_widths" in arrays:  # not in models of version 0.1, nor of the published variant
