@@ -17,20 +17,29 @@ import numpy as np
 from sparsecbm._base.errors import InputError
 from sparsecbm.data.decode import UndecodableError, decode_image, read_picture
 from sparsecbm.explain import Ledgers, explain
+from sparsecbm.explain.glossary import GLOSSARY
 from sparsecbm.explain.html import ledger_html
 from sparsecbm.explain.interventions import Interventions, counterfactual
+from sparsecbm.inputs.data import open_images
 from sparsecbm.inputs.models import StoredModel, load_model
 from sparsecbm.runs.app_guard import Guard, is_loopback
 from sparsecbm.runs.predict import mapped
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from sparsecbm.data import ImageSource
     from sparsecbm.encoders import Encoder
 
 SLIDERS = 8
 """Concepts that have a slider: the largest contributions, then those that tell the class from the runner-up."""
+CHOSEN = 4
+"""Further concepts that the reader may choose sliders for."""
+EXAMPLES = 12
 MAX_UPLOAD = "10mb"
 MAX_PIXELS = 40_000_000
 STYLE = """
+.scbm-picture img { width: 100%; height: 100%; object-fit: contain; }
 .scbm-fragment .scbm-ledger, .scbm-fragment .scbm-ledger * { border-width: 0; }
 .scbm-fragment .scbm-ledger th { padding: .16rem .6rem .16rem 0; } .scbm-fragment .scbm-ledger td { padding: 0; }
 .scbm-fragment .scbm-ledger td.number { text-align: right; }
@@ -50,6 +59,7 @@ class Session:
 
     def __init__(self, stored: StoredModel, encoder: Encoder) -> None:
         self.stored, self.encoder = stored, encoder
+        self._examples: ImageSource | None = None
 
     def look(self, picture: str | Path) -> Ledgers:
         """Encode a picture file and account for its prediction, with maps where the encoder opens.
@@ -89,6 +99,29 @@ class Session:
         values = [float(ledgers.activations[0, place[name]]) for name in chosen]
         return [(name, value, _reach(ledgers.activations)) for name, value in zip(chosen, values)]
 
+    def quality(self) -> str:
+        """Say how good the model is, never without its control; empty where nobody measured it."""
+        test = self.stored.metadata.get("test") or {}
+        if "accuracy" not in test:
+            return ""
+        said = f"Right on {test['accuracy']:.1%} of {test['n_images']:,} test pictures. "
+        return said + (test.get("verdict") or "What meaningless directions would reach was not measured.")
+
+    def example(self, number: int) -> tuple[Image, str]:
+        """Return a picture that the model may be tried on, and its name; from the test pictures of its training.
+
+        Raises
+        ------
+        InputError
+            If they cannot be had.
+        """
+        if self.stored.images is None:
+            raise InputError("this model was trained on embeddings made elsewhere: drop a picture of your own")
+        if self._examples is None:
+            self._examples = open_images(self.stored.images.model_copy(update={"max_test": EXAMPLES}), "test")
+        place = number % len(self._examples)
+        return self._examples[place], self._examples.ids[place]
+
     def edited(self, activations: Any, changes: dict[str, float]) -> Ledgers:
         """Return the ledgers of activations with some concepts changed."""
         edits = Interventions(self._ledgers(np.atleast_2d(activations)))
@@ -99,7 +132,8 @@ class Session:
     def smallest_change(self, activations: Any) -> str:
         """Say in words which fewest concepts would turn the prediction."""
         ledgers = self._ledgers(np.atleast_2d(activations))
-        found = counterfactual(ledgers, 0, high=np.maximum(ledgers.activations[0], _reach(ledgers.activations)))
+        high = np.maximum(ledgers.activations[0], _reach(ledgers.activations))
+        found = counterfactual(ledgers, 0, high=high) or counterfactual(ledgers, 0, any_class=True, high=high)
         return "No change of concepts turns this prediction." if found is None else found.to_text()
 
     def classes(self, ledgers: Ledgers, k: int = 5) -> dict[str, float]:
@@ -134,10 +168,14 @@ def build_page(session: Session) -> Any:
     gr = _gradio()
     stored = session.stored
 
+    n_sliders = SLIDERS + CHOSEN
+    concepts = {name: j for j, name in enumerate(stored.classifier.concept_names_)}
+
     def look(picture: str | None) -> list[Any]:
         if picture is None:
-            hidden = [gr.Slider(visible=False) for _ in range(SLIDERS)]
-            return ["", None, "", None, [], gr.Button(interactive=False), gr.Button(interactive=False), *hidden]
+            off = gr.Button(interactive=False)
+            hidden = [gr.Slider(visible=False) for _ in range(n_sliders)]
+            return ["", None, "", None, [], off, off, gr.Dropdown(value=[], interactive=False), *hidden]
         try:
             ledgers = session.look(picture)
         except InputError as error:
@@ -147,9 +185,10 @@ def build_page(session: Session) -> Any:
             gr.Slider(label=name, value=_shown(value), minimum=min(0.0, _shown(value)), maximum=top, visible=True)
             for name, value, top in made
         ]
-        shown += [gr.Slider(visible=False) for _ in range(SLIDERS - len(shown))]
+        shown += [gr.Slider(visible=False) for _ in range(n_sliders - len(shown))]
         row = ledgers.activations[0].tolist()
-        start = [(name, _shown(value)) for name, value, _ in made]
+        # One entry a slider of the picture, also of those that are not shown.
+        start = [(name, _shown(value)) for name, value, _ in made] + [("", 0.0)] * (SLIDERS - len(made))
         return [
             ledger_html(ledgers[0].lines()),
             session.classes(ledgers),
@@ -158,12 +197,34 @@ def build_page(session: Session) -> Any:
             start,
             gr.Button(interactive=True),
             gr.Button(interactive=True),
+            gr.Dropdown(value=[], interactive=True),
             *shown,
         ]
 
+    def choose(row: list[Any] | None, start: list[Any], names: list[str], *values: float) -> list[Any]:
+        """Give each chosen concept a slider; one that has been moved stays where it is."""
+        first, held = start[:SLIDERS], dict(zip((name for name, _ in start), values))
+        present = {name for name, _ in first}
+        added = [name for name in names if name in concepts and name not in present][:CHOSEN] if row else []
+        before = [(name, _shown(float(np.asarray(row)[concepts[name]]))) for name in added]
+        made = [
+            gr.Slider(
+                label=name, value=held.get(name, value), minimum=min(0.0, value), maximum=_reach(row), visible=True
+            )
+            for name, value in before
+        ]
+        return [first + before, *made, *(gr.Slider(visible=False) for _ in range(CHOSEN - len(made)))]
+
+    def another(number: int) -> list[Any]:
+        try:
+            picture, name = session.example(number)
+        except InputError as error:
+            raise gr.Error(str(error)) from error
+        return [gr.Image(value=picture, label=name), number + 1]
+
     def moved(start: list[Any], values: tuple[float, ...]) -> dict[str, float]:
         # A slider shows two decimals: one that nobody moved must not round its activation.
-        return {name: float(value) for (name, before), value in zip(start, values) if float(value) != before}
+        return {name: float(value) for (name, before), value in zip(start, values) if name and float(value) != before}
 
     def move(row: list[float] | None, start: list[Any], *values: float) -> list[Any]:
         if row is None:
@@ -176,12 +237,12 @@ def build_page(session: Session) -> Any:
 
     with gr.Blocks(title=f"sparsecbm: {stored.path.name}", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
         gr.Markdown(
-            f"# Why this class?\n{len(stored.class_names):,} classes, "
+            f"# Why this class?\n{session.quality()}\n\n{len(stored.class_names):,} classes, "
             f"{len(stored.classifier.concept_names_):,} named concepts. Drop a picture, read what each concept adds, "
             "then move concepts and see the prediction change. "
             "Point at a line to see where in the picture it comes from."
         )
-        row, start = gr.State(None), gr.State([])
+        row, start, number = gr.State(None), gr.State([]), gr.State(0)
         with gr.Row():
             with gr.Column(scale=4):
                 # As a file: gradio would decode any format that Pillow knows, of any size.
@@ -192,7 +253,10 @@ def build_page(session: Session) -> Any:
                     sources=["upload", "clipboard"],
                     height=300,
                     buttons=[],
+                    format="png",
+                    elem_classes=["scbm-picture"],
                 )
+                example = gr.Button("Show an example", size="sm", visible=stored.images is not None)
                 found = gr.Label(label="Classes", num_top_classes=5)
             with gr.Column(scale=5):
                 ledger = gr.HTML(label="Ledger")
@@ -201,8 +265,26 @@ def build_page(session: Session) -> Any:
                     reset = gr.Button("Back to the picture", interactive=False, size="sm")
                 words = gr.Textbox(label="Smallest change", lines=3, interactive=False)
             with gr.Column(scale=4):
-                sliders = [gr.Slider(0, 4, step=0.01, visible=False, interactive=True) for _ in range(SLIDERS)]
-        outputs = [ledger, found, words, row, start, turned, reset, *sliders]
+                chosen = gr.Dropdown(
+                    list(concepts),
+                    multiselect=True,
+                    max_choices=CHOSEN,
+                    filterable=True,
+                    interactive=False,
+                    label="Sliders for other concepts (type to search)",
+                )
+                sliders = [gr.Slider(0, 4, step=0.01, visible=False, interactive=True) for _ in range(n_sliders)]
+        with gr.Accordion("What the words mean", open=False):
+            gr.Markdown("\n".join(f"- **{word}**: {meaning}" for word, meaning in GLOSSARY.items()))
+        outputs = [ledger, found, words, row, start, turned, reset, chosen, *sliders]
+        example.click(another, number, [image, number], show_progress="hidden", api_visibility="private")
+        chosen.input(
+            choose,
+            [row, start, chosen, *sliders],
+            [start, *sliders[SLIDERS:]],
+            show_progress="hidden",
+            api_visibility="private",
+        )
         image.change(look, image, outputs, show_progress="minimal", api_visibility="private")
         reset.click(look, image, outputs, show_progress="hidden", api_visibility="private")
         for slider in sliders:

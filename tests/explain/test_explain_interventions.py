@@ -221,7 +221,7 @@ def test_counterfactual_is_toward_the_runner_up_by_what_its_pictures_show() -> N
     assert to_runner_up.after.target == "tit"
     assert [edit.concept for edit in to_runner_up.edits] == ["beak"]
     assert to_runner_up.edits[0].after == pytest.approx(0.2, abs=1e-4)
-    assert to_runner_up.turns == pytest.approx(2 / 4)  # of the jays and wrens, the two jays
+    assert to_runner_up.turns == pytest.approx(1 / 3)  # of the other jay and two wrens, the jay
     free = counterfactual(ledgers, 0, any_class=True)
     assert [(edit.concept, free.after.target) for edit in free.edits] == [("lobster", "wren")]
     assert free.turns == 1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 
@@ -69,6 +70,17 @@ def test_session_shows_and_moves_what_the_model_computes(session, tmp_path) -> N
     difference = changed.ledger(0, target).score - ledgers[0].score
     assert difference == pytest.approx(-value * weight)
     assert target in session.smallest_change(ledgers.activations[0])
+
+
+def test_session_says_how_good_the_model_is_and_shows_its_pictures(folder, session) -> None:
+    assert session.quality() == ""
+    model = SparseCBMClassifier.load(folder)
+    model.metadata_["test"] = {"accuracy": 0.5, "n_images": 40}
+    told = app.Session(dataclasses.replace(session.stored, classifier=model), session.encoder).quality()
+    assert told == "Right on 50.0% of 40 test pictures. What meaningless directions would reach was not measured."
+    picture, name = session.example(1)
+    assert picture.size == load_images("birds", "test", max_images=app.EXAMPLES)[1].size
+    assert name == session.example(1 + app.EXAMPLES)[1]
 
 
 def test_uploads_are_checked_before_they_are_unpacked(session, tmp_path) -> None:

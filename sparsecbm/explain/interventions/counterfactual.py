@@ -50,8 +50,8 @@ class Counterfactual:
     optimal : bool
         Whether it is proven that fewer edits within the bounds cannot do it.
     turns : float
-        Share, in [0, 1], of the pictures of other classes that the same values would turn into the new class too: near
-        1 the edit says something about the model, and little about the picture.
+        Share, in [0, 1], of the other pictures of other classes that the same values would turn into the new class too:
+        near 1 the edit says something about the model, and little about the picture.
     """
 
     edits: tuple[ConceptEdit, ...]
@@ -177,7 +177,7 @@ def counterfactual(
         before=ledgers.ledger(i, winner),
         after=after._replace(targets=np.array([new])).ledger(0),
         optimal=optimal,
-        turns=_turns(ledgers, found, new),
+        turns=_turns(ledgers, i, found, new),
     )
 
 
@@ -193,11 +193,12 @@ def plausible(ledgers: Ledgers, image: int, target: str | int) -> NDArray[np.boo
     return active[image] | usual
 
 
-def _turns(ledgers: Ledgers, found: dict[int, float], goal: int) -> float:
+def _turns(ledgers: Ledgers, image: int, found: dict[int, float], goal: int) -> float:
     columns = np.array(list(found), dtype=np.int64)
     moved = np.array(list(found.values())) - ledgers.activations[:, columns]
     before = ledgers.scores
     others = before.argmax(axis=1) != goal
+    others[image] = False
     turned = (before + moved @ ledgers.weights[:, columns].T).argmax(axis=1) == goal
     return float(turned[others].mean()) if others.any() else 0.0
 
