@@ -43,7 +43,7 @@ STYLE = """
 .scbm-fragment .scbm-ledger, .scbm-fragment .scbm-ledger * { border-width: 0; }
 .scbm-fragment .scbm-ledger th { padding: .16rem .6rem .16rem 0; } .scbm-fragment .scbm-ledger td { padding: 0; }
 .scbm-fragment .scbm-ledger td.number { text-align: right; }
-.scbm-fragment .scbm-ledger tfoot > tr > * { border-top: 1px solid currentColor; padding-top: .25rem; }
+.scbm-fragment .scbm-ledger tfoot > tr:not(.placed) > * { border-top: 1px solid currentColor; padding-top: .25rem; }
 .scbm-fragment .scbm-ledger .zero { border-left: 1px solid currentColor; opacity: .4; }
 """
 
