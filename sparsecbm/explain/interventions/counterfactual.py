@@ -136,7 +136,8 @@ def counterfactual(
     >>> ledgers = explain(activations, weights, [0.0, 0.0], ["red crown", "crest", "long tail"], ["finch", "jay"])
     >>> print(counterfactual(ledgers, 0))
     finch becomes jay by 1 edit (no smaller set does)
-      crest: 0 -> 1 (+3.000)
+      red crown: 2 -> 0 (+2.000)
+      (the same turns 100% of all pictures into jay)
     """
     if any_class and target is not None:
         raise InputError("give either a target or any_class=True, not both")
