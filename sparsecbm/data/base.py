@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -70,7 +70,7 @@ class LoadOptions:
     on_error: OnError = "raise"
     image_column: str | None = None
     label_column: str | None = None
-    splits: dict[str, str] | None = None
+    splits: Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)

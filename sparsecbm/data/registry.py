@@ -67,15 +67,7 @@ def load_images(
     >>> len(birds), birds[0].mode
     (40, 'RGB')
     """
-    options = LoadOptions(
-        split=split,
-        seed=seed,
-        max_images=max_images,
-        on_error=on_error,
-        image_column=image_column,
-        label_column=label_column,
-        splits=None if splits is None else dict(splits),
-    )
+    options = LoadOptions(split, seed, max_images, on_error, image_column, label_column, splits)
     if not isinstance(spec, str):
         raise InputError(f"images {spec!r}: expected a text such as {', '.join(_FORMS.values())}")
     kind, colon, rest = spec.partition(":")

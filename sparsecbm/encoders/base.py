@@ -184,7 +184,10 @@ class Encoder(ABC):
             batches: Iterable[Any] = (range(start, min(start + size, count)) for start in range(0, count, size))
             blocks = self.iter_encode_images(images, batches)  # type: ignore[arg-type]
         else:
-            blocks = self._run(self._read_batches(images, size), self._prepare_images, self._image_features, "image")
+            jobs = self._read_batches(images, size)
+            blocks = self._run(
+                jobs, lambda job: self._image_inputs(_rgb(job[1], job[0])), self._image_features, "image"
+            )
         return self._collect(blocks, count, "Encoding pictures", progress)
 
     def iter_encode_images(
@@ -285,9 +288,6 @@ class Encoder(ABC):
         while batch := [loaded(image, index) for index, image in islice(numbered, size)]:
             yield range(start, start + len(batch)), batch
             start += len(batch)
-
-    def _prepare_images(self, job: tuple[Sequence[int], list[Image.Image]]) -> Inputs:
-        return self._image_inputs(_rgb(job[1], job[0]))
 
     def _run(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -317,16 +318,10 @@ class ConceptMatrixSearch(ExplainedScores, ClassScoreClassifier):
         return origin + codes.times(atoms)
 
     def _start(self) -> None:
-        self._scale = float(self.logit_scale)
-        self._rule: SearchRule = SEARCH_RULES.find(self.similarity)(
-            SearchOptions(
-                ridge=float(self.ridge),
-                max_active_concepts=int(self.max_active_concepts),
-                nonnegative=bool(self.nonnegative),
-                origin_weight=float(self.origin_weight),
-                logit_scale=self._scale,
-            ),
-        )
+        given = checked_parameters(self)
+        options = SearchOptions(**{option.name: getattr(given, option.name) for option in fields(SearchOptions)})
+        self._scale = options.logit_scale
+        self._rule: SearchRule = SEARCH_RULES.find(given.similarity)(options)
 
     def _publish(self) -> None:
         # One memory layout, fitted or loaded: sums are then rounded alike.

@@ -27,14 +27,13 @@ class WeightMap:
     ----------
     classes, concepts : tuple of str
     weights : ndarray of float64, shape (len(classes), len(concepts))
-    n_classes, n_concepts : int
-        How many there are in all.
+    n_concepts : int
+        How many are used in all.
     """
 
     classes: tuple[str, ...]
     concepts: tuple[str, ...]
     weights: FloatArray
-    n_classes: int
     n_concepts: int
 
     def to_svg(self, label: str = "Weights of concepts in classes") -> str:
@@ -74,7 +73,6 @@ def weight_map(ledgers: Ledgers, max_concepts: int = 40, max_classes: int = 60) 
         tuple(ledgers.classes[c] for c in rows),
         tuple(ledgers.concepts[j] for j in columns),
         weights[np.ix_(rows, columns)],
-        len(ledgers.classes),
         len(used),
     )
 
@@ -142,8 +140,7 @@ class Coactivation:
 
     def to_svg(self) -> str:
         """Return the correlations as a self-contained SVG document."""
-        n = len(self.concepts)
-        return WeightMap(self.concepts, self.concepts, self.phi, n, n).to_svg("Correlation of being active")
+        return WeightMap(self.concepts, self.concepts, self.phi, len(self.phi)).to_svg("Correlation of being active")
 
     def _repr_svg_(self) -> str:
         return self.to_svg()
