@@ -2,7 +2,8 @@
 
 # The help page lists the commands in this order.
 # isort: off
-from sparsecbm.cli import train, frontier, evaluate, predict, search, edit, app, vae, info, concepts, cache  # noqa: F401
+from sparsecbm.cli import train, frontier, evaluate, predict, compare_data  # noqa: F401
+from sparsecbm.cli import search, edit, app, vae, info, concepts, cache  # noqa: F401
 
 # isort: on
 from sparsecbm.cli.base import main

@@ -7,6 +7,7 @@ from sparsecbm.inputs.data import prepare
 from sparsecbm.inputs.models import StoredModel, load_model, model_encoder
 from sparsecbm.runs.app import app_run
 from sparsecbm.runs.cache import CacheResult, PruneResult, cache_run, prune_run
+from sparsecbm.runs.compare_data import CompareDataResult, compare_data_run
 from sparsecbm.runs.concept_building import BuildResult, build_concepts
 from sparsecbm.runs.concepts import CheckResult, FilterResult, check_concepts, filter_concepts
 from sparsecbm.runs.edit import EditResult, edit_run
@@ -25,6 +26,7 @@ __all__ = [
     "BuildResult",
     "CacheResult",
     "CheckResult",
+    "CompareDataResult",
     "EditResult",
     "EmbedResult",
     "EvaluateResult",
@@ -46,6 +48,7 @@ __all__ = [
     "build_concepts",
     "cache_run",
     "check_concepts",
+    "compare_data_run",
     "default_output",
     "demo_run",
     "edit_run",

@@ -20,6 +20,7 @@ from sparsecbm.explain import Ledger
 from sparsecbm.inputs.data import Inputs, prepare
 from sparsecbm.inputs.models import StoredModel, is_model_folder
 from sparsecbm.runs.base import Result
+from sparsecbm.runs.compare_data import USAGE, noted_usage, usage_of
 from sparsecbm.runs.folders import model_checksum, output_folder, publish, remove_evaluations
 from sparsecbm.runs.reports import make_report, measure
 
@@ -245,6 +246,7 @@ def _publish(
         metrics["test"] = measure(classifier, test, _class_texts(prepared))
         metrics["test"].update(_controls(config, classifier, prepared))
         classifier.metadata_["test"] = _noted(metrics["test"])
+    classifier.metadata_[USAGE] = noted_usage(usage_of(classifier, shown.vectors))
     model = StoredModel(output / "model", classifier)
     page, ledgers = make_report(
         model,

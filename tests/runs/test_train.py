@@ -147,6 +147,29 @@ def test_no_active_concept_is_no_evidence(trained, output: Path, birds: list[Pat
     assert [(row["class"], row["note"]) for row in made.to_json()["predictions"]] == [(None, "no evidence")]
 
 
+def test_new_pictures_are_compared_with_those_of_training(trained, output: Path, birds, tmp_path: Path) -> None:
+    same = runs.compare_data_run(output, images=str(birds[0].parent))
+    assert (same.n_before, same.n_now) == (120, 6)
+    assert same.active_before <= 8
+    (tmp_path / "fog").mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(8):
+        pixels = 120 + rng.integers(0, 40, size=(64, 64, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "fog" / f"{i}.png")
+    fog = runs.compare_data_run(output, images=str(tmp_path / "fog"), plot=tmp_path / "drift.png")
+    assert len(fog.drifted) > max(5, len(same.drifted))
+    assert fog.concepts[0].size == max(row.size for row in fog.concepts)
+    assert Image.open(tmp_path / "drift.png").size[0] > 600
+    assert json.loads(json.dumps(fog.to_json()))["concepts"][0]["drifted"]
+    with pytest.raises(InputError, match="either pictures"):
+        runs.compare_data_run(output)
+    old = runs.load_model(output).classifier
+    del old.metadata_["usage"]
+    old.save(tmp_path / "old")
+    with pytest.raises(InputError, match="does not hold the statistics"):
+        runs.compare_data_run(tmp_path / "old", images=str(birds[0]))
+
+
 def test_explain_adds_up_to_the_scores(trained, output: Path, birds: list[Path], tmp_path: Path) -> None:
     result = runs.explain_run(output, birds)
     stored = runs.load_model(output)
