@@ -19,7 +19,7 @@ def logistic_columns(
     weight: FloatArray | None = None,
     slope: FloatArray | float = 0.0,
     intercept: FloatArray | float = 0.0,
-    precision: tuple[float, float] = (1.0, 0.0),
+    precision: tuple[FloatArray | float, FloatArray | float] = (1.0, 0.0),
     iterations: int = 100,
 ) -> tuple[FloatArray, FloatArray]:
     """Fit P(y_ij = 1) = sigmoid(a_j x_ij + b_j) for every column j (Platt 1999), in a hundredth of a loop's time.
@@ -36,7 +36,7 @@ def logistic_columns(
         0 leaves an entry out.
     slope, intercept : ndarray of shape (M,) or float
         Centre of the prior, and the start.
-    precision : tuple of float
+    precision : tuple of ndarray of shape (M,) or float
         Of the prior, for slope and intercept; 0 is none.
     iterations : int
         Newton steps at most.

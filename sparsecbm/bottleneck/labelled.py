@@ -23,8 +23,8 @@ _PENALTIES = (1.0, 0.1, 0.01)
 """Of the squared weights, beside the mean cross-entropy."""
 _FOLDS = 5
 _PRIOR_LABELS = 20
-_PRIOR_PRECISION = (4.0, 1.0)
-"""Of slope and intercept around those of a concept without labels: worth a few labels."""
+_PRIOR = (0.2, 0.05)
+"""Nats, twice, that it costs to take slope and intercept of a concept without labels to 0: worth a few labels."""
 _SAMPLE = 1024
 
 
@@ -85,7 +85,7 @@ def learn_concepts(
     few = np.flatnonzero(~enough & (counts.sum(axis=0) > 0))
     if len(few) and texts is not None:
         z, prior = H @ texts[few].T, (slope[few], intercept[few])
-        slope[few], intercept[few] = logistic_columns(z, there[:, few], known[:, few] * 1.0, *prior, _PRIOR_PRECISION)
+        slope[few], intercept[few] = logistic_columns(z, there[:, few], known[:, few] * 1.0, *prior, _precision(*prior))
     chosen = np.flatnonzero(enough)
     if not len(chosen):
         return made
@@ -115,7 +115,7 @@ def learn_concepts(
     auc[chosen] = table[s, p, columns]
     held = z[s, p, :, columns].T
     start = unlabelled_presence(sample @ directions[chosen].T, seed)
-    slope[chosen], intercept[chosen] = logistic_columns(held, C, known.astype(float), *start, _PRIOR_PRECISION)
+    slope[chosen], intercept[chosen] = logistic_columns(held, C, known.astype(float), *start, _precision(*start))
     return made
 
 
@@ -142,6 +142,11 @@ def unlabelled_presence(z: np.ndarray, seed: int, iterations: int = 25) -> tuple
         low = ((1 - r) * z).sum(axis=0) / np.maximum(len(z) - total, 1e-9)
         variance = np.maximum((r * (z - high) ** 2 + (1 - r) * (z - low) ** 2).mean(axis=0), 1e-3 * spread**2)
     return slope, intercept
+
+
+def _precision(slope: np.ndarray, intercept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of a prior as wide as its centre: where scores have two clear humps the guess is steep, and may be wrong."""
+    return _PRIOR[0] / np.maximum(slope**2, 1.0), _PRIOR[1] / np.maximum(intercept**2, 1.0)
 
 
 def _blend(texts: np.ndarray | None, probes: np.ndarray, share: float | np.ndarray) -> np.ndarray:
