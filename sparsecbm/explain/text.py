@@ -22,13 +22,16 @@ def ledger_text(account: Account, width: int = 80) -> str:
     number_width = max(map(len, [*numbers, total]))
     bar_width = max(8, width // 4)
     label = "= score" if account.against is None else "= score difference"
-    names = [label, *(name for name, _ in rows)]
+    place = account.place
+    parts = [] if place is None else [("  in the picture", place.placed), ("  without a place", place.rest)]
+    names = [label, *(name for name, _ in (*rows, *parts))]
     name_width = max(8, min(max(map(cell_len, names)), width - bar_width - number_width - 6))
     scale = max((abs(value) for _, value in rows), default=0.0) or 1.0
     for (name, value), number in zip(rows, numbers):
         bar = _bar(abs(value) / scale, bar_width)
         lines.append(f"  {_fit(name, name_width)}  {number:>{number_width}}  {bar}".rstrip())
     lines.append(f"  {_fit(label, name_width)}  {total:>{number_width}}")
+    lines += [f"  {_fit(name, name_width)}  {value:>+{number_width}.3f}" for name, value in parts]
     return "\n".join(lines)
 
 

@@ -65,6 +65,10 @@ def test_maps_sum_to_lines_and_lines_to_scores(ledgers):
         lines = sum(ledger.place(entry.concept).grid for entry in ledger.entries)
         np.testing.assert_allclose(whole.grid, lines, atol=1e-9)
         assert whole.placed + whole.rest == pytest.approx(ledger.score, abs=1e-9)
+    *_, placed, rest = ledgers[0].to_text().splitlines()
+    whole = ledgers[0].place()
+    assert placed.split() == ["in", "the", "picture", f"{whole.placed:+.3f}"]
+    assert rest.split() == ["without", "a", "place", f"{whole.rest:+.3f}"]
     account = ledgers[0].lines(2)
     placed = sum(line.place.grid for line in account.lines if line.place is not None)
     np.testing.assert_allclose(placed, account.place.grid, atol=1e-9)
