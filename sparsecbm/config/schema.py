@@ -266,7 +266,7 @@ class VaeDataConfig(_Section):
     name: Literal["digits", "mnist", "omniglot", "images"] = "digits"
     """``digits`` comes with scikit-learn; ``mnist`` and ``omniglot`` are read from `folder`, or `images`."""
     folder: Name | None = None
-    """Folder with ``mnist/mnist.npz`` or ``omniglot_small/omniglot_small.npz``."""
+    """Folder with ``mnist/mnist.npz``, ``omniglot/chardata.mat`` or ``omniglot_small/omniglot_small.npz``."""
     images: Name | None = None
     """Any image spec, such as ``hub:ylecun/mnist``, in place of a folder; made grey and `size` pixels wide."""
     size: Count = 28

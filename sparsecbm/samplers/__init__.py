@@ -13,7 +13,7 @@ from sparsecbm.samplers.chains import (
     split_r_hat,
 )
 from sparsecbm.samplers.concrete import BinaryConcrete, Concrete, ConcreteDraw, Independent, straight_through
-from sparsecbm.samplers.noise import bernoulli, exponential, gumbel, logistic, normal, uniform
+from sparsecbm.samplers.noise import bernoulli, categorical, exponential, gumbel, logistic, normal, uniform
 from sparsecbm.samplers.partition import (
     adaptive_betas,
     annealed_importance_sampling,
@@ -21,6 +21,7 @@ from sparsecbm.samplers.partition import (
     reverse_annealed_importance_sampling,
 )
 from sparsecbm.samplers.rbm import RestrictedBoltzmannMachine
+from sparsecbm.samplers.relaxed import RelaxedBernoulli, RelaxedOneHotCategorical
 from sparsecbm.samplers.schedules import make_schedule
 from sparsecbm.samplers.top_k import hard_top_k, relaxed_top_k
 
@@ -32,11 +33,14 @@ __all__ = [
     "Independent",
     "ParallelTempering",
     "PersistentChains",
+    "RelaxedBernoulli",
+    "RelaxedOneHotCategorical",
     "RestrictedBoltzmannMachine",
     "adaptive_betas",
     "annealed_importance_sampling",
     "bernoulli",
     "bridge_estimate",
+    "categorical",
     "effective_sample_size",
     "exponential",
     "gibbs_sweep",

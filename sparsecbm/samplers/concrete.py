@@ -33,6 +33,7 @@ __all__ = ["BinaryConcrete", "Concrete", "ConcreteDraw", "Independent", "straigh
 
 _EULER = 0.57721566490153286
 _LARGEST_NOISE = 50.0
+_AT_ONCE = 1 << 22
 
 
 def _as_tensor(name: str, value: Any, like: torch.Tensor | None = None) -> torch.Tensor:
@@ -482,44 +483,77 @@ class Independent(torch.distributions.Independent):
         return self.base_dist.draw(sample_shape, generator=generator)
 
 
-def _require_equal_temperatures(p: BinaryConcrete | Concrete, q: BinaryConcrete | Concrete) -> None:
-    if not torch.equal(*torch.broadcast_tensors(p.temperature, q.temperature)):
-        raise NotImplementedError(
-            "this KL has no closed form for different temperatures; estimate it from samples of p"
-        )
+def _same_temperatures(p: _ConcreteDistribution, q: _ConcreteDistribution) -> bool:
+    return torch.equal(*torch.broadcast_tensors(p.temperature, q.temperature))
 
 
 @register_kl(BinaryConcrete, BinaryConcrete)
 def _kl_binary_binary(p: BinaryConcrete, q: BinaryConcrete) -> torch.Tensor:
-    """KL of two logistic variables of one scale: d coth(d / 2) - 2, d the difference of the logits (zero at d = 0)."""
-    _require_equal_temperatures(p, q)
-    d = p._wide()[1] - q._wide()[1]
-    small = d.abs() < 0.05
-    safe = torch.where(small, torch.ones_like(d), d)
-    series = d**2 / 6 - d**4 / 360 + d**6 / 15120
-    return torch.where(small, series, safe / torch.tanh(safe / 2) - 2)
+    """KL of two logistic variables. One scale: d coth(d / 2) - 2, d the difference of the logits (zero at d = 0).
+
+    Otherwise, with r = tau_q / tau_p and a = logits_q - r logits_p, ``E|a - r L - M| - 2 - log r``, L and M standard
+    logistic. E|d - M| is d + 2 log(1 + exp(-d)), and of L and M the one on the smaller scale is integrated over last:
+    then the integrand is analytic at least pi around the line, and a step of 0.25 exact to float64.
+    """
+    (temperature_p, logits_p), (temperature_q, logits_q) = p._wide(), q._wide()
+    if _same_temperatures(p, q):
+        d = logits_p - logits_q
+        small = d.abs() < 0.05
+        safe = torch.where(small, torch.ones_like(d), d)
+        series = d**2 / 6 - d**4 / 360 + d**6 / 15120
+        return torch.where(small, series, safe / torch.tanh(safe / 2) - 2)
+    ratio = temperature_q.double() / temperature_p.double()
+    a = logits_q.double() - ratio * logits_p.double()
+    larger = ratio.clamp(min=1.0)
+    nodes = torch.arange(-45.0, 45.25, 0.25, dtype=torch.float64, device=a.device)
+    density = 0.25 * torch.exp(F.logsigmoid(nodes) + F.logsigmoid(-nodes))
+    d = (a.unsqueeze(-1) - ratio.clamp(max=1.0).unsqueeze(-1) * nodes) / larger.unsqueeze(-1)
+    mean = larger * (-(F.logsigmoid(d) + F.logsigmoid(-d)) * density).sum(-1)
+    return (mean - 2 - ratio.log()).to(logits_p.dtype)
 
 
 @register_kl(Concrete, Concrete)
 def _kl_concrete_concrete(p: Concrete, q: Concrete) -> torch.Tensor:
-    """KL at one temperature: sum_k (log a_k - log b_k) - n digamma(n) + n E log sum_k w_k E_k, w = b / a, E_k ~ Exp(1).
+    """KL: with r = tau_q / tau_p, v = logits_q - r logits_p and E_k ~ Exp(1), the hard part is E log sum_k e^v_k E_k^r.
 
-    The last expectation is Frullani's integral over s = log t of exp(-t) - prod_k 1 / (1 + w_k t); the trapezoidal rule
-    converges geometrically there (poles at imaginary part pi), so a step of 0.25 is exact to float64.
+    By Frullani's integral E log X is E log E^r = -r gamma and the integral over log t of E exp(-t E^r) - E exp(-t X),
+    a product over k. For r = 1 its factors are 1 / (1 + t e^v_k), otherwise integrals of their own. The trapezoid rule
+    converges geometrically in both: the integrand is analytic (1 + r) pi / 2 around the line.
     """
-    _require_equal_temperatures(p, q)
-    log_a, log_b = torch.broadcast_tensors(p._wide()[1].double(), q._wide()[1].double())
-    n = log_a.shape[-1]
-    log_w = log_b - log_a
-    shift = log_w.logsumexp(-1, keepdim=True)
-    log_w = log_w - shift
-    step = 0.25
-    nodes = torch.arange(-32.0, 32.0 + step, step, dtype=torch.float64, device=log_w.device)
-    product = torch.exp(-sum_softplus(log_w.unsqueeze(-2) + nodes.unsqueeze(-1)))
-    mean_log = step * (torch.exp(-nodes.exp()) - product).sum(-1)
-    digamma = torch.digamma(torch.tensor(float(n), dtype=torch.float64)).item()
-    result = -(log_w.sum(-1) + n * shift.squeeze(-1)) - n * digamma + n * (mean_log + shift.squeeze(-1))
-    return result.to(p._wide()[1].dtype)
+    (temperature_p, logits_p), (temperature_q, logits_q) = p._wide(), q._wide()
+    ratio = (temperature_q.double() / temperature_p.double()).unsqueeze(-1)
+    v = logits_q.double() - ratio * logits_p.double()
+    n = v.shape[-1]
+    shift = v.logsumexp(-1, keepdim=True)
+    least, most = (1.0, 1.0) if _same_temperatures(p, q) else (float(ratio.min()), max(float(ratio.max()), 1.0))
+    step = (1 + least) / 8
+    nodes = torch.arange(-32.0 - 4 * most, 36 * most + math.log(n), step, dtype=torch.float64, device=v.device)
+    if most == least == 1.0:
+        reference, product = -F.softplus(nodes), -sum_softplus((v - shift).unsqueeze(-2) + nodes.unsqueeze(-1))
+    else:
+        reference = _log_laplace(nodes.expand(*ratio.shape[:-1], -1), ratio)
+        terms = (_log_laplace(one.unsqueeze(-1) + nodes, ratio) for one in (v - shift).unbind(-1))
+        product = torch.stack(list(terms)).sum(0)
+    mean_log = step * (reference.exp() - product.exp()).sum(-1) + shift.squeeze(-1) - ratio.squeeze(-1) * _EULER
+    # E log p(y) is minus the entropy; the sum over k of what log q(y) is linear in has the mean of the Gumbel noise.
+    linear = v.sum(-1) - n * ratio.squeeze(-1) * _EULER
+    constant = math.lgamma(n) + (n - 1) * temperature_q.double().log()
+    return (n * mean_log - linear - constant - p.entropy().double()).to(logits_p.dtype)
+
+
+def _log_laplace(rates: torch.Tensor, power: torch.Tensor) -> torch.Tensor:
+    """log E exp(-e^rate E^power), E ~ Exp(1), from the complement where that is the smaller; `power` broadcasts."""
+    step = 0.25 / max(1.0, float(power.max()))
+    line = torch.arange(-45.0, 4.5, step, dtype=torch.float64, device=rates.device)
+    density = step * (line - line.exp()).exp()
+
+    def integrate(rate: torch.Tensor, exponent: torch.Tensor) -> torch.Tensor:
+        decay = (rate.unsqueeze(-1) + exponent.unsqueeze(-1) * line).clamp(max=700.0).exp()
+        gone = (-torch.expm1(-decay) @ density).clamp(max=0.5)
+        return torch.where(gone < 0.5, torch.log1p(-gone), (torch.exp(-decay) @ density).clamp(min=1e-300).log())
+
+    parts = (part.reshape(-1).split(max(1, _AT_ONCE // len(line))) for part in torch.broadcast_tensors(rates, power))
+    return torch.cat([integrate(rate, exponent) for rate, exponent in zip(*parts)]).view(rates.shape)
 
 
 def sum_softplus(values: torch.Tensor) -> torch.Tensor:

@@ -28,12 +28,13 @@ from sparsecbm.samplers._checks import (
     Shape,
     check_floating,
     check_generator,
+    check_logits,
     check_shape,
     first_bad,
     transformed,
 )
 
-__all__ = ["bernoulli", "exponential", "gumbel", "logistic", "normal", "uniform"]
+__all__ = ["bernoulli", "categorical", "exponential", "gumbel", "logistic", "normal", "uniform"]
 
 
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -347,6 +348,42 @@ def bernoulli(
         ones = torch.gt(stretch, 0, out=target[start : start + BLOCK])
         ones.ne_(rarer.to(ones.dtype))
     return result
+
+
+@torch.no_grad()
+def categorical(logits: torch.Tensor, *, generator: torch.Generator | None) -> torch.Tensor:
+    """Draw an index a row with probability ``softmax(logits)``, by the inverse of the distribution function.
+
+    One uniform number a row, where the Gumbel-max trick takes one a class: the plain way, which has no relaxation.
+
+    Parameters
+    ----------
+    logits : torch.Tensor
+        Shape (..., n), finite.
+    generator : torch.Generator or None
+        Source of randomness; None means PyTorch's default generator.
+
+    Returns
+    -------
+    torch.Tensor
+        int64, shape (...).
+
+    Raises
+    ------
+    ValueError
+        If a logit is not finite, or there is no class.
+
+    Examples
+    --------
+    >>> categorical(torch.tensor([[0.0, 1e4], [1e4, 0.0]]), generator=torch.Generator().manual_seed(0))
+    tensor([1, 0])
+    """
+    if check_logits(logits).dim() < 1 or logits.shape[-1] < 1:
+        raise ValueError(f"logits must have a last dimension of at least one class, got shape {tuple(logits.shape)}")
+    summed = logits.double().softmax(-1).cumsum(-1)
+    shape = (*logits.shape[:-1], 1)
+    drawn = uniform(shape, generator=generator, dtype=torch.float64, device=logits.device) * summed[..., -1:]
+    return (summed <= drawn).sum(-1).clamp(max=logits.shape[-1] - 1)
 
 
 def _refuse_nan(logits: torch.Tensor) -> None:

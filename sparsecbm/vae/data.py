@@ -99,7 +99,33 @@ def _mnist(folder: str | Path | None) -> Pictures:
     return replace(found, note="10,000 of train, at random, for validation")
 
 
+def _chardata(path: Path) -> Pictures:
+    """The usual 24,345 / 8,070 pictures of 28 x 28 (Burda, Grosse & Salakhutdinov 2016), a column of intensities each.
+
+    A picture lies column by column. The tenth held out for validation is drawn at random, the same at every call.
+    """
+    from scipy.io import loadmat
+
+    try:
+        held = loadmat(path, variable_names=("data", "testdata"), appendmat=False)
+        parts = [np.asarray(held[name], dtype=np.float64).T.reshape(-1, 28, 28) for name in ("data", "testdata")]
+        if not all(len(part) and part.min() >= 0 and part.max() <= 1 for part in parts):
+            raise ValueError("intensities lie in [0, 1]")
+    except Exception as error:  # SciPy's reader raises whatever a damaged file makes of it
+        reason = " ".join(str(error).split())[:200]
+        raise StoredFileError(f"{str(path)!r} is not Omniglot's chardata.mat ({reason})") from error
+    train, test = (np.rint(255 * part.transpose(0, 2, 1)).astype(np.uint8).reshape(len(part), -1) for part in parts)
+    train = train[np.random.default_rng(0).permutation(len(train))]
+    first = len(train) - max(1, len(train) // 10)
+    note = f"chardata.mat, {len(train):,} / {len(test):,}; {len(train) - first:,} of train, at random, for validation"
+    return Pictures(train[:first], train[first:], test, (28, 28), "omniglot", {}, note)
+
+
 def _omniglot(folder: str | Path | None) -> Pictures:
+    if folder is not None:
+        for name in ("chardata.mat", "omniglot/chardata.mat"):
+            if Path(folder, name).is_file():
+                return _chardata(Path(folder, name))
     names = ("omniglot.npz", "omniglot/omniglot.npz", "omniglot_small/omniglot_small.npz", "omniglot_small.npz")
     found = _from_npz(folder, names, "omniglot", None)
     total = len(found.train) + len(found.validation)
@@ -162,7 +188,7 @@ def load_pictures(
     name : str or Pictures
         ``digits`` (in scikit-learn), ``mnist`` or ``omniglot`` (from `folder`), or intensities of one's own.
     folder : path or None
-        Where ``mnist/mnist.npz`` or ``omniglot_small/omniglot_small.npz`` lie.
+        Where ``mnist/mnist.npz``, ``omniglot/chardata.mat`` or ``omniglot_small/omniglot_small.npz`` lie.
     binarisation : {"static", "dynamic", "threshold", "none"}
         Intensities as probabilities, drawn once; the same, but training pictures afresh at every step; 1 above half; or
         none, intensities from 0 to 1 for a Gaussian likelihood.

@@ -198,6 +198,24 @@ def test_pictures_of_ones_own_and_of_a_folder(tmp_path: Path) -> None:
     assert all(set(y) == {0, 1, 2, 3} for y in found.labels.values())
 
 
+def test_the_usual_split_of_omniglot(tmp_path: Path) -> None:
+    from scipy.io import savemat
+
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(0, 256, (50, 28, 28))
+    flat = pictures.transpose(0, 2, 1).reshape(50, -1).T / 255  # a column a picture, which lies column by column
+    savemat(tmp_path / "chardata.mat", {"data": flat[:, :40], "testdata": flat[:, 40:]})
+    found = load_pictures("omniglot", tmp_path, binarisation="none")
+    assert (len(found.train), len(found.validation), len(found.test)) == (36, 4, 10)
+    assert np.array_equal(np.rint(255 * found.test).astype(int), pictures[40:].reshape(10, -1))
+    held = {tuple(row) for row in np.rint(255 * np.concatenate([found.train, found.validation])).astype(int)}
+    assert held == {tuple(row) for row in pictures[:40].reshape(40, -1)}
+    assert "40 / 10" in found.note
+    (tmp_path / "chardata.mat").write_bytes(b"MATLAB 5.0 MAT-file" + bytes(200))
+    with pytest.raises(StoredFileError, match=r"is not Omniglot's chardata.mat"):
+        load_pictures("omniglot", tmp_path)
+
+
 def test_the_page_runs_and_names_what_exists() -> None:
     import sparsecbm.vae
 

@@ -14,6 +14,7 @@ from torch.distributions.relaxed_categorical import ExpRelaxedCategorical
 
 from sparsecbm.samplers import noise
 from sparsecbm.samplers.concrete import BinaryConcrete, Concrete, straight_through
+from sparsecbm.samplers.relaxed import RelaxedBernoulli, RelaxedOneHotCategorical
 from sparsecbm.samplers.top_k import hard_top_k, relaxed_top_k
 
 ALPHA = 1e-3 / 100
@@ -278,12 +279,70 @@ def test_kl_divergences():
         error = terms.std(0) / math.sqrt(50_000)
         assert ((terms.mean(0) - exact).abs() <= stats.norm.isf(ALPHA / 60) * error + 1e-9).all()
         assert torch.allclose(D.kl_divergence(p, p), torch.zeros_like(exact), atol=1e-10)
-        with pytest.raises(NotImplementedError, match="no closed form"):
-            D.kl_divergence(p, build(0.7, logits=b))
+        near = D.kl_divergence(build(0.6 + 1e-9, logits=a), q)  # the quadrature beside the closed form
+        assert torch.allclose(near, exact, atol=1e-6)
     two_a, two_b = a[:, :2], b[:, :2]
     categorical = D.kl_divergence(Concrete(0.6, logits=two_a), Concrete(0.6, logits=two_b))
     difference = [BinaryConcrete(0.6, logits=x[:, 0] - x[:, 1]) for x in (two_a, two_b)]
     assert torch.allclose(categorical, D.kl_divergence(*difference), atol=1e-9)
+
+
+@pytest.mark.parametrize(("temperature_p", "temperature_q"), [(0.5, 2 / 3), (2.0, 0.1), (0.1, 2.0)])
+def test_kl_between_unequal_temperatures(temperature_p: float, temperature_q: float) -> None:
+    drawn = generator(16)
+    a, b = (noise.normal((3, 4), generator=drawn, dtype=torch.float64) for _ in range(2))
+    for build in (BinaryConcrete, Concrete):
+        p, q = build(temperature_p, logits=a), build(temperature_q, logits=b)
+        y = p.sample((20_000,), generator=drawn)
+        terms = p.log_prob(y) - q.log_prob(y)
+        error = terms.std(0) / math.sqrt(20_000)
+        assert ((terms.mean(0) - D.kl_divergence(p, q)).abs() <= stats.norm.isf(ALPHA / 60) * error).all()
+    two = [Concrete(t, logits=x[:, :2]) for t, x in ((temperature_p, a), (temperature_q, b))]
+    one = [BinaryConcrete(t, logits=x[:, 0] - x[:, 1]) for t, x in ((temperature_p, a), (temperature_q, b))]
+    assert torch.allclose(D.kl_divergence(*two), D.kl_divergence(*one), atol=1e-10)
+    logits = a.clone().requires_grad_()
+    if temperature_q == 2 / 3:
+        q = Concrete(temperature_q, logits=b[:1])
+        assert torch.autograd.gradcheck(lambda x: D.kl_divergence(Concrete(temperature_p, logits=x), q), logits[:1])
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [(RelaxedBernoulli, D.RelaxedBernoulli), (RelaxedOneHotCategorical, D.RelaxedOneHotCategorical)],
+)
+def test_states_on_the_interval_and_the_simplex(ours: type, theirs: type) -> None:
+    logits = noise.normal((2, 3), generator=generator(17), dtype=torch.float64)
+    q, reference = ours(0.7, logits=logits), theirs(torch.tensor(0.7, dtype=torch.float64), logits=logits)
+    assert (q.batch_shape, q.event_shape) == (reference.batch_shape, reference.event_shape)
+    state = q.rsample((5,), generator=generator(18))
+    assert torch.equal(state, q.sample((5,), generator=generator(18)))
+    assert q.support.check(state).all()
+    assert torch.allclose(q.log_prob(state), reference.log_prob(state), atol=1e-10)
+    assert torch.allclose(q.draw((5,), generator=generator(18)).soft, state)
+    wide = q.expand((4, *q.batch_shape))
+    assert type(wide) is ours
+    assert wide.sample(generator=generator(19)).shape == (4, 2, 3)
+    other = ours(0.4, logits=-logits)
+    assert torch.allclose(D.kl_divergence(q, other), D.kl_divergence(q.base_dist, other.base_dist))
+    certain = ours(0.1, logits=torch.tensor([60.0, -60.0]))
+    assert certain.log_prob(certain.sample((100,), generator=generator(20))).isfinite().all()
+    moved = torch.tensor([0.3, -0.2], requires_grad=True)
+    ours(0.5, logits=moved).rsample(generator=generator(21)).square().sum().backward()
+    assert moved.grad.abs().sum() > 0
+
+
+def test_categorical_draws_by_the_inverse_distribution_function() -> None:
+    logits = torch.tensor([[0.0, 1.0, -1.0, 2.0], [3.0, -800.0, 0.0, 0.0]])
+    drawn = noise.categorical(logits.expand(40_000, 2, 4), generator=generator(22))
+    for row in range(2):
+        counts = torch.bincount(drawn[:, row], minlength=4)
+        expected = logits[row].double().softmax(-1) * 40_000
+        seen = expected > 1e-6
+        assert counts[~seen].sum() == 0
+        assert stats.chisquare(counts[seen], expected[seen] * (counts.sum() / expected[seen].sum())).pvalue > ALPHA
+    assert noise.categorical(torch.zeros(3), generator=generator()).shape == ()
+    with pytest.raises(ValueError, match="at least one class"):
+        noise.categorical(torch.zeros(2, 0), generator=None)
 
 
 def test_kl_is_smooth_through_equal_logits():
