@@ -68,14 +68,14 @@ SEARCH_RULES: Registry[Any] = Registry(
     "similarity",
     "estimators.matrix_search",
     {
-        "cosine": "cosine:CosineRule",
-        "cubed": "cubed:CubedRule",
-        "max": "max_score:MaxScoreRule",
-        "column_normalised": "column_normalised:ColumnNormalisedRule",
-        "separating": "separating:SeparatingRule",
+        "cosine": "concept_space:CosineRule",
+        "cubed": "concept_space:CubedRule",
+        "max": "concept_space:MaxScoreRule",
+        "column_normalised": "concept_space:ColumnNormalisedRule",
+        "separating": "concept_space:SeparatingRule",
         "whitened": "whitened:WhitenedRule",
         "sparse": "sparse:SparseRule",
-        "contrast": "contrast:ContrastRule",
+        "contrast": "sparse:ContrastRule",
     },
 )
 

@@ -1,4 +1,4 @@
-"""The default: nothing but k concepts decides."""
+"""Nothing but k concepts decides: the default, and its kin that chooses them by the leading candidates."""
 
 from __future__ import annotations
 
@@ -56,3 +56,18 @@ class SparseRule(WhitenedRule):
     def deciding(self, X: Array) -> SparseCodes:
         """Common codes of at most `max_active_concepts`: these decide."""
         return self.metric_codes.common(X - self.arrays["origin"], self.options.max_active_concepts)
+
+
+class ContrastRule(SparseRule):
+    """As `SparseRule`, with focused codes: concepts that tell this image's leading candidates apart come first.
+
+    It is still literally true that at most k pairs of concept and activation decide, through a fixed matrix. But the
+    dense rule's scores have a say in which concepts they are. Read these codes as the shortest account of *that
+    decision*, not as a description of the image made without knowing it; `SparseRule` is the latter.
+    """
+
+    name = "contrast"
+
+    def deciding(self, X: Array) -> SparseCodes:
+        """Focused codes of at most `max_active_concepts`: these decide."""
+        return self.metric_codes.focused(X - self.arrays["origin"], self.options.max_active_concepts)
