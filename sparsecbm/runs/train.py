@@ -276,7 +276,7 @@ def _publish(
 def _noted(test: dict[str, Any]) -> dict[str, Any]:
     """What goes with the model wherever it goes: its accuracy beside the controls, for its card."""
     kept = {key: test[key] for key in ("n_images", "accuracy", "nec", "survival", "ece", "verdict") if key in test}
-    return plain({**kept, "active": test["active_concepts"]["mean"], "controls": test.get("controls", [])})
+    return plain({**kept, "active": test["active_concepts"]["mean"], "controls": test.get("controls", [])[1:]})
 
 
 def _class_texts(prepared: Inputs) -> np.ndarray | None:
