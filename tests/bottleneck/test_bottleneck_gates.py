@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import numpy as np
 import pytest
 import torch
@@ -33,7 +35,7 @@ def test_at_most_k_are_active(units: torch.Tensor, k: int, name: str, ties: bool
 
 
 @settings(max_examples=20)
-@given(units=UNITS, name=st.sampled_from(sorted(set(GATES) - {"dense"})))
+@given(units=UNITS, name=st.sampled_from(sorted(set(GATES) - {"dense", "presence"})))
 def test_nonnegative_gates_have_no_negative_and_no_negative_zero(units: torch.Tensor, name: str) -> None:
     options = {"max_active_concepts": 4} if "top_k" in name else {}
     activations = make_gate(name, 15, {**options, "nonnegative": True})(units).detach()
@@ -134,9 +136,8 @@ def test_top_k_in_one_pass_is_its_definition_bit_for_bit(noisy: bool) -> None:
 @pytest.mark.parametrize("name", sorted(set(GATES) - {"dense"}))
 @pytest.mark.parametrize("nonnegative", [True, False])
 def test_a_silent_concept_is_never_active_and_takes_nobodys_place(name: str, nonnegative: bool) -> None:
-    options = (
-        {"max_active_concepts": 2, "nonnegative": nonnegative} if "top_k" in name else {"nonnegative": nonnegative}
-    )
+    given = {"max_active_concepts": 2, "nonnegative": nonnegative}
+    options = {key: value for key, value in given.items() if key in inspect.signature(GATES[name]).parameters}
     few, silent = make_gate(name, 4, options), torch.tensor([True, False, False, False, False, True])
     many = few.spread(6, torch.arange(1, 5))
     units = 3 * torch.randn(50, 6, generator=torch.Generator().manual_seed(0))
@@ -152,6 +153,15 @@ def test_a_silent_concept_is_never_active_and_takes_nobodys_place(name: str, non
     assert activations.any()
     (activations.square().sum() + hushed.expected_active(units).sum()).backward()
     assert all(bool(p.grad.isfinite().all()) for p in (units, *hushed.parameters()) if p.grad is not None)
+
+
+def test_presence_is_a_probability_and_moves_with_its_concept() -> None:
+    gate = make_gate("presence", 2, {})
+    gate.load_state_dict({"slope": torch.tensor([2.0, 0.5]), "intercept": torch.tensor([-1.0, 0.0])})
+    many = gate.spread(3, torch.tensor([2, 0]))
+    units = torch.tensor([[1.0, -3.0], [-40.0, 40.0]])
+    assert gate(units)[0].tolist() == pytest.approx([1 / (1 + np.exp(-1.0)), 1 / (1 + np.exp(1.5))])
+    torch.testing.assert_close(many(torch.tensor([[-3.0, 9.0, 1.0]]))[0, [2, 0]], gate(units)[0])
 
 
 def test_concepts_compete_by_importance() -> None:
