@@ -19,6 +19,10 @@ class DataWarning(UserWarning):
     """What people should know about their data, in one line; the run goes on."""
 
 
+class DomainWarning(DataWarning):
+    """An encoder is used on pictures or words that it was not trained on: what it says of them means nothing."""
+
+
 def suggest(value: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the nearest known name, or an empty string."""
     near = difflib.get_close_matches(str(value), list(known), n=1, cutoff=0.5)

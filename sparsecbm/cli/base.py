@@ -56,6 +56,7 @@ Vectors = Annotated[
 EncoderSpec = Annotated[
     str | None, typer.Option("--encoder", help="Encoder spec, if it lies elsewhere than at training.")
 ]
+Force = Annotated[bool, typer.Option("--force", help="Replace a file that is there already.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")]
 
 
@@ -134,7 +135,7 @@ def _guard(kept: str, debug: bool, skip: str) -> Iterator[None]:
 
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = functools.partial(_show_warning, warnings.showwarning)
+            warnings.showwarning = functools.partial(_show_warning, warnings.showwarning, set())
             yield
     except KeyboardInterrupt:
         _interrupted(kept)
@@ -170,13 +171,16 @@ def _interrupted(kept: str = "nothing was written") -> NoReturn:
     _fail(f"interrupted: {kept}", 130)
 
 
-def _show_warning(usual: Callable[..., None], message: Warning | str, category: type[Warning], *rest: Any) -> None:
-    """Show what people should know about their data in one line, without the line of code that found it out."""
+def _show_warning(
+    usual: Callable[..., None], said: set[str], message: Warning | str, category: type[Warning], *rest: Any
+) -> None:
+    """Show what people should know about their data in one line and once, not the line of code that found it out."""
     from sparsecbm._base.errors import DataWarning, printable
 
     if not issubclass(category, DataWarning):
         usual(message, category, *rest)
-    elif is_main_process():
+    elif is_main_process() and str(message) not in said:
+        said.add(str(message))
         print(printable(f"warning: {message}"), file=sys.stderr)
 
 
@@ -185,7 +189,7 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
 
 
-def overrides(set_: Sequence[str] | None, **paths: Path | None) -> list[str]:
+def overrides(set_: Sequence[str] | None, **paths: str | Path | None) -> list[str]:
     """Join the `--set` assignments with those that an option of its own stands for."""
     return [*(set_ or ()), *(f"{key}={json.dumps(str(path))}" for key, path in paths.items() if path is not None)]
 

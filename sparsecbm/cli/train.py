@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
+from sparsecbm._base.errors import InputError
 from sparsecbm.cli.base import Config, Output, Set, command, overrides
 from sparsecbm.cli.terminal import (
     WORDS,
@@ -56,17 +57,46 @@ def embed(config: Config, set_: Set = None) -> Any:
 
 
 @command(KEPT)
-def train(config: Config, output: Output = None, set_: Set = None) -> Any:
+def train(
+    config: Annotated[
+        str | None,
+        typer.Argument(metavar="[CONFIG]", help="A YAML file or a built-in name; own_pictures with --images."),
+    ] = None,
+    images: Annotated[
+        str | None, typer.Option(help="Your pictures: a folder with a folder a class, or any image spec.")
+    ] = None,
+    concepts: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Your words: .txt (one a line), .json or .yaml.")
+    ] = None,
+    encoder: Annotated[str | None, typer.Option(help="Encoder spec, such as open_clip:ViT-B-32/openai.")] = None,
+    output: Output = None,
+    set_: Set = None,
+) -> Any:
     """Train a sparse concept bottleneck and write model, metrics, configuration as run, and report.
 
     Example:  [bold]sparsecbm train birds_gumbel --set model.max_active_concepts=6[/bold]
+
+    Your own pictures and words:  [bold]sparsecbm train --images folder:PICTURES --concepts words.txt -o museum[/bold]
 
     Several devices:  [bold]accelerate launch -m sparsecbm train CONFIG[/bold]
     """
     from sparsecbm import config as configs
     from sparsecbm import runs
 
-    return runs.train_run(configs.load_config(config, overrides(set_, output=output)))
+    if config is None:
+        if images is None and concepts is None:
+            raise InputError("nothing to train: give a CONFIG, such as birds_gumbel, or --images and --concepts")
+        if images is None or concepts is None:
+            wanted = (
+                "--images, a folder with a folder a class" if images is None else "--concepts, a file of your words"
+            )
+            raise InputError(f"give {wanted}, too")
+        config = "own_pictures"
+    if images is not None and ":" not in images and Path(images).is_dir():
+        images = f"folder:{images}"
+    name = output.name if config == "own_pictures" and output is not None else None
+    given = {"name": name, "concepts.file": concepts, "images.spec": images, "encoder.spec": encoder, "output": output}
+    return runs.train_run(configs.load_config(config, [*overrides(None, **given), *(set_ or ())]))
 
 
 def show_train(result: TrainResult) -> None:
@@ -79,6 +109,7 @@ def show_train(result: TrainResult) -> None:
         if metrics.get("verdict"):
             console.print(f"[bold]{escape(metrics['verdict'])}[/bold]", soft_wrap=False)
         print_notes(console, metrics.get("warnings") or ())
+    print_notes(console, result.metrics["notes"])
     print_seconds(console, result.metrics["seconds"])
     files = {"metrics": result.output / "metrics.json", "configuration": result.output / "config.yaml"}
     print_files(console, {"model": result.model, **files, "report": result.report})

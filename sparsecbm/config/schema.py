@@ -19,7 +19,7 @@ Positive = Annotated[float, Field(gt=0)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", validate_default=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", validate_default=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class ImagesConfig(_Section):
@@ -32,10 +32,15 @@ class ImagesConfig(_Section):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of carved splits, subsets and painted pictures (kept apart from the training seed)."""
     max_train: Count | None = None
+    """At most so many training pictures, a stratified subset; null: all."""
     max_validation: Count | None = None
+    """At most so many validation pictures."""
     max_test: Count | None = None
+    """At most so many test pictures."""
     image_column: Name | None = None
+    """Of a hub or parquet data set: the column of the pictures; null finds it by its type."""
     label_column: Name | None = None
+    """Of a hub or parquet data set: the column of the labels; null finds it by its type."""
     on_error: Literal["raise", "skip"] = "raise"
     """What to do with a picture that cannot be decoded: stop and name it, or leave it out and count it."""
 
@@ -46,8 +51,11 @@ class EmbeddingsConfig(_Section):
     path: Name
     """.npz, .safetensors or .parquet with ``SPLIT_images`` and ``SPLIT_labels``."""
     train: Name = "train"
+    """Split of the file that is trained on."""
     validation: Name | None = None
+    """Split for early stopping; null: none."""
     test: Name | None = "test"
+    """Split that is measured; null: none."""
     concepts: Name
     """.npz of the concept texts' embeddings in the same space."""
     concept_vectors: Name = "embeddings"
@@ -68,9 +76,14 @@ class EncoderConfig(_Section):
     """The frozen encoder: `load_encoder(spec)`."""
 
     spec: Name = "bundled"
+    """``bundled`` (painted birds alone), ``open_clip:MODEL/PRETRAINED``, ``open_clip:local-dir:PATH`` or
+    ``transformers:REPO_OR_PATH``."""
     batch_size: Count | None = None
+    """Pictures a forward pass; null: 32 on a CPU, 256 on a GPU."""
     precision: Name = "auto"
+    """auto, float32, bfloat16 or float16."""
     device: Name = "auto"
+    """auto, cpu, cuda, cuda:1, mps."""
     cache: Literal["disk", "disk-or-memory", "memory"] = "disk"
     """Where embeddings are kept; ``disk-or-memory`` does without the disk where the cache cannot be written."""
 
@@ -90,6 +103,7 @@ class FiltersConfig(_Section):
     min_activation: Cosine | None = 0.25
     """Drop a concept whose mean cosine to its best training images is below this."""
     top_images: Count = 5
+    """How many best training images `min_activation` looks at."""
 
 
 class ConceptsConfig(_Section):
@@ -98,6 +112,7 @@ class ConceptsConfig(_Section):
     file: Name | None = None
     """.txt (a concept a line), .json or .yaml."""
     names: list[Name] | None = None
+    """The concepts themselves."""
     builtin: Literal["birds"] | None = None
     """``birds``: the painted attributes, each with its own prompt."""
     templates: Name | list[Name] | None = None
@@ -164,7 +179,9 @@ class RunConfig(_Section):
     """One run, from pictures to a report."""
 
     name: Name = "run"
+    """Of the run, for titles and the folder of results; by default the file's."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Of every random draw."""
     images: ImagesConfig = ImagesConfig()
     embeddings: EmbeddingsConfig | None = None
     encoder: EncoderConfig = EncoderConfig()
@@ -230,7 +247,9 @@ class SearchConfig(_Section):
     """One search: pictures, concepts and class texts in; accuracy, seconds and explanations out. Nothing is trained."""
 
     name: Name = "search"
+    """Of the run, for titles and the folder of results; by default the file's."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Of every random draw."""
     images: ImagesConfig = ImagesConfig()
     split: Literal["train", "validation", "test"] = "test"
     """The pictures searched."""
@@ -270,14 +289,18 @@ class VaeDataConfig(_Section):
     images: Name | None = None
     """Any image spec, such as ``hub:ylecun/mnist``, in place of a folder; made grey and `size` pixels wide."""
     size: Count = 28
+    """Side of the pictures in pixels."""
     binarisation: Literal["static", "dynamic", "threshold", "none"] = "static"
     """Intensities as probabilities drawn once; afresh at every training step; 1 above half; or none, for a Gaussian
     likelihood."""
     seed: Seed = 0
     """Seed of static binarisation, kept apart from the training seed."""
     max_train: Count | None = None
+    """At most so many training pictures."""
     max_validation: Count | None = None
+    """At most so many validation pictures."""
     max_test: Count | None = None
+    """At most so many test pictures."""
 
     @model_validator(mode="after")
     def _source(self) -> VaeDataConfig:
@@ -290,11 +313,13 @@ class VaeModelConfig(_Section):
     """Parameters of `sparsecbm.vae.DiscreteVAE`, and of the other tasks' networks."""
 
     latents: Annotated[str, AfterValidator(LATENTS.check)] = "bernoulli"
+    """bernoulli or categorical."""
     categories: Annotated[int, Field(ge=2)] | None = None
     groups: Annotated[list[Count], Field(min_length=1)] = [32]
     """Latent variables in each group of the posterior: [32] is factorial, [16, 16] hierarchical. For the tasks
     ``structured`` and ``autoencoder``, the widths of the stochastic layers."""
     prior: Annotated[str, AfterValidator(PRIORS.check)] = "bernoulli"
+    """Of the latents: bernoulli, categorical or rbm."""
     prior_options: dict[str, Any] = {}
     """Keywords of the prior's constructor, such as ``learn: false`` of the factorial ones."""
     likelihood: Annotated[str, AfterValidator(LIKELIHOODS.check)] = "bernoulli"
@@ -310,16 +335,21 @@ class VaeObjectiveConfig(_Section):
     """What is maximised, and how its gradient is had."""
 
     name: Annotated[str, AfterValidator(OBJECTIVES.check)] = "mass"
+    """mass, density, analytic, score_function or exact."""
     samples: Count = 1
     """K; above 1 the objective is importance-weighted."""
     straight_through: bool = False
+    """Take hard samples forward and the relaxed ones' gradient back."""
     prior_temperature: Positive | None = None
     """Of the relaxed prior in ``density``; null takes the posterior's."""
     options: dict[str, Any] = {}
     """Further keywords of the objective's constructor, such as ``decay`` of ``score_function``."""
     negative: Annotated[str, AfterValidator(NEGATIVE_PHASES.check)] = "persistent"
+    """How the gradient of an RBM's log Z is had: persistent, annealing or exact."""
     chains: Count = 100
+    """Chains of the negative phase."""
     sweeps: Count = 10
+    """Gibbs sweeps a step of each chain."""
     estimator: Literal["relaxed", "straight_through_relaxed", "straight_through", "score_function"] = "relaxed"
     """How gradients pass the stochastic layers of the tasks ``structured`` and ``autoencoder``."""
     labels: Count = 100
@@ -359,6 +389,7 @@ class VaeEvaluationConfig(_Section):
     betas: Annotated[int, Field(ge=2)] = 1000
     """Temperatures of the annealed importance sampling of log Z."""
     chains: Annotated[int, Field(ge=2)] = 1024
+    """Chains of the annealed importance sampling."""
     anneal: Annotated[int, Field(ge=0)] = 0
     """Steps of annealing over the latents of each picture, where importance samples support no interval; 0: none."""
     pictures: Annotated[int, Field(ge=1, le=1024)] = 100
@@ -369,14 +400,18 @@ class VaeConfig(_Section):
     """One run, from pictures to a likelihood with an interval."""
 
     name: Name = "vae"
+    """Of the run, for titles and the folder of results; by default the file's."""
     seed: Seed = 0
+    """Of every random draw."""
     task: Literal["density", "structured", "autoencoder", "semisupervised", "toy"] = "density"
+    """What is learnt; see `sparsecbm.vae.tasks`."""
     data: VaeDataConfig = VaeDataConfig()
     model: VaeModelConfig = VaeModelConfig()
     objective: VaeObjectiveConfig = VaeObjectiveConfig()
     training: VaeTrainingConfig = VaeTrainingConfig()
     evaluation: VaeEvaluationConfig = VaeEvaluationConfig()
     device: Name = "auto"
+    """auto, cpu, cuda, cuda:1, mps."""
     log_with: Name | None = None
     """Any Accelerate tracker, such as ``tensorboard``."""
     log_dir: Name | None = None

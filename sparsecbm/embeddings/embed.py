@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 import numpy as np
 from PIL import Image
 
-from sparsecbm._base.errors import InputError, StoredFileError, unknown
+from sparsecbm._base.errors import DomainWarning, InputError, StoredFileError, unknown
 from sparsecbm._base.progress import ProgressBar
 from sparsecbm._base.rows import row_lengths, unit_rows
 from sparsecbm.concepts import PromptTemplates
@@ -93,6 +94,8 @@ def embed_images(
         images = list(iter(images))
     if len(images) == 0:
         raise InputError("there are no images to embed: expected at least one")
+    if encoder.domain is not None and (outside := encoder.domain.note(images=getattr(images, "spec", None))):
+        warnings.warn(f"{encoder.spec}: {outside}", DomainWarning, stacklevel=2)
     # A source with a fingerprint that hashes no single pictures paints them, or is somebody's own: it answers for it.
     answers = not hasattr(images, "open_hashed") and getattr(images, "fingerprint", None)
     for _ in range(_ATTEMPTS):
@@ -171,6 +174,8 @@ def embed_texts(
     for index, text in enumerate(texts):
         if not isinstance(text, str):
             raise InputError(f"text {index} is {text!r} ({type(text).__name__}): expected a string")
+    if encoder.domain is not None and (outside := encoder.domain.note(texts)):
+        warnings.warn(f"{encoder.spec}: {outside}", DomainWarning, stacklevel=2)
     patterns = PromptTemplates.of(templates)
     # A prompt decides, not the name or template that it was made of.
     prompts = [patterns.format(text) for text in texts]

@@ -22,6 +22,7 @@ from sparsecbm._base.progress import ProgressBar
 from sparsecbm._base.rows import row_lengths, unit_rows
 from sparsecbm._base.threads import single_threaded_kernels
 from sparsecbm.encoders.devices import PRECISIONS
+from sparsecbm.encoders.domain import Domain
 from sparsecbm.encoders.fingerprint import SCHEME, digest_json, digest_tensors, weights_mark
 from sparsecbm.encoders.opening import Opening
 
@@ -69,7 +70,11 @@ class Encoder(ABC):
         Factor of the cosine in the model's own training objective (the exponential of the learned parameter).
     fingerprint : str
         SHA-256 of weights, architecture, preprocessing and tokenizer.
+    domain : Domain or None
+        What it was trained on, where that is less than photographs and everyday words; a variant declares it.
     """
+
+    domain: Domain | None = None
 
     def __init__(
         self, spec: str, model: torch.nn.Module, embed_dim: int, device: torch.device, precision: str = "float32"

@@ -17,8 +17,9 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from sparsecbm._base.files import sha256_file
+from sparsecbm._base.files import read_json, sha256_file
 from sparsecbm.encoders.base import Encoder, Inputs
+from sparsecbm.encoders.domain import Domain
 from sparsecbm.encoders.opening import Opening
 
 BUNDLED_FOLDER = Path(__file__).parent / "bundled"
@@ -144,7 +145,7 @@ class BundledEncoder(Encoder):
 
         self.spec, self.device, self.precision, self.embed_dim = spec, device, precision, _EMBED_DIM
         self._weights = self._tokenizer_digest = None
-        self._load_whole = load_whole
+        self._load_whole, self._folder = load_whole, folder
         # Where hooks find the layers' outputs, as in open_clip's model.
         self._stages = {name: torch.nn.Identity() for name in _BLOCKS}
         # Through NumPy: safetensors 0.8 leaks some bytes with every PyTorch tensor that it opens so.
@@ -161,6 +162,14 @@ class BundledEncoder(Encoder):
     @property
     def _is_whole(self) -> bool:
         return "_whole" in self.__dict__
+
+    @cached_property
+    def domain(self) -> Domain:  # type: ignore[override]
+        """Painted birds, and the words of its training captions."""
+        tokens = read_json(self._folder / "tokenizer.json")["model"]["vocab"]
+        # The tokenizer was trained on the captions alone and has every word of them as one token, with its blank.
+        words = frozenset(token[1:] for token in tokens if token.startswith("\u0120"))
+        return Domain("painted birds", ("birds",), words)
 
     @property
     def model(self) -> torch.nn.Module:  # type: ignore[override]

@@ -13,6 +13,7 @@ from sparsecbm.evaluation.controls import (
     estimator_factory,
     run_controls,
 )
+from sparsecbm.evaluation.encoder_fit import EncoderFit, encoder_fit
 from sparsecbm.evaluation.leakage import LeakageReport, leakage
 from sparsecbm.evaluation.meaning import (
     Decisions,
@@ -42,6 +43,7 @@ __all__ = [
     "ConceptSetReport",
     "ControlReport",
     "Decisions",
+    "EncoderFit",
     "LeakageReport",
     "ProbeInDisguiseWarning",
     "UnitScores",
@@ -52,6 +54,7 @@ __all__ = [
     "concept_auc",
     "control_table",
     "disguise",
+    "encoder_fit",
     "estimator_factory",
     "expected_calibration_error",
     "judge_concept_set",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsecbm._base.errors import InputError, unknown
+from sparsecbm._base.errors import DomainWarning, InputError, unknown
 from sparsecbm._base.names import clean_name_array, match_names
 from sparsecbm._base.rows import unit_rows
 from sparsecbm.config.schema import ClassesConfig, EmbeddingsConfig
@@ -44,11 +45,13 @@ def embed_class_texts(
 def embed_names(
     encoder: Encoder, names: Sequence[str], templates: str | Sequence[str] | None, cache: Cache
 ) -> NDArray[np.float32]:
-    """Embed names in templates, underscores as blanks."""
+    """Embed names in templates, underscores as blanks; that an encoder knows no such words is said of the concepts."""
     from sparsecbm.embeddings import embed_texts
 
     shown = [name.replace("_", " ") for name in names]
-    return np.array(embed_texts(encoder, shown, templates, cache=cache).vectors, dtype=np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DomainWarning)
+        return np.array(embed_texts(encoder, shown, templates, cache=cache).vectors, dtype=np.float32)
 
 
 def describe_classes(

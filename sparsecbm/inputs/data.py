@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -11,10 +13,10 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsecbm._base.errors import InputError
+from sparsecbm._base.errors import DataWarning, DomainWarning, InputError
 from sparsecbm.config.schema import EncoderConfig, ImagesConfig, RunConfig, SearchConfig
 from sparsecbm.inputs.class_texts import describe_classes, embed_class_texts, embed_names, read_class_texts
-from sparsecbm.inputs.concepts import ConceptBank, embed_concepts, read_concepts
+from sparsecbm.inputs.concepts import ConceptBank, embed_concepts, open_concepts, read_concepts
 
 if TYPE_CHECKING:
     from sparsecbm.data import ImageSource
@@ -46,6 +48,10 @@ class Inputs:
         Wall time of embedding or reading, in all.
     opened : dict of str to float
         That of each split.
+    notes : tuple of str
+        What a reader of the results must know about data and encoder, a line each.
+    skipped : tuple of (str, str, str)
+        Split, name and reason of each picture left out because it cannot be read.
     """
 
     splits: dict[str, Embeddings]
@@ -56,6 +62,8 @@ class Inputs:
     descriptions: list[NDArray[np.float32]] | None = None
     seconds: float = 0.0
     opened: dict[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    skipped: tuple[tuple[str, str, str], ...] = ()
 
     @property
     def pictures(self) -> Embeddings:
@@ -123,6 +131,8 @@ def prepare(config: RunConfig) -> Inputs:
         If anything in the configuration cannot be had, the training pictures have no labels, or dimensions differ.
     """
     made, encoder = _open(config, SPLITS)
+    from sparsecbm.evaluation.encoder_fit import encoder_fit  # takes seconds to import: after what is wrong is said
+
     if made.splits["train"].labels is None:
         raise InputError("the training pictures have no labels: give images.label_column, or class folders")
     texts = None
@@ -130,7 +140,10 @@ def prepare(config: RunConfig) -> Inputs:
         texts = embed_class_texts(encoder, made.class_names, made.bank.record["templates"], config.encoder.cache)
     elif config.embeddings is not None and config.embeddings.classes is not None:
         texts = read_class_texts(config.embeddings, made.class_names, made.pictures.dim)
-    return replace(made, class_texts=texts)
+    train = made.splits["train"]
+    found = encoder_fit(train.vectors, made.bank.vectors, train.labels, texts).note
+    notes = () if found is None else (_said(found),)
+    return replace(made, class_texts=texts, notes=(*made.notes, *notes))
 
 
 def prepare_search(config: SearchConfig) -> Inputs:
@@ -162,35 +175,72 @@ def _open(config: RunConfig | SearchConfig, names: Iterable[str]) -> tuple[Input
     """Splits and concept bank, with the encoder that made them, unless they were made elsewhere."""
     start = time.perf_counter()
     held = config.embeddings
-    encoder = open_encoder(config.encoder) if held is None else None
+    encoder, notes = None, []
+    if held is None:
+        concepts, prompts = _cheap_checks(config, next(iter(names)))
+        encoder = open_encoder(config.encoder)
+        if encoder.domain is not None and (note := encoder.domain.note(prompts or concepts, config.images.spec)):
+            notes.append(_said(f"{encoder.spec}: {note}", DomainWarning))
     splits: dict[str, Embeddings] = {}
     opened: dict[str, float] = {}
+    skipped: list[tuple[str, str, str]] = []
     for name in names:
         began = time.perf_counter()
         if encoder is not None:
             images = open_images(config.images, name)
-            splits[name] = embed_pictures(encoder, images, config.encoder.batch_size, config.encoder.cache)
+            skipped += [(name, *picture) for picture in images.skipped]
+            notes += [line for line in getattr(images, "notes", ()) if line not in notes]
+            with _already_said():
+                splits[name] = embed_pictures(encoder, images, config.encoder.batch_size, config.encoder.cache)
         elif held is not None and (theirs := getattr(held, name)) is not None:
             splits[name] = read_vectors(held.path, theirs)
         opened[name] = time.perf_counter() - began
+    if skipped:
+        listed = "; ".join(f"{name!r}: {reason}" for _, name, reason in skipped[:8])
+        more = f"; and {len(skipped) - 8} more" if len(skipped) > 8 else ""
+        notes.append(_said(f"{len(skipped)} pictures that cannot be read are left out: {listed}{more}"))
     class_names = next((split.class_names for split in splits.values() if split.class_names), ())
-    note: dict[str, Any] | None = None
+    known: dict[str, Any] | None = None
     if encoder is not None:
         train = splits.get("train")
-        bank = embed_concepts(config, encoder, class_names, None if train is None else train.vectors)
-        note = {"spec": encoder.spec, "fingerprint": encoder.fingerprint, "precision": encoder.precision}
+        with _already_said():
+            bank = embed_concepts(config, encoder, class_names, None if train is None else train.vectors)
+        known = {"spec": encoder.spec, "fingerprint": encoder.fingerprint, "precision": encoder.precision}
     else:
         assert held is not None
         bank = read_concepts(held)
         if held.encoder is not None:
-            note = {"spec": held.encoder, "fingerprint": None}
-    made = Inputs(splits, class_names, bank, note, opened=opened)
+            known = {"spec": held.encoder, "fingerprint": None}
+    made = Inputs(splits, class_names, bank, known, opened=opened, notes=tuple(notes), skipped=tuple(skipped))
     if made.pictures.dim != bank.vectors.shape[1]:
         raise InputError(
             f"images have {made.pictures.dim} dimensions and concepts {bank.vectors.shape[1]}: "
             "embed both with the same encoder"
         )
     return replace(made, seconds=time.perf_counter() - start), encoder
+
+
+def _cheap_checks(config: RunConfig | SearchConfig, split: str) -> tuple[Sequence[str], list[str] | None]:
+    """Read the concepts, and look through a folder: what is wrong there is said before anything heavy is loaded."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # all of it is said when the pictures are opened
+        if config.images.spec.startswith("folder:"):
+            open_images(config.images.model_copy(update={"on_error": "raise"}), split)
+        concepts, prompts = open_concepts(config.concepts)
+    return concepts.names, prompts
+
+
+def _said(note: str, kind: type[DataWarning] = DataWarning) -> str:
+    warnings.warn(note, kind, stacklevel=3)
+    return note
+
+
+@contextlib.contextmanager
+def _already_said() -> Iterator[None]:
+    """Keep the encoder's domain from being said once more for every part that is embedded."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DomainWarning)
+        yield
 
 
 def _needs_reference(config: SearchConfig) -> bool:

@@ -14,7 +14,8 @@ from sparsecbm.runs.edit import EditResult, edit_run
 from sparsecbm.runs.evaluate import EvaluateResult, evaluate_run, nec_figure
 from sparsecbm.runs.folders import default_output
 from sparsecbm.runs.frontier import FrontierResult, frontier_run
-from sparsecbm.runs.info import GlossaryResult, InfoResult, glossary_run, info_run
+from sparsecbm.runs.info import GlossaryResult, InfoResult, KeysResult, glossary_run, info_run, keys_run
+from sparsecbm.runs.init import InitResult, init_run
 from sparsecbm.runs.predict import ExplainResult, Prediction, PredictResult, explain_run, plot_ledgers, predict_run
 from sparsecbm.runs.predict_table import TableResult, predict_table
 from sparsecbm.runs.reports import ReportResult, headline, measure, report_run
@@ -35,6 +36,8 @@ __all__ = [
     "FrontierResult",
     "GlossaryResult",
     "InfoResult",
+    "InitResult",
+    "KeysResult",
     "PredictResult",
     "Prediction",
     "PruneResult",
@@ -60,6 +63,8 @@ __all__ = [
     "glossary_run",
     "headline",
     "info_run",
+    "init_run",
+    "keys_run",
     "load_model",
     "measure",
     "model_encoder",

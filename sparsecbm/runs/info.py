@@ -6,7 +6,9 @@ import platform
 from dataclasses import dataclass
 from importlib import metadata
 
+from sparsecbm._base.errors import InputError, suggest, unknown
 from sparsecbm._base.parts import ENCODERS, IMAGES, LOSSES
+from sparsecbm.config.keys import documented_keys
 from sparsecbm.config.reading import KINDS, builtin_configs
 from sparsecbm.explain.glossary import plain_words
 from sparsecbm.runs.base import Result
@@ -60,6 +62,38 @@ def info_run() -> InfoResult:
             "templates": list(TEMPLATE_SETS),
         },
     )
+
+
+@dataclass(frozen=True)
+class KeysResult(Result):
+    """What `keys_run` found: rows of key, type, default and meaning."""
+
+    rows: list[dict[str, str]]
+
+
+def keys_run(key: str = "", kind: str = "train") -> KeysResult:
+    """Say what the keys of a configuration mean.
+
+    Parameters
+    ----------
+    key : str
+        A key with its section, such as ``model.loss``, or a section; empty for all.
+    kind : {"train", "search", "vae"}
+        Command whose configuration it is.
+
+    Raises
+    ------
+    InputError
+        If there is no such key.
+    """
+    if kind not in KINDS:
+        raise unknown("kind of configuration", kind, KINDS)
+    rows = [vars(found) for found in documented_keys(KINDS[kind])]
+    chosen = [row for row in rows if not key or row["key"] == key or row["key"].startswith(f"{key}.")]
+    if not chosen:
+        near = suggest(key, [row["key"] for row in rows])
+        raise InputError(f"unknown key {key!r}{near} (`sparsecbm info --config` lists all)")
+    return KeysResult(chosen)
 
 
 def _devices() -> list[str]:

@@ -69,6 +69,7 @@ def make_report(
     seed: int = 0,
     train: Embeddings | None = None,
     folder: Path | None = None,
+    notes: Sequence[str] = (),
 ) -> tuple[str, Ledgers]:
     """Return the page of a model on one split, and the ledgers behind it.
 
@@ -108,6 +109,7 @@ def make_report(
         background=_background(model, split, rows, ledgers),
         controls=(metrics or {}).get("controls") or (),
         verdict=(metrics or {}).get("verdict"),
+        notes=notes,
         standing=None if folder is None else standing(folder, classifier),
         cues=cues,
         edits=ModelEdits(classifier).to_text().splitlines() if "edits" in model.metadata else (),
@@ -283,11 +285,23 @@ def report_run(
     train = _training(stored) if training and held.labels is not None and split != "train" else None
     if metrics is not None and not data.get("images") and not data.get("embeddings"):
         metrics |= stored_controls(folder, split, len(held.vectors))
-    page, _ = make_report(stored, held, metrics, title=title, examples=examples, train=train, folder=folder)
+    page, _ = make_report(
+        stored, held, metrics, title=title, examples=examples, train=train, folder=folder, notes=_notes(folder)
+    )
     path = Path(output) if output is not None else folder / "report.html"
     write_text(path, page)
     remove_leftovers(path.parent, [path.name])
     return ReportResult(path, len(held.vectors), len(page.encode()))
+
+
+def _notes(folder: Path) -> list[str]:
+    """What training said about its data and its encoder."""
+    try:
+        found = read_json(folder / "metrics.json")
+    except StoredFileError:
+        return []
+    notes = found.get("notes") if isinstance(found, dict) else None
+    return [str(line) for line in notes] if isinstance(notes, list) else []
 
 
 def _training(stored: StoredModel) -> Embeddings | None:

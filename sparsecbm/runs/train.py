@@ -239,6 +239,8 @@ def _publish(
         "concepts": len(prepared.bank.names),
         "encoder": prepared.encoder,
         "images": {name: len(split.vectors) for name, split in prepared.splits.items()},
+        "notes": list(prepared.notes),
+        "skipped": [dict(zip(("split", "picture", "reason"), left)) for left in prepared.skipped],
     }
     shown = test if test is not None else prepared.splits["train"]
     metrics["test"] = None
@@ -257,6 +259,7 @@ def _publish(
         seed=config.seed,
         train=prepared.splits["train"] if shown is test else None,
         folder=output,
+        notes=prepared.notes,
     )
     seconds["evaluation"] = time.perf_counter() - start
     metrics["seconds"] = seconds
