@@ -18,8 +18,8 @@ ALLOWED: dict[str, set[str]] = {
     "_base": set(),
     "samplers": set(),
     "config": {"_base"},
-    "encoders": {"_base"},
     "data": {"_base"},
+    "encoders": {"_base", "data"},
     "concepts": {"_base"},
     "embeddings": {"_base", "encoders", "data", "concepts"},
     "heads": {"_base"},
@@ -27,7 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "vae": {"_base", "samplers"},
     "explain": {"_base"},
     "evaluation": {"_base", "heads"},
-    "estimators": {"_base", "bottleneck", "heads", "explain", "evaluation"},
+    "estimators": {"_base", "encoders", "bottleneck", "heads", "explain", "evaluation"},
 }
 ALLOWED["inputs"] = set(ALLOWED) - {"samplers", "vae"}
 ALLOWED["runs"] = set(ALLOWED) - {"samplers"}

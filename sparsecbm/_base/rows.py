@@ -20,10 +20,12 @@ _SAFE = (1e-140, 1e150)
 
 
 def as_numpy(values: Any) -> Any:
-    """Return a tensor of any device and type as an array, and everything else as it is.
+    """Return a tensor of any device and type as an array, what embedding returned as its rows, all else as it is.
 
     NumPy has no bfloat16 and narrower; their numbers are the same in float32.
     """
+    if isinstance(getattr(values, "provenance", None), dict) and hasattr(values, "vectors"):
+        return values.vectors
     if not hasattr(values, "detach"):
         return values
     values = values.detach().cpu()

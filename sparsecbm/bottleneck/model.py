@@ -121,6 +121,18 @@ class FrozenBottleneck:
         gate.load_state_dict(self.gate.state_dict())
         return FrozenBottleneck(self.weight, self.bias, gate.cpu().eval().requires_grad_(False))
 
+    def select(self, kept: np.ndarray) -> FrozenBottleneck:
+        """The same with these concepts alone, of which at most as many can be active as before."""
+        index, n = torch.from_numpy(kept), len(self.weight)
+        options = self.gate.options()
+        limit = options.get("max_active_concepts")
+        if isinstance(limit, int):
+            options["max_active_concepts"] = min(limit, len(kept))
+        gate = make_gate(self.gate.name, len(kept), options)
+        state = self.gate.state_dict()
+        gate.load_state_dict({key: value[index] if value.shape[:1] == (n,) else value for key, value in state.items()})
+        return FrozenBottleneck(self.weight[index], self.bias[index], gate.cpu().eval().requires_grad_(False))
+
     def spread(self, weight: np.ndarray, bias: np.ndarray, kept: np.ndarray) -> FrozenBottleneck:
         """The same among more concepts: the numbers `kept` are its own, others are given (M, d), (M,), and silent."""
         index = torch.from_numpy(kept)

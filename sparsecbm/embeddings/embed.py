@@ -7,10 +7,10 @@ import hashlib
 import json
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Sized
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast, get_args
 
 import numpy as np
 from PIL import Image
@@ -23,7 +23,7 @@ from sparsecbm.embeddings.store import FORMAT, Plan, Rows, fetch
 from sparsecbm.embeddings.store import cache_dir as default_cache_dir
 from sparsecbm.embeddings.table import Embeddings
 from sparsecbm.encoders import Encoder
-from sparsecbm.encoders.base import loaded
+from sparsecbm.encoders.base import Pictures, as_pictures, loaded
 
 if TYPE_CHECKING:
     from sparsecbm.data import ImageSource
@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 def embed_images(
     encoder: Encoder,
-    images: Sequence[Image.Image] | ImageSource,
+    images: Pictures | ImageSource,
     cache_dir: str | Path | None = None,
     *,
     batch_size: int | None = None,
@@ -61,8 +61,8 @@ def embed_images(
     ----------
     encoder : Encoder
         From `load_encoder`.
-    images : ImageSource or sequence of PIL.Image.Image, length n
-        From `load_images`, or pictures in memory.
+    images : ImageSource, or a picture, path, array, or sequence of them, length n
+        From `load_images`, or as `Encoder.encode_images` takes them.
     cache_dir : str or Path, optional
         Cache folder; None takes ``$SPARSECBM_CACHE``, else the platform's user cache folder.
     batch_size : int, optional
@@ -90,9 +90,9 @@ def embed_images(
     StoredFileError
         If the cache cannot be written (full disk, no permission); finished shards stay.
     """
-    if not hasattr(images, "__getitem__") or not hasattr(images, "__len__"):
-        images = list(iter(images))
-    if len(images) == 0:
+    images = _sequence(as_pictures(images))
+    count = len(cast(Sized, images))
+    if count == 0:
         raise InputError("there are no images to embed: expected at least one")
     if encoder.domain is not None and (outside := encoder.domain.note(images=getattr(images, "spec", None))):
         warnings.warn(f"{encoder.spec}: {outside}", DomainWarning, stacklevel=2)
@@ -104,7 +104,7 @@ def embed_images(
             "spec": getattr(images, "spec", None),
             "split": getattr(images, "split", None),
             "fingerprint": pictures.fingerprint,
-            "count": len(images),
+            "count": count,
             "skipped": len(getattr(images, "skipped", ())),
         }
 
@@ -250,6 +250,10 @@ class _Obtain(NamedTuple):
                 rows.append(block)
                 on_rows(len(block))
         return np.concatenate(rows).astype(plan.dtype, copy=False), {**provenance, "cache": None}
+
+
+def _sequence(images: Any) -> Any:
+    return images if hasattr(images, "__getitem__") and hasattr(images, "__len__") else list(images)
 
 
 class _PictureChanged(InputError):

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from sparsecbm.encoders.maps.attribution import ImageMaps
 
 Inputs = Mapping[str, torch.Tensor]
+Picture: TypeAlias = "Image.Image | str | os.PathLike[str] | np.ndarray"
+Pictures: TypeAlias = "Picture | Iterable[Picture]"
 T = TypeVar("T")
 
 # On a CPU a batch is one thread's work, so it should fit the caches; a GPU wants to be filled.
@@ -158,7 +160,7 @@ class Encoder(ABC):
 
     def encode_images(
         self,
-        images: Iterable[Image.Image],
+        images: Pictures,
         batch_size: int | None = None,
         progress: bool | None = None,
     ) -> np.ndarray:
@@ -166,8 +168,10 @@ class Encoder(ABC):
 
         Parameters
         ----------
-        images : sequence or iterable of PIL.Image.Image, length n
-            An `ImageSource` is indexed from several threads; anything else is read in order by the calling thread.
+        images : picture, path, array, or a sequence or iterable of them, length n
+            A picture is a PIL.Image.Image; an array is of uint8, shape (height, width) or (height, width, channels), or
+            (n, height, width, channels). An `ImageSource` is indexed from several threads; anything else is read in
+            order by the calling thread.
         batch_size : int, optional
             Pictures a forward pass; `default_batch_size` where None.
         progress : bool, optional
@@ -184,12 +188,13 @@ class Encoder(ABC):
             If an item is no picture, cannot be decoded, or its embedding is NaN, infinite or zero.
         """
         size = self._batch_size(batch_size)
-        count = len(images) if hasattr(images, "__len__") else 0  # type: ignore[arg-type]
-        if count and hasattr(images, "__getitem__"):
+        given = as_pictures(images)
+        count = len(given) if hasattr(given, "__len__") else 0
+        if count and hasattr(given, "__getitem__"):
             batches: Iterable[Any] = (range(start, min(start + size, count)) for start in range(0, count, size))
-            blocks = self.iter_encode_images(images, batches)  # type: ignore[arg-type]
+            blocks = self.iter_encode_images(given, batches)
         else:
-            jobs = self._read_batches(images, size)
+            jobs = self._read_batches(given, size)
             blocks = self._run(
                 jobs, lambda job: self._image_inputs(_rgb(job[1], job[0])), self._image_features, "image"
             )
@@ -334,11 +339,40 @@ class Encoder(ABC):
         return np.concatenate(rows) if rows else np.empty((0, self.embed_dim), dtype=np.float32)
 
 
+def as_pictures(images: Any) -> Any:
+    """Return one picture, path or array as a list of one, and an array of pictures as a list; others as they are."""
+    if isinstance(images, (str, os.PathLike, Image.Image)):
+        return [images]
+    if isinstance(images, np.ndarray):
+        one = images.ndim == 2 or (images.ndim == 3 and images.shape[-1] in (1, 3, 4))
+        return [images] if one else list(images)
+    return images
+
+
 def loaded(image: Any, index: int) -> Image.Image:
-    """Return a picture whose pixels are decoded, or say which is none."""
+    """Return a picture whose pixels are decoded, from a file or an array too, or say which is none."""
+    if isinstance(image, (str, os.PathLike)):
+        from sparsecbm.data.decode import UndecodableError, decode_image, read_picture
+
+        try:
+            return decode_image(read_picture(os.fspath(image)))
+        except UndecodableError as error:
+            raise InputError(f"cannot decode {os.fspath(image)!r}: {error}; repair or remove it") from error
+    if isinstance(image, np.ndarray):
+        pixels = image[..., 0] if image.ndim == 3 and image.shape[-1] == 1 else image
+        if (
+            image.dtype != np.uint8
+            or pixels.ndim not in (2, 3)
+            or (pixels.ndim == 3 and pixels.shape[-1] not in (3, 4))
+        ):
+            raise InputError(
+                f"image {index} is an array of {image.dtype}, shape {image.shape}: expected uint8 of shape (height, "
+                "width) or (height, width, 1, 3 or 4)"
+            )
+        return Image.fromarray(pixels)
     # One picture object may stand in a list several times, and Pillow decodes lazily without a lock.
     if not isinstance(image, Image.Image):
-        raise InputError(f"image {index} is a {type(image).__name__}: expected a PIL.Image.Image")
+        raise InputError(f"image {index} is a {type(image).__name__}: expected a picture, a path or an array")
     try:
         image.load()
     except (OSError, SyntaxError, ValueError) as error:

@@ -26,7 +26,7 @@ from sparsecbm._base.parts import SEARCH_RULES
 from sparsecbm._base.rows import as_numpy, finite, unit_rows
 from sparsecbm.estimators.class_rows import mean_rows, read_class_rows
 from sparsecbm.estimators.class_scores import ClassScoreClassifier, ExplainedScores
-from sparsecbm.estimators.inputs import UNIT, check_concepts
+from sparsecbm.estimators.inputs import UNIT, check_concepts, column_names
 from sparsecbm.estimators.matrix_search.base import SearchOptions, SearchProblem, SearchRule, centred
 from sparsecbm.estimators.matrix_search.few_shot import FewShotRows, few_shot_rows
 from sparsecbm.estimators.matrix_search.metric_codes import MetricCodes
@@ -218,7 +218,9 @@ class ConceptMatrixSearch(ExplainedScores, ClassScoreClassifier):
             )
         self.n_features_in_ = width
         _check_feature_names(self, class_embeddings if shots is None else as_numpy(shots[0]), reset=True)
-        concepts, self.concept_names_ = check_concepts(self.concept_embeddings, self.concept_names, width)
+        concepts, self.concept_names_ = check_concepts(
+            self.concept_embeddings, column_names(self) if self.concept_names is None else self.concept_names, width
+        )
         self.concept_embeddings_ = concepts
         if concepts is None:
             matrix = np.eye(width)

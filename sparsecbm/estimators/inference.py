@@ -116,6 +116,8 @@ class InferenceModel:
         StoredFileError
             If arrays, names, classes, gate and limits contradict each other.
         """
+        if record.classes is None:
+            raise ValueError("it has no classes")
         classes, names = record.classes.array(), record.concept_names
         k, m, d = len(classes), len(names), record.n_features_in
         gate, limits = record.gate, _Limits.model_validate(record.parameters)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -30,6 +31,21 @@ def unit_rows_lazily(X: np.ndarray, what: str) -> np.ndarray | Rows:
     """
     divisors = row_divisors(X, what, UNIT)
     return X if divisors is None else Rows(X, divisors=divisors)
+
+
+def encoder_note(X: Any) -> dict[str, Any] | None:
+    """Which encoder made what `embed_images` returned; None for other arrays."""
+    note = getattr(X, "provenance", None)
+    made_by = note.get("encoder") if isinstance(note, dict) else None
+    return (
+        {key: made_by.get(key) for key in ("spec", "fingerprint", "precision")} if isinstance(made_by, dict) else None
+    )
+
+
+def column_names(model: Any) -> list[str] | None:
+    """Names of the columns X had in `fit`, where they are the concepts."""
+    names = getattr(model, "feature_names_in_", None)
+    return None if names is None or model.concept_embeddings is not None else list(map(str, names))
 
 
 def check_finite(X: np.ndarray, what: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from sparsecbm._base.errors import InputError
+from sparsecbm._base.errors import InputError, unknown
 from sparsecbm._base.labels import class_numbers, number_classes
 from sparsecbm._base.parameters import (
     Annealing,
@@ -60,13 +61,21 @@ from sparsecbm.estimators.concept_labels import ConceptTrust, check_concept_labe
 from sparsecbm.estimators.frontier import ACTIVE, NEC, Frontier, make_frontier
 from sparsecbm.estimators.hub import PublishedEstimator
 from sparsecbm.estimators.inference import InferenceModel, standardised
-from sparsecbm.estimators.inputs import SAFE_SCALE, UNIT, check_concepts, check_finite, unit_rows_lazily
+from sparsecbm.estimators.inputs import (
+    SAFE_SCALE,
+    UNIT,
+    check_concepts,
+    check_finite,
+    column_names,
+    encoder_note,
+    unit_rows_lazily,
+)
 from sparsecbm.estimators.recipe import LEAST_ACTIVE, LEAST_NEC, Head, HeadChoice, Trained
 from sparsecbm.estimators.storage import Arrays, ModelRecord, check_arrays
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
+    from sparsecbm.encoders import Encoder
+    from sparsecbm.encoders.base import Pictures
     from sparsecbm.explain import Ledgers
 
 _LOOK = 8192
@@ -306,8 +315,9 @@ class SparseCBMClassifier(ConceptTrust, PublishedEstimator, ClassifierMixin, Tra
         Parameters
         ----------
         X : array-like of shape (n, d)
-            Embeddings, or concept scores if there are no concept embeddings. Memory-mapped float16 or float32 arrays
-            stay on disk: they are never copied whole, also not to scale rows or to hold some out.
+            Embeddings, or concept scores if there are no concept embeddings: the columns of a DataFrame name the
+            concepts then. Of what `embed_images` returns the model remembers the encoder. Memory-mapped float16 or
+            float32 arrays stay on disk: they are never copied whole, also not to scale rows or to hold some out.
         y : array-like of shape (n,)
             Class labels.
         X_val, y_val : array-like, optional
@@ -332,11 +342,13 @@ class SparseCBMClassifier(ConceptTrust, PublishedEstimator, ClassifierMixin, Tra
             If a parameter, a shape or a value is not as expected; one line says which.
         """
         given = checked_parameters(self)
+        made_by = encoder_note(X)
         checked, y = self._validated(X, y, ensure_min_samples=2)
         self.classes_, labels = number_classes(y, len(checked))
         truth = check_concept_labels(concept_labels, concept_X, len(checked), self.concept_names)
+        names = column_names(self) if self.concept_names is None and truth is None else self.concept_names
         concepts, self.concept_names_ = check_concepts(
-            self.concept_embeddings, self.concept_names, self.n_features_in_, None if truth is None else truth.shape[1]
+            self.concept_embeddings, names, self.n_features_in_, None if truth is None else truth.shape[1]
         )
         rows = self._rows(checked)
         pictures = rows if concept_X is None else self._rows(self._validated(concept_X, reset=False))
@@ -577,6 +589,50 @@ class SparseCBMClassifier(ConceptTrust, PublishedEstimator, ClassifierMixin, Tra
         given = checked_parameters(model)
         checked, y = self._validated(X, y, reset=False)
         model._decide(given, self._rows(checked), class_numbers(y, len(checked), self.classes_, "y"))
+        return model
+
+    def without(self, concepts: str | Sequence[str]) -> SparseCBMClassifier:
+        """Return the fitted model without some concepts; no training pictures are needed.
+
+        Their units go, and their head weights; every other unit gives what it gave. Where a limit on active concepts
+        left others out for them, those are active now. To weigh the rest anew, `refit` with training pictures. No
+        concept can be added so: its unit stands on the mean and spread of its scores over the training pictures, which
+        the model does not keep; fit again with it.
+
+        Parameters
+        ----------
+        concepts : str or sequence of str
+
+        Raises
+        ------
+        InputError
+            If a name is unknown, or no concept would be left.
+        """
+        check_is_fitted(self)
+        wanted = [concepts] if isinstance(concepts, str) else list(concepts)
+        for name in wanted:
+            if name not in self.concept_names_:
+                raise unknown("concept", name, self.concept_names_)
+        if self._score_rows() is None:
+            raise InputError("this model was fitted on concept scores: leave the column out of X and fit again")
+        if "edits" in self.metadata_:
+            raise InputError("this model carries edits, which name concepts by place: undo them first")
+        kept = np.array([j for j, name in enumerate(self.concept_names_) if name not in set(wanted)], dtype=np.int64)
+        if not len(kept):
+            raise InputError(f"all {len(self.concept_names_)} concepts are named: leave at least one")
+        model = copy.copy(self)
+        model.metadata_ = copy.deepcopy(self.metadata_)
+        model.bottleneck_ = self.bottleneck_.select(kept)
+        model.head_weights_ = self.head_weights_[:, kept]
+        by_row = ("score_mean_", "score_scale_", "concept_embeddings_", "concept_directions_", "cone_widths_")
+        for name in (*by_row, "label_share_", "label_auc_"):
+            if getattr(self, name, None) is not None:
+                setattr(model, name, getattr(self, name)[kept])
+        model.concept_names_ = [self.concept_names_[j] for j in kept]
+        model.concept_embeddings, model.concept_names = model.concept_embeddings_, model.concept_names_
+        for name in ("concept_relevance", "cone_widths", "presence_", "worth_"):
+            if getattr(self, name, None) is not None:
+                setattr(model, name, np.asarray(getattr(self, name))[..., kept])
         return model
 
     def frontier(
@@ -846,11 +902,38 @@ class SparseCBMClassifier(ConceptTrust, PublishedEstimator, ClassifierMixin, Tra
             truths=truths,
         )
 
+    def predict_images(self, images: Pictures, *, encoder: Encoder | str | None = None) -> np.ndarray:
+        """Class of each picture, shape (n,).
+
+        Parameters
+        ----------
+        images : picture, path, array, or sequence of them, length n
+            See `Encoder.encode_images`.
+        encoder : Encoder or str, optional
+            That made the embeddings of `fit`; None takes the one that the model remembers.
+
+        Raises
+        ------
+        InputError
+            If a picture cannot be decoded, or the encoder is not known or another one.
+        """
+        return self.predict(self._encoder(encoder).encode_images(images))
+
+    def _encoder(self, given: Encoder | str | None) -> Encoder:
+        check_is_fitted(self)
+        if self._score_rows() is None:
+            raise InputError("this model was fitted on concept scores: no encoder makes them of pictures")
+        if given is not None and not isinstance(given, str):
+            return given
+        from sparsecbm.encoders.remembered import remembered_encoder
+
+        return remembered_encoder(self.metadata_.get("encoder"), self.n_features_in_, spec=given)
+
     def explain_images(
         self,
-        images: Sequence[Image],
+        images: Pictures,
         *,
-        encoder: Any,
+        encoder: Encoder | str | None = None,
         maps: bool = False,
         sources: Sequence[str] | None = None,
         truths: Sequence | None = None,
@@ -860,9 +943,9 @@ class SparseCBMClassifier(ConceptTrust, PublishedEstimator, ClassifierMixin, Tra
 
         Parameters
         ----------
-        images : sequence of PIL.Image.Image, length n
-        encoder : Encoder
-            That made the embeddings of `fit`.
+        images : picture, path, array, or sequence of them, length n
+        encoder : Encoder or str, optional
+            See `predict_images`.
         maps : bool
             Whether each ledger also gets the maps of its active concepts.
         sources, truths : sequence, optional
@@ -875,13 +958,17 @@ class SparseCBMClassifier(ConceptTrust, PublishedEstimator, ClassifierMixin, Tra
         InputError
             If the encoder has no such maps, or X are concept scores, which come from no encoder.
         """
-        if self.concept_embeddings is None:
-            raise InputError("this model was fitted on concept scores: no encoder makes them of pictures")
-        ledgers = self.explain(encoder.encode_images(images), sources, truths)
+        from sparsecbm.encoders.base import as_pictures, loaded
+
+        made_by, given = self._encoder(encoder), as_pictures(images)
+        pictures = [loaded(image, i) for i, image in enumerate(given)]
+        if sources is None and all(isinstance(image, (str, Path)) for image in given):
+            sources = [str(image) for image in given]
+        ledgers = self.explain(made_by.encode_images(pictures), sources, truths)
         if not maps:
             return ledgers
         return ledgers.with_maps(
-            images, encoder, self.bottleneck_.weight.numpy(), self.bottleneck_.bias.numpy(), **options
+            pictures, made_by, self.bottleneck_.weight.numpy(), self.bottleneck_.bias.numpy(), **options
         )
 
     # -- storage -------------------------------------------------------------------------------------------------------

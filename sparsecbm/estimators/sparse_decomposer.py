@@ -14,7 +14,9 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from sparsecbm._base.errors import InputError, unknown
 from sparsecbm._base.parameters import Count, Flag, OpenShare, Verbosity, checked_parameters
 from sparsecbm._base.rows import as_numpy, row_lengths, unit_rows
+from sparsecbm.estimators.hub import PublishedEstimator
 from sparsecbm.estimators.inputs import check_concepts
+from sparsecbm.estimators.storage import Arrays, ModelRecord, check_arrays
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -52,7 +54,7 @@ class Decomposition:
         return np.diff(self.codes.indptr).astype(np.int64)
 
 
-class SparseDecomposer(TransformerMixin, BaseEstimator):
+class SparseDecomposer(PublishedEstimator, TransformerMixin, BaseEstimator):
     """Write embeddings as sparse non-negative sums of concept embeddings, to certified optimality.
 
     After SpLiCE (Bhalla et al. 2024, arXiv 2402.10376): images and texts lie in two cones of the embedding space, so
@@ -174,6 +176,25 @@ class SparseDecomposer(TransformerMixin, BaseEstimator):
             raise InputError(f"suppress names all {len(concepts)} concepts: leave at least one")
         self._solver = NonnegativeLasso(self.dictionary_[self.allowed_], tolerance=float(self.tolerance))
         return self
+
+    _RESTORED = ("concept_embeddings", "concept_names", "image_mean", "text_mean")
+
+    def _arrays(self) -> Arrays:
+        concepts, _ = check_concepts(self.concept_embeddings, self.concept_names_, self.n_features_in_)
+        assert concepts is not None
+        return {"concept_embeddings": concepts, "image_mean": self.image_mean_, "text_mean": self.text_mean_}
+
+    def _extra(self) -> dict[str, Any]:
+        return {"concept_names": self.concept_names_}
+
+    def _restore(self, arrays: Arrays, record: ModelRecord) -> None:
+        m, d = len(record.concept_names), record.n_features_in
+        expected = {"concept_embeddings": (np.float32, (m, d)), "image_mean": (np.float64, (d,))}
+        check_arrays(arrays, {**expected, "text_mean": (np.float64, (d,))})
+        self.concept_embeddings, self.concept_names = arrays["concept_embeddings"], record.concept_names
+        # What it was fitted with stands for the reference pictures, so that it is fitted again without them.
+        self.image_mean, self.text_mean = (arrays["image_mean"], arrays["text_mean"]) if self.center else (None, None)
+        self.fit(self.concept_embeddings)
 
     def decompose(self, X: ArrayLike) -> Decomposition:
         """Return codes, reconstruction cosines and certificates.

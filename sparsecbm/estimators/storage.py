@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from sparsecbm._base.errors import InputError, StoredFileError
 from sparsecbm._base.files import plain
-from sparsecbm._base.model_files import holds_together, read_model, write_model
+from sparsecbm._base.model_files import CONFIG, holds_together, read_model, write_model
 from sparsecbm._base.parameters import checked_parameters
 
 if TYPE_CHECKING:
@@ -81,7 +81,8 @@ class ModelRecord(BaseModel):
 
     kind: Annotated[str, Field(alias="class")]
     parameters: dict[str, Any]
-    classes: ClassRecord
+    classes: ClassRecord | None = None
+    """None for an estimator without classes."""
     n_features_in: Annotated[int, Field(ge=1, lt=2**31)]
     feature_names_in: list[str] = []
     concept_names: list[_Name] = []
@@ -93,7 +94,7 @@ class ModelRecord(BaseModel):
 
     @model_validator(mode="after")
     def _fits(self) -> ModelRecord:
-        n_classes = len(self.classes.array())
+        n_classes = 0 if self.classes is None else len(self.classes.array())
         if len(self.feature_names_in) not in (0, self.n_features_in):
             raise ValueError(f"{len(self.feature_names_in)} feature names do not fit {self.n_features_in} features")
         if len(set(self.concept_names)) != len(self.concept_names):
@@ -208,7 +209,7 @@ class StoredEstimator:
 
         check_is_fitted(self)
         given: dict[str, Any] = self.get_params(deep=False)  # type: ignore[attr-defined]
-        arrays = dict(self._arrays())
+        arrays, classes = dict(self._arrays()), getattr(self, "classes_", None)
         for name in self._ARRAY_PARAMETERS:
             if given[name] is not None:
                 arrays[_PREFIX + name] = np.asarray(given[name], dtype=np.float64)
@@ -217,7 +218,7 @@ class StoredEstimator:
             {
                 "class": type(self).__name__,
                 "parameters": {name: _encode(value) for name, value in given.items() if name not in left_out},
-                "classes": {"dtype": self.classes_.dtype.str, "values": self.classes_},
+                "classes": {"dtype": classes.dtype.str, "values": classes} if classes is not None else None,
                 "n_features_in": self.n_features_in_,
                 "feature_names_in": getattr(self, "feature_names_in_", []),
                 "metadata": getattr(self, "metadata_", {}),
@@ -233,17 +234,31 @@ class StoredEstimator:
         write_model(path, arrays, config)
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
+    def load(cls, path: str | Path, *, class_names: bool = True) -> Self:
         """Read a model that `save` wrote; it predicts bit for bit as the saved one did.
+
+        Parameters
+        ----------
+        path : path
+            Folder of the model, or of the run of `sparsecbm train` that made it.
+        class_names : bool
+            Whether a model of `sparsecbm train`, which was trained on the numbers of classes, predicts their names.
 
         Raises
         ------
         StoredFileError
             If a file is missing, foreign or changed, or what it holds does not fit together.
         """
+        path = Path(path)
+        if (path / "model" / CONFIG).is_file() and not (path / CONFIG).is_file():
+            path = path / "model"
         record, arrays = read_record(path, cls.__name__)
         with holds_together(path):
-            return cls._from_record(record, arrays)
+            model = cls._from_record(record, arrays)
+            known, names = record.metadata.get("label_names"), record.metadata.get("class_names")
+            if known and names and len(set(known)) == len(known) and set(names) <= set(known):
+                model.classes_ = np.array(names if class_names else [known.index(name) for name in names])
+        return model
 
     @classmethod
     def _from_record(cls, record: ModelRecord, arrays: Arrays) -> Self:
@@ -252,7 +267,10 @@ class StoredEstimator:
             parameters[name] = arrays.pop(_PREFIX + name, None)
         model = cls(**parameters)
         checked_parameters(model)  # type: ignore[arg-type]
-        model.classes_ = record.classes.array()
+        if record.classes is not None:
+            model.classes_ = record.classes.array()
+        elif hasattr(model, "predict"):
+            raise ValueError("it has no classes")
         model.n_features_in_ = record.n_features_in
         if record.feature_names_in:
             model.feature_names_in_ = np.array(record.feature_names_in, dtype=object)  # type: ignore[attr-defined]

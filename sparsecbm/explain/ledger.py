@@ -24,6 +24,7 @@ from sparsecbm.explain.maps.picture_maps import MapsPictures, PictureMaps, map_p
 
 if TYPE_CHECKING:
     import pandas as pd
+    import shap
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from PIL.Image import Image
@@ -227,6 +228,16 @@ class Ledger:
         frame = pd.DataFrame(self.entries, columns=list(Entry._fields))
         bias = pd.DataFrame([Entry("(bias)", 1.0, self.bias, self.bias)])
         return pd.concat([bias, frame], ignore_index=True) if len(frame) else bias
+
+    def to_shap(self) -> shap.Explanation:
+        """Return a ``shap.Explanation``: contributions as values, the bias as base value, activations as data.
+
+        Raises
+        ------
+        InputError
+            If shap is not installed.
+        """
+        return _shap(self.contributions, self.bias, self.activations, self.concepts)
 
     def to_text(self, k: int = 10, width: int = 80) -> str:
         """Render for a terminal: one line a concept, a bar, and the sum.
@@ -501,6 +512,16 @@ class Ledgers(Sequence[Ledger]):
 
         return pd.concat(frames, ignore_index=True)
 
+    def to_shap(self) -> shap.Explanation:
+        """Return a ``shap.Explanation`` of the classes explained, a row an image; see `Ledger.to_shap`."""
+        made = list(self)
+        values, data = (
+            np.array([getattr(ledger, name) for ledger in made]) for name in ("contributions", "activations")
+        )
+        return _shap(
+            values, np.array([ledger.bias for ledger in made]), data, made[0].concepts if made else self.concepts
+        )
+
     def to_text(self, k: int = 10, width: int = 80) -> str:
         """Render every ledger for a terminal, a blank line between them."""
         return "\n\n".join(ledger.to_text(k=k, width=width) for ledger in self)
@@ -654,6 +675,14 @@ def explain(
     else:
         chosen = np.array([made._class(t if isinstance(t, str) else int(t)) for t in targets], dtype=np.int64)
     return made._replace(targets=chosen.astype(np.int64))
+
+
+def _shap(values: FloatArray, base: Any, data: FloatArray, names: Sequence[str]) -> shap.Explanation:
+    try:
+        from shap import Explanation
+    except ImportError as error:
+        raise InputError("to_shap() makes a shap.Explanation: pip install shap") from error
+    return Explanation(values, base_values=base, data=data, feature_names=list(names))
 
 
 def _finite(values: ArrayLike, what: str) -> FloatArray:

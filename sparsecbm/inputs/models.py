@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
-from sparsecbm._base.errors import InputError, StoredFileError
+from sparsecbm._base.errors import StoredFileError
 from sparsecbm._base.files import read_json
 from sparsecbm.config.schema import EmbeddingsConfig, ImagesConfig
 
@@ -113,7 +113,7 @@ def load_model(
         return StoredModel(folder, InferenceModel.load(folder), encoder, device)
     from sparsecbm.estimators import SparseCBMClassifier
 
-    return StoredModel(folder, SparseCBMClassifier.load(folder), encoder, device)
+    return StoredModel(folder, SparseCBMClassifier.load(folder, class_names=False), encoder, device)
 
 
 def model_encoder(
@@ -137,24 +137,13 @@ def model_encoder(
         If the model was trained on vectors whose encoder is not known and none is given, or the encoder is another one:
         its embeddings would mean something else.
     """
-    from sparsecbm.encoders import load_encoder
+    from sparsecbm.encoders.remembered import remembered_encoder
 
-    stored = model.metadata.get("encoder") or {}
-    wanted = spec or stored.get("spec")
-    if not wanted:
-        raise InputError(
-            f"model {str(model.path)!r} was trained on embeddings made elsewhere and does not say by which encoder: "
-            "give one with --encoder, such as open_clip:ViT-B-32/openai"
-        )
-    encoder = load_encoder(wanted, device=device, precision=precision or stored.get("precision") or "auto")
-    expected = stored.get("fingerprint")
-    if expected and encoder.fingerprint != expected:
-        raise InputError(
-            f"encoder {wanted!r} is not the one that model {str(model.path)!r} was trained on: "
-            f"fingerprint {encoder.fingerprint[:12]}, expected {expected[:12]}; its weights, preprocessing or "
-            "tokenizer have changed: use the same version, or train again"
-        )
-    d = model.classifier.n_features_in_
-    if encoder.embed_dim != d:
-        raise InputError(f"encoder {wanted!r} makes {encoder.embed_dim}-d embeddings; the model expects {d}-d ones")
-    return encoder
+    return remembered_encoder(
+        model.metadata.get("encoder"),
+        model.classifier.n_features_in_,
+        spec=spec,
+        device=device,
+        precision=precision,
+        what=f"model {str(model.path)!r}",
+    )
