@@ -373,7 +373,7 @@ class SparseCBMClassifier(ConceptTrust, PublishedEstimator, ClassifierMixin, Tra
             self._fit_head(given, space, rows, labels, told, seed, checkpoint_dir)
         self._check_converged(given)
         self._judge_concepts(rows, labels, presence, truth if concept_X is None else None, seed)
-        self.metadata_: dict[str, Any] = {}
+        self.metadata_: dict[str, Any] = {} if made_by is None else {"encoder": made_by}
         return self
 
     def _fit_head(
