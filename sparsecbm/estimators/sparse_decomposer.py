@@ -189,15 +189,13 @@ class SparseDecomposer(PublishedEstimator, TransformerMixin, BaseEstimator):
 
     def _restore(self, arrays: Arrays, record: ModelRecord) -> None:
         m, d = len(record.concept_names), record.n_features_in
-        shapes = {
-            "concept_embeddings": (np.float32, (m, d)),
-            **{k: (np.float64, (d,)) for k in ("image_mean", "text_mean")},
-        }
-        check_arrays(arrays, shapes)
+        means = dict.fromkeys(("image_mean", "text_mean"), (np.float64, (d,)))
+        check_arrays(arrays, {"concept_embeddings": (np.float32, (m, d)), **means})
+        self.concept_embeddings, self.concept_names = arrays["concept_embeddings"], record.concept_names
         # What it was fitted with stands for the reference pictures, so that it is fitted again without them.
         if self.center:
             self.image_mean, self.text_mean = arrays["image_mean"], arrays["text_mean"]
-        self.fit(self.concept_embeddings)
+        self.fit(arrays["concept_embeddings"])
 
     def decompose(self, X: ArrayLike) -> Decomposition:
         """Return codes, reconstruction cosines and certificates.
