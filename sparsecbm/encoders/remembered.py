@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 
 from sparsecbm._base.errors import InputError
@@ -20,7 +19,7 @@ def remembered_encoder(
     precision: str | None = None,
     what: str = "the model",
 ) -> Encoder:
-    """Load the encoder of a model's embeddings; the last one stays loaded.
+    """Load the encoder of a model's embeddings.
 
     Parameters
     ----------
@@ -49,7 +48,7 @@ def remembered_encoder(
             f"{what} was trained on embeddings made elsewhere and does not say by which encoder: give one "
             "(encoder=..., on the command line --encoder), such as open_clip:ViT-B-32/openai"
         )
-    encoder = _loaded(wanted, device, precision or noted.get("precision") or "auto")
+    encoder = load_encoder(wanted, device=device, precision=precision or noted.get("precision") or "auto")
     expected = noted.get("fingerprint")
     if expected and encoder.fingerprint != expected:
         raise InputError(
@@ -60,8 +59,3 @@ def remembered_encoder(
     if encoder.embed_dim != dim:
         raise InputError(f"encoder {wanted!r} makes {encoder.embed_dim}-d embeddings; the model expects {dim}-d ones")
     return encoder
-
-
-@lru_cache(maxsize=1)
-def _loaded(spec: str, device: str, precision: str) -> Encoder:
-    return load_encoder(spec, device=device, precision=precision)
