@@ -144,9 +144,11 @@ def documented_here(thing: griffe.Object | griffe.Alias) -> bool:
     return bool(target.has_docstring)
 
 
-def options(site: Path, package: griffe.Module) -> None:
-    """Write the configuration reference: every section of the schema with its keys, types, defaults and meanings."""
-    schema = package["config.schema"]
+def options(site: Path) -> None:
+    """Write the configuration reference: every key with its type, default and meaning, from where it is declared."""
+    from sparsecbm.config.keys import documented_keys
+    from sparsecbm.config.reading import KINDS
+
     lines = [
         "# Configuration",
         "",
@@ -155,19 +157,10 @@ def options(site: Path, package: griffe.Module) -> None:
         ", ".join(f"`{path.stem}`" for path in sorted((ROOT / "configs").glob("*.yaml"))) + ".",
         "",
     ]
-    for name, section in schema.members.items():
-        if section.is_alias or not section.is_class or name.startswith("_"):
-            continue
-        keys = [(key, value) for key, value in section.members.items() if value.is_attribute and value.annotation]
-        keys = [(key, value) for key, value in keys if not key.startswith("_")]
-        if not keys:
-            continue
-        lines += [f"## {name}", "", section.docstring.value if section.docstring else "", ""]
-        lines += ["| key | type | default | meaning |", "|---|---|---|---|"]
-        for key, value in keys:
-            words = " ".join(value.docstring.value.split()) if value.docstring else ""
-            default = "" if value.value is None else f"`{value.value}`"
-            lines.append(f"| `{key}` | {cell(f'`{value.annotation}`')} | {cell(default)} | {cell(words)} |")
+    for kind, schema in KINDS.items():
+        lines += [f"## sparsecbm {kind}", "", "| key | type | default | meaning |", "|---|---|---|---|"]
+        for held in documented_keys(schema):
+            lines.append(f"| `{held.key}` | {cell(held.type)} | {cell(held.default)} | {cell(held.meaning)} |")
         lines.append("")
     (site / "reference" / "configuration.md").write_text("\n".join(lines), encoding="utf-8")
 
@@ -218,7 +211,7 @@ def assemble(site: Path) -> list[Any]:
         for path in sorted((ROOT / "notebooks").glob("*.ipynb"))
     ]
     rooms = reference(site, package)
-    options(site, package)
+    options(site)
     commands(site)
     glossary(site)
     return [

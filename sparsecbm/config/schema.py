@@ -5,11 +5,22 @@ Nothing here imports torch, so a wrong key is reported at once.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from sparsecbm._base.parts import GATES, LATENTS, LIKELIHOODS, LOSSES, NEGATIVE_PHASES, OBJECTIVES, PRIORS, TIES
+from sparsecbm._base.parts import (
+    GATES,
+    LATENTS,
+    LIKELIHOODS,
+    LOSSES,
+    NEGATIVE_PHASES,
+    OBJECTIVES,
+    PRIORS,
+    SEARCH_RULES,
+    TIES,
+)
+from sparsecbm.config.options import OneOf, declared
 
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -20,6 +31,14 @@ Positive = Annotated[float, Field(gt=0)]
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_default=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+class _Declared(_Section):
+    """A section whose options a class declares; see `declared`."""
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
 
 
 class ImagesConfig(_Section):
@@ -127,40 +146,15 @@ class ConceptsConfig(_Section):
         return self
 
 
-class ModelConfig(_Section):
-    """Parameters of `SparseCBMClassifier`, by its names and with its defaults; see there for what they mean."""
-
-    loss: Annotated[str, AfterValidator(LOSSES.check)] = "gumbel"
-    variant: Literal["default", "published"] = "default"
-    max_active_concepts: Count | None = None
-    """At most so many non-zero activations an image."""
-    concepts_per_class: Count | None = None
-    """NEC: head weights a class on average; null keeps the dense head."""
-    gate: Annotated[str, AfterValidator(lambda name: name if name == "auto" else GATES.check(name))] = "auto"
-    """What sets all but a few units to zero; auto: what goes with the loss."""
-    tie: Annotated[str, AfterValidator(TIES.check)] = "earned"
-    """How far a unit may turn away from its concept's score: earned, exact, shared, free."""
-    min_alignment: Annotated[float, Field(gt=0, le=1)] | None = None
-    candidates_per_class: Count | None = 10
-    """Concepts that take part, so many for each class; null: all."""
-    nonnegative: bool = True
-    nonnegative_head: bool = False
-    loss_weight: NonNegative | None = None
-    covariance_shrinkage: Annotated[float, Field(ge=0, le=1)] = 0.3
-    input_noise: NonNegative = 1.0
-    temperature: tuple[Positive, Positive] = (1.0, 0.1)
-    head_l2: NonNegative = 1e-4
-    learning_rate: Positive = 3e-3
-    batch_size: Count = 64
-    max_iter: Count | None = None
-    early_stopping: bool = False
-    n_iter_no_change: Count = 5
-    mixed_precision: Literal["no", "fp16", "bf16"] = "no"
-    gradient_accumulation_steps: Count = 1
-    logit_scale: Positive = 100.0
-    log_with: Name | None = None
-    log_dir: Name | None = None
-    device: Name = "auto"
+@declared(
+    "estimators/sparse_cbm:SparseCBMClassifier",
+    leave=("random_state", "verbose", "validation_fraction"),
+    loss=OneOf(LOSSES),
+    gate=OneOf(GATES, "auto"),
+    tie=OneOf(TIES),
+)
+class ModelConfig(_Declared):
+    """Options of `SparseCBMClassifier`, as its signature and its docstring declare them."""
 
 
 class EvaluationConfig(_Section):
@@ -212,35 +206,20 @@ class SearchEmbeddingsConfig(EmbeddingsConfig):
     """Split with labels for `few_shot`, and the reference set of statistics."""
 
 
-class MatrixSearchConfig(_Section):
-    """Parameters of `ConceptMatrixSearch`, by its names and with its defaults; see there for what they mean."""
-
-    similarity: Literal[
-        "whitened", "sparse", "contrast", "separating", "cosine", "cubed", "max", "column_normalised"
-    ] = "sparse"
-    ridge: Positive = 0.01
-    max_active_concepts: Count = 8
-    """Of the sparse rules: the most concepts that decide about a picture."""
-    nonnegative: bool = True
-    max_explained_concepts: Count = 32
-    origin_weight: Annotated[float, Field(ge=0, le=1)] = 0.4
-    """Of the sparse rules: how much of what the reference mean itself scores enters the decision."""
-    text_weight: NonNegative = 2.0
-    """With few-shot pictures: a class's text counts as so many pictures."""
-    covariance_shrinkage: Annotated[float, Field(gt=0, le=1)] = 0.7
-    logit_scale: Positive = 100.0
+@declared("estimators/concept_matrix_search:ConceptMatrixSearch", similarity=OneOf(SEARCH_RULES))
+class MatrixSearchConfig(_Declared):
+    """Options of `ConceptMatrixSearch`, as its signature and its docstring declare them."""
 
 
 BASELINES = ("zero_shot", "descriptions", "decomposer", "cosine", "cubed", "max", "linear_probe")
 
 
-class DecomposerConfig(_Section):
-    """Parameters of `SparseDecomposer`, by its names."""
+@declared("estimators/sparse_decomposer:SparseDecomposer", leave=("verbose",))
+class DecomposerConfig(_Declared):
+    """Options of `SparseDecomposer`, as its signature and its docstring declare them."""
 
-    alpha: Annotated[float, Field(gt=0, lt=1)] = 0.125
-    max_concepts: Count | None = None
     suppress: list[Name] = []
-    center: bool = True
+    """Concepts that may not be used, such as a known spurious one."""
 
 
 class SearchConfig(_Section):
@@ -312,17 +291,17 @@ class VaeDataConfig(_Section):
 class VaeModelConfig(_Section):
     """Parameters of `sparsecbm.vae.DiscreteVAE`, and of the other tasks' networks."""
 
-    latents: Annotated[str, AfterValidator(LATENTS.check)] = "bernoulli"
+    latents: Annotated[str, OneOf(LATENTS)] = "bernoulli"
     """bernoulli or categorical."""
     categories: Annotated[int, Field(ge=2)] | None = None
     groups: Annotated[list[Count], Field(min_length=1)] = [32]
     """Latent variables in each group of the posterior: [32] is factorial, [16, 16] hierarchical. For the tasks
     ``structured`` and ``autoencoder``, the widths of the stochastic layers."""
-    prior: Annotated[str, AfterValidator(PRIORS.check)] = "bernoulli"
+    prior: Annotated[str, OneOf(PRIORS)] = "bernoulli"
     """Of the latents: bernoulli, categorical or rbm."""
     prior_options: dict[str, Any] = {}
     """Keywords of the prior's constructor, such as ``learn: false`` of the factorial ones."""
-    likelihood: Annotated[str, AfterValidator(LIKELIHOODS.check)] = "bernoulli"
+    likelihood: Annotated[str, OneOf(LIKELIHOODS)] = "bernoulli"
     """Of the pixels: ``bernoulli`` of binary ones, ``gaussian`` of intensities."""
     hidden: list[Count] = []
     """Hidden tanh layers of encoder and decoder; none makes them linear."""
@@ -334,7 +313,7 @@ class VaeModelConfig(_Section):
 class VaeObjectiveConfig(_Section):
     """What is maximised, and how its gradient is had."""
 
-    name: Annotated[str, AfterValidator(OBJECTIVES.check)] = "mass"
+    name: Annotated[str, OneOf(OBJECTIVES)] = "mass"
     """mass, density, analytic, score_function or exact."""
     samples: Count = 1
     """K; above 1 the objective is importance-weighted."""
@@ -344,7 +323,7 @@ class VaeObjectiveConfig(_Section):
     """Of the relaxed prior in ``density``; null takes the posterior's."""
     options: dict[str, Any] = {}
     """Further keywords of the objective's constructor, such as ``decay`` of ``score_function``."""
-    negative: Annotated[str, AfterValidator(NEGATIVE_PHASES.check)] = "persistent"
+    negative: Annotated[str, OneOf(NEGATIVE_PHASES)] = "persistent"
     """How the gradient of an RBM's log Z is had: persistent, annealing or exact."""
     chains: Count = 100
     """Chains of the negative phase."""
@@ -362,21 +341,9 @@ class VaeObjectiveConfig(_Section):
     """Sum over the classes instead of relaxing them, task ``semisupervised``."""
 
 
-class VaeTrainingConfig(_Section):
-    """Options of `sparsecbm.vae.TrainingOptions`, by its names and with its defaults."""
-
-    epochs: Count = 100
-    batch_size: Count = 100
-    learning_rate: Positive = 3e-3
-    adam_eps: Positive = 1e-3
-    weight_decay: NonNegative = 1e-4
-    temperature: dict[str, Any] = {"name": "constant", "start": 0.5}
-    warm_up: Share = 0.3
-    evaluate_every: Count = 5
-    early_stopping: bool = False
-    n_iter_no_change: Count = 5
-    checkpoint_every: Count = 500
-    mixed_precision: Literal["no", "fp16", "bf16"] = "no"
+@declared("vae/training:TrainingOptions")
+class VaeTrainingConfig(_Declared):
+    """Options of `sparsecbm.vae.TrainingOptions`, as its fields and its docstring declare them."""
 
 
 class VaeEvaluationConfig(_Section):

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sparsecbm._base.checkpoint import fingerprint
 from sparsecbm._base.errors import InputError
+from sparsecbm._base.parameters import Count, Flag, NonNegative, Positive, Share, check_fields
 from sparsecbm._base.training import TrainingLoop, threads_for
 from sparsecbm.samplers import make_schedule, noise
 from sparsecbm.vae.data import binarise
@@ -54,32 +55,21 @@ class TrainingOptions:
         Accelerate's autocast, for the networks; noise, masses and chains stay in float32.
     """
 
-    epochs: int = 100
-    batch_size: int = 100
-    learning_rate: float = 3e-3
-    adam_eps: float = 1e-3
-    weight_decay: float = 1e-4
+    epochs: Count = 100
+    batch_size: Count = 100
+    learning_rate: Positive = 3e-3
+    adam_eps: Positive = 1e-3
+    weight_decay: NonNegative = 1e-4
     temperature: dict[str, Any] = field(default_factory=lambda: {"name": "constant", "start": 0.5})
-    warm_up: float = 0.3
-    evaluate_every: int = 5
-    early_stopping: bool = False
-    n_iter_no_change: int = 5
-    checkpoint_every: int = 500
-    mixed_precision: str = "no"
+    warm_up: Share = 0.3
+    evaluate_every: Count = 5
+    early_stopping: Flag = False
+    n_iter_no_change: Count = 5
+    checkpoint_every: Count = 500
+    mixed_precision: Literal["no", "fp16", "bf16"] = "no"
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "evaluate_every", "n_iter_no_change", "checkpoint_every"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
-                raise InputError(f"{name}={getattr(self, name)!r}: expected a positive integer")
-        for name in ("learning_rate", "adam_eps"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"{name}={getattr(self, name)!r}: expected a positive number")
-        if not self.weight_decay >= 0:
-            raise InputError(f"weight_decay={self.weight_decay!r}: expected a number that is not negative")
-        if not 0 <= self.warm_up <= 1:
-            raise InputError(f"warm_up={self.warm_up!r}: expected a share of training, from 0 to 1")
-        if self.mixed_precision not in ("no", "fp16", "bf16"):
-            raise InputError(f"mixed_precision={self.mixed_precision!r}: expected 'no', 'fp16' or 'bf16'")
+        check_fields(self)
         self.schedule()
 
     def schedule(self) -> Any:

@@ -41,7 +41,7 @@ def test_unknown_keys_suggest_the_nearest_with_its_path() -> None:
     fails(
         r"unknown key 'embeddings.pth'; did you mean 'embeddings.path'", {"embeddings": {"pth": "x", "concepts": "y"}}
     )
-    fails(r"unknown key 'model.qqq': expected one of model.loss, model.variant", {"model": {"qqq": 1}})
+    fails(r"unknown key 'model.qqq': expected one of model.training, model.loss, model.variant", {"model": {"qqq": 1}})
     fails(r"unknown key 'concepts.filters.max_lenth'; did you mean", {"concepts": {"filters": {"max_lenth": 3}}})
 
 
