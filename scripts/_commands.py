@@ -111,9 +111,9 @@ class Outcome:
     @property
     def clear(self) -> bool:
         """Whether it ended well, or with one line of error and no traceback."""
+        lines = [line for line in self.errors.splitlines() if line.strip() and not line.startswith("warning: ")]
         if self.status == 0 or self.killed:
-            return "Traceback" not in self.errors and len(self.errors.splitlines()) <= (self.status == 130)
-        lines = [line for line in self.errors.splitlines() if line.strip()]
+            return "Traceback" not in self.errors and len(lines) <= (self.status == 130)
         told = bool(lines) and lines[-1].startswith("error: ") and not lines[-1].startswith("error: internal")
         return self.status == 2 and told and "Traceback" not in self.errors
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 
 from sparsecbm._base.errors import InputError
@@ -18,8 +19,10 @@ from sparsecbm.bottleneck.ties.base import unit_rows
 if TYPE_CHECKING:
     from sparsecbm.estimators.inference import InferenceModel
 
-_SAMPLE, _SAMPLE_PRIOR = 8192, 1024
-"""Rows that judge a fitted model's concepts."""
+_SAMPLE, _SAMPLE_PRIOR = 4096, 1024
+"""Rows that judge a fitted model's concepts, and their scores before labels."""
+_ENTRIES = 2**22
+"""Rows times concepts that are held for it at most."""
 _GOOD = 0.9
 
 
@@ -216,9 +219,11 @@ class ConceptTrust:
         """Set what concepts are worth, and warn of those that are not worth their names."""
         rng = np.random.default_rng([seed, 6])
         n = len(X)
-        rows = np.arange(n) if n <= _SAMPLE else np.sort(rng.choice(n, _SAMPLE, replace=False))
-        some = np.asarray(X[rows], dtype=np.float32)
-        model_units, activations = self.bottleneck_.units(some), self.bottleneck_.activations(some)  # type: ignore[attr-defined]
+        most = min(_SAMPLE, max(64, _ENTRIES // len(self.concept_names_)))
+        rows = np.arange(n) if n <= most else np.sort(rng.choice(n, most, replace=False))
+        model_units = self.bottleneck_.units(np.asarray(X[rows], dtype=np.float32))  # type: ignore[attr-defined]
+        with torch.inference_mode():
+            activations = self.bottleneck_.gate(torch.from_numpy(model_units)).numpy()  # type: ignore[attr-defined]
         if self.presence_ is None:
             self.presence_ = np.stack(unlabelled_presence(model_units, seed))
         presence = sigmoid(model_units * self.presence_[0] + self.presence_[1])

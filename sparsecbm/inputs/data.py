@@ -224,7 +224,7 @@ def _cheap_checks(config: RunConfig | SearchConfig, split: str) -> tuple[Sequenc
     """Read the concepts, and look through a folder: what is wrong there is said before anything heavy is loaded."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # all of it is said when the pictures are opened
-        if config.images.spec.startswith("folder:"):
+        if not config.images.spec.startswith(("hub:", "parquet:")):  # whose opening takes long
             open_images(config.images.model_copy(update={"on_error": "raise"}), split)
         concepts, prompts = open_concepts(config.concepts)
     return concepts.names, prompts

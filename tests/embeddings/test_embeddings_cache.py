@@ -340,5 +340,5 @@ def test_nothing_to_embed(encoder):
         embed_texts(encoder, ["a bird", 3])
     with pytest.raises(InputError, match="exactly one"):
         embed_texts(encoder, ["a bird"], ["a photo"])
-    with pytest.raises(InputError, match="image 0 is a ndarray"):
+    with pytest.raises(InputError, match="image 0 is an array of float64"):
         embed_images(encoder, [np.zeros((3, 3))])

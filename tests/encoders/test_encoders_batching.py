@@ -89,7 +89,7 @@ def test_a_truncated_picture_is_named(encoder, tmp_path):
 
 
 def test_what_is_no_picture_is_named(encoder):
-    with pytest.raises(InputError, match="image 2 is a ndarray"):
+    with pytest.raises(InputError, match="image 2 is an array of float64"):
         encoder.encode_images([*pictures(2), np.zeros((8, 8, 3))])
     with pytest.raises(InputError, match="image 1 is a dict"):
         encoder.encode_images(Source([*pictures(1), {"image": None}]))

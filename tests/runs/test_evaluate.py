@@ -148,7 +148,7 @@ def test_training_data_that_is_gone_is_said_or_found_in_the_given_file(trained, 
 
     shutil.copytree(home / "out", tmp_path / "out")
     shutil.copy(home / "v.npz", tmp_path / "moved.npz")
-    model = SparseCBMClassifier.load(tmp_path / "out" / "model")
+    model = SparseCBMClassifier.load(tmp_path / "out" / "model", class_names=False)
     model.metadata_["embeddings"]["path"] = str(tmp_path / "gone.npz")
     model.save(tmp_path / "out" / "model")
     with pytest.raises(InputError, match=r"made elsewhere \('.*gone\.npz', which is not there now\)"):

@@ -137,7 +137,6 @@ def counterfactual(
     >>> print(counterfactual(ledgers, 0))
     finch becomes jay by 1 edit (no smaller set does)
       red crown: 2 -> 0 (+2.000)
-      (the same turns 100% of all pictures into jay)
     """
     if any_class and target is not None:
         raise InputError("give either a target or any_class=True, not both")
