@@ -120,7 +120,9 @@ def _model_card(model: Any, name: str, license: str | None, note: str) -> str:
     kind, known = type(model).__name__, published(getattr(model, "metadata_", {}))
     classes = known.get("class_names") or list(getattr(model, "classes_", ()))
     concepts = list(getattr(model, "concept_names_", None) or ())
-    encoder, images, test = (known.get(part) or {} for part in ("encoder", "images", "test"))
+    parts = (known.get(part) or {} for part in ("encoder", "images", "test"))
+    # Metadata is the user's own: a text stands for the spec that it may well be.
+    encoder, images, test = (part if isinstance(part, dict) else {"spec": str(part)} for part in parts)
     spec = str(encoder.get("spec") or "")
     loadable = "SPEC OF THE ENCODER" if not spec or "(not published)" in spec else spec
     task = "zero-shot-image-classification" if kind in _TRAINED_BY_TEXTS else "image-classification"
