@@ -87,7 +87,8 @@ def map_sheet(account: Account, size: int = 192, columns: int = 4) -> Image:
         sheet.paste(tile, (x, y + words))
         draw.text((x, y), _fitting(name, large, size), "#1d2327", large)
         if k:
-            draw.text((x, y + 17), said(place), "#5c6770", small)
+            # The built-in font has no minus sign.
+            draw.text((x, y + 17), said(place).replace("\N{MINUS SIGN}", "-"), "#5c6770", small)
     return sheet
 
 
