@@ -46,7 +46,7 @@ def fitted(problem: dict[str, np.ndarray]) -> SparseCBMClassifier:
     return model.fit(problem["X"], problem["y"])
 
 
-@parametrize_with_checks([SparseCBMClassifier()])
+@parametrize_with_checks([SparseCBMClassifier(max_iter=200)])
 def test_scikit_learn_estimator_checks(estimator, check) -> None:
     check(estimator)
 
