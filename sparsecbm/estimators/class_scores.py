@@ -80,10 +80,6 @@ class ClassScoreClassifier(PublishedEstimator, ClassifierMixin, BaseEstimator):
         best = self._blocks(X, lambda scores: scores.argmax(axis=1))
         return self.classes_[best]
 
-    def _class_labels(self) -> list[str]:
-        names = (getattr(self, "metadata_", None) or {}).get("class_names")
-        return list(names) if names else [str(name) for name in self.classes_.tolist()]
-
 
 class ExplainedScores(ABC):
     """``explain`` for classifiers whose scores are sums over named parts."""

@@ -229,9 +229,10 @@ class ConceptTrust:
         presence = sigmoid(model_units * self.presence_[0] + self.presence_[1])
         if truth is not None:
             presence = np.where(np.isnan(truth[rows]), presence, truth[rows])
-        self.worth_ = worth(activations, presence)
         if self.bottleneck_.gate.name == "presence":  # type: ignore[attr-defined]
-            self.worth_ = np.stack([np.zeros(len(self.worth_[0])), np.ones(len(self.worth_[0]))])
+            self.worth_ = np.repeat([[0.0], [1.0]], activations.shape[1], axis=1)
+        else:
+            self.worth_ = worth(activations, presence)
         self._warn_of_concepts(activations, labels[rows], found)
 
     def _warn_of_concepts(self, activations: np.ndarray, labels: np.ndarray, found: LabelledConcepts | None) -> None:

@@ -362,6 +362,8 @@ class SparseCBMClassifier(ConceptTrust, PublishedEstimator, ClassifierMixin, Tra
         presence = self._learn_concepts(space, truth, pictures, seed)
         self._set_score_statistics(space)
         how = given.training or ("joint" if truth is None else "independent" if concept_X is None else "sequential")
+        if given.nonnegative_head and given.concepts_per_class is None and given.variant == "default":
+            raise InputError("nonnegative_head=True needs concepts_per_class: a dense head has no sign constraint")
         if given.variant == "published":
             self._fit_published(given, concepts, rows, labels, validation, seed, checkpoint_dir)
         elif how == "joint":
@@ -387,8 +389,6 @@ class SparseCBMClassifier(ConceptTrust, PublishedEstimator, ClassifierMixin, Tra
         checkpoint_dir: str | Path | None,
     ) -> None:
         """Units as they are; a head on what they say, or on the truth where it is told."""
-        if given.nonnegative_head and given.concepts_per_class is None:
-            raise InputError("nonnegative_head=True needs concepts_per_class: a dense head has no sign constraint")
         tied, pool = self._tied(given, space, X, labels, "exact", seed)
         gate = given.gate
         if gate == "auto":
@@ -445,8 +445,6 @@ class SparseCBMClassifier(ConceptTrust, PublishedEstimator, ClassifierMixin, Tra
         checkpoint_dir: str | Path | None,
     ) -> None:
         kind = loss_class(given.loss)
-        if given.nonnegative_head and given.concepts_per_class is None:
-            raise InputError("nonnegative_head=True needs concepts_per_class: a dense head has no sign constraint")
         tied, pool = self._tied(given, space, X, labels, given.tie, seed)
         budget = given.concepts_per_class is not None
         limit = given.max_active_concepts
@@ -891,13 +889,12 @@ class SparseCBMClassifier(ConceptTrust, PublishedEstimator, ClassifierMixin, Tra
         """
         from sparsecbm.explain import explain
 
-        names = (getattr(self, "metadata_", None) or {}).get("class_names") or [str(c) for c in self.classes_.tolist()]
         return explain(
             self.transform(X),
             self.head_weights_,
             self.head_intercept_,
             self.concept_names_,
-            names,
+            self._class_labels(),
             sources=sources,
             truths=truths,
         )

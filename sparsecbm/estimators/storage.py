@@ -178,6 +178,11 @@ class StoredEstimator:
     n_features_in_: int
     metadata_: dict[str, Any]
 
+    def _class_labels(self) -> list[str]:
+        """Names of the classes for people: those that were noted, else the labels."""
+        names = (getattr(self, "metadata_", None) or {}).get("class_names")
+        return list(names) if names else [str(name) for name in self.classes_.tolist()]
+
     def _arrays(self) -> Arrays:
         """Fitted arrays to store."""
         raise NotImplementedError
