@@ -76,6 +76,48 @@ class ConceptTrust:
     head_intercept_: NDArray[np.float64]
     n_features_in_: int
 
+    _presence: NDArray[np.float64] | None = None
+    _worth: NDArray[np.float64] | None = None
+    _looked_at: tuple[NDArray[np.float32], NDArray[np.float64] | None, int] | None = None
+    """Of fitting: units of some training pictures, their labels and the seed, for what is made of them later."""
+
+    @property
+    def presence_(self) -> NDArray[np.float64] | None:
+        """Slope and intercept of each concept's probability in its unit, (2, M); made when first asked for."""
+        if self._presence is None and self._looked_at is not None:
+            units, _, seed = self._looked_at
+            self._presence = np.stack(unlabelled_presence(units, seed))
+        return self._presence
+
+    @presence_.setter
+    def presence_(self, value: NDArray[np.float64] | None) -> None:
+        self._presence = value
+
+    @property
+    def worth_(self) -> NDArray[np.float64] | None:
+        """Activation that an absent and a present concept are worth, (2, M); made when first asked for."""
+        if self._worth is None and self._looked_at is not None:
+            units, truth, _ = self._looked_at
+            self._worth = self._made_worth(units, truth)
+        return self._worth
+
+    @worth_.setter
+    def worth_(self, value: NDArray[np.float64] | None) -> None:
+        self._worth = value
+
+    def _made_worth(self, units: np.ndarray, truth: np.ndarray | None) -> NDArray[np.float64]:
+        if self.bottleneck_.gate.name == "presence":  # type: ignore[attr-defined]
+            return np.repeat([[0.0], [1.0]], units.shape[1], axis=1)
+        slope, intercept = self._known("presence_")
+        presence = sigmoid(units * slope + intercept)
+        if truth is not None:
+            presence = np.where(np.isnan(truth), presence, truth)
+        return worth(self._activations(units), presence)
+
+    def _activations(self, units: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return self.bottleneck_.gate(torch.from_numpy(units)).numpy()  # type: ignore[attr-defined]
+
     def _inference(self) -> InferenceModel:
         raise NotImplementedError
 
@@ -162,8 +204,7 @@ class ConceptTrust:
     ) -> LabelledConcepts | None:
         """Move concepts to where their labels say; None without labels."""
         self.concept_directions_: NDArray[np.float32] | None = None
-        self.presence_: NDArray[np.float64] | None = None
-        self.worth_: NDArray[np.float64] | None = None
+        self._presence = self._worth = self._looked_at = None
         if truth is None:
             return None
         m, rows = truth.shape[1], self.concept_embeddings_
@@ -216,24 +257,14 @@ class ConceptTrust:
         truth: np.ndarray | None,
         seed: int,
     ) -> None:
-        """Set what concepts are worth, and warn of those that are not worth their names."""
+        """Keep what probabilities and worth are made from, and warn of concepts that are not worth their names."""
         rng = np.random.default_rng([seed, 6])
         n = len(X)
         most = min(_SAMPLE, max(64, _ENTRIES // len(self.concept_names_)))
         rows = np.arange(n) if n <= most else np.sort(rng.choice(n, most, replace=False))
         model_units = self.bottleneck_.units(np.asarray(X[rows], dtype=np.float32))  # type: ignore[attr-defined]
-        with torch.inference_mode():
-            activations = self.bottleneck_.gate(torch.from_numpy(model_units)).numpy()  # type: ignore[attr-defined]
-        if self.presence_ is None:
-            self.presence_ = np.stack(unlabelled_presence(model_units, seed))
-        presence = sigmoid(model_units * self.presence_[0] + self.presence_[1])
-        if truth is not None:
-            presence = np.where(np.isnan(truth[rows]), presence, truth[rows])
-        if self.bottleneck_.gate.name == "presence":  # type: ignore[attr-defined]
-            self.worth_ = np.repeat([[0.0], [1.0]], activations.shape[1], axis=1)
-        else:
-            self.worth_ = worth(activations, presence)
-        self._warn_of_concepts(activations, labels[rows], found)
+        self._looked_at = (model_units, None if truth is None else truth[rows], seed)
+        self._warn_of_concepts(self._activations(model_units), labels[rows], found)
 
     def _warn_of_concepts(self, activations: np.ndarray, labels: np.ndarray, found: LabelledConcepts | None) -> None:
         weighed = (self.head_weights_ != 0).any(axis=0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
@@ -392,7 +393,7 @@ class SparseCBMClassifier(ConceptTrust, PublishedEstimator, ClassifierMixin, Tra
         tied, pool = self._tied(given, space, X, labels, "exact", seed)
         gate = given.gate
         if gate == "auto":
-            bare = "dense" if self.presence_ is None else "presence"
+            bare = "dense" if self._presence is None else "presence"
             gate = bare if given.max_active_concepts is None else "top_k"
         model = ConceptBottleneck(
             ConceptBottleneckLayer(space, tied.anchors[pool], tied.turns[pool]),
@@ -412,10 +413,10 @@ class SparseCBMClassifier(ConceptTrust, PublishedEstimator, ClassifierMixin, Tra
     def _gate(self, name: str, pool: np.ndarray, limit: int | None, nonnegative: bool) -> Gate:
         gate = _make_gate(name, len(pool), limit, nonnegative)
         if gate.name == "presence":
-            if self.presence_ is None:
+            if self._presence is None:
                 raise InputError("gate='presence' needs concept_labels: without them nobody knows what is probable")
             gate.load_state_dict(
-                {key: torch.from_numpy(v[pool]).float() for key, v in zip(("slope", "intercept"), self.presence_)}
+                {key: torch.from_numpy(v[pool]).float() for key, v in zip(("slope", "intercept"), self._presence)}
             )
         return gate
 
@@ -584,6 +585,8 @@ class SparseCBMClassifier(ConceptTrust, PublishedEstimator, ClassifierMixin, Tra
         model = clone(self).set_params(**changed)
         model.__dict__.update({key: value for key, value in vars(self).items() if key.endswith("_")})
         model._trained, model.metadata_ = self._trained, dict(self.metadata_)
+        # Units stay, and so their probabilities; what a concept is worth is a matter of the new gate.
+        model._presence, model._looked_at = self._presence, self._looked_at
         given = checked_parameters(model)
         checked, y = self._validated(X, y, reset=False)
         model._decide(given, self._rows(checked), class_numbers(y, len(checked), self.classes_, "y"))
@@ -794,8 +797,8 @@ class SparseCBMClassifier(ConceptTrust, PublishedEstimator, ClassifierMixin, Tra
             score_scale_=self.score_scale_,
             concept_embeddings_=self.concept_embeddings_,
             concept_directions_=self.concept_directions_,
-            presence_=self.presence_,
-            worth_=self.worth_,
+            presence_=self._presence,
+            worth_=self._worth,
             classes_=self.classes_,
             concept_names_=self.concept_names_,
         )
@@ -973,8 +976,9 @@ class SparseCBMClassifier(ConceptTrust, PublishedEstimator, ClassifierMixin, Tra
     _ARRAY_PARAMETERS = ("concept_relevance", "cone_widths")
 
     def _arrays(self) -> Arrays:
+        held = replace(self._inference(), presence_=self.presence_, worth_=self.worth_)
         widths = getattr(self, "cone_widths_", None)
-        return self._inference().arrays() | ({} if widths is None else {"tie.cone_widths": widths})
+        return held.arrays() | ({} if widths is None else {"tie.cone_widths": widths})
 
     def _extra(self) -> dict[str, Any]:
         gate = self.bottleneck_.gate

@@ -255,3 +255,15 @@ def test_few_concepts_are_not_shut_by_the_price_on_each() -> None:
         model, free = (SparseCBMClassifier(loss=loss, random_state=0) for loss in ("gumbel", "none"))
         accuracy, bound = (m.fit(X[:400], y[:400]).score(X[400:], y[400:]) for m in (model, free))
     assert accuracy > bound - 0.04
+
+
+def test_a_refitted_model_knows_what_its_own_activations_are_worth(tmp_path: Path) -> None:
+    X, y, _, texts = planted()
+    wide = fit(X, y, texts, None, max_active_concepts=6, concepts_per_class=3)
+    narrow = wide.refit(X[:800], y[:800], max_active_concepts=1)
+    np.testing.assert_array_equal(narrow.presence_, wide.presence_)
+    proba, activations = narrow.predict_concepts_proba(X[:800]), narrow.transform(X[:800])
+    np.testing.assert_allclose(narrow.worth_, worth(activations, proba), atol=1e-6)
+    assert not np.allclose(narrow.worth_, wide.worth_)
+    narrow.save(tmp_path / "narrow")
+    np.testing.assert_array_equal(SparseCBMClassifier.load(tmp_path / "narrow").worth_, narrow.worth_)
