@@ -48,8 +48,8 @@ class Trained:
     ----------
     bottleneck : FrozenBottleneck
         Of the pool, with the gate as trained.
-    dense : Head
-        Of the pool, as trained.
+    dense : Head or None
+        Of the pool, as trained; None where a budget of weights makes another and nothing trained.
     tied : Tied
         Of all concepts.
     space : Whitening
@@ -60,7 +60,7 @@ class Trained:
     """
 
     bottleneck: FrozenBottleneck
-    dense: Head
+    dense: Head | None
     tied: Tied
     space: Whitening
     pool: np.ndarray
@@ -92,6 +92,7 @@ class Trained:
             Of the heads.
         """
         if concepts_per_class is None:
+            assert self.dense is not None
             return self._whole(self.bottleneck, self.dense)
         kept = self.bottleneck.copy(max_active_concepts)
         last = HeadChoice(concepts_per_class, nonnegative, self.seed, checkpoint_dir=checkpoint_dir, truth=self.truth)

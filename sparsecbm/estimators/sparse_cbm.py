@@ -390,19 +390,19 @@ class SparseCBMClassifier(ConceptTrust, PublishedEstimator, ClassifierMixin, Tra
         checkpoint_dir: str | Path | None,
     ) -> None:
         """Units as they are; a head on what they say, or on the truth where it is told."""
-        tied, pool = self._tied(given, space, X, labels, "exact", seed)
+        means = class_means(X, labels, len(self.classes_))
+        tied, pool = self._tied(given, space, means, labels, "exact", seed)
         gate = given.gate
         if gate == "auto":
             bare = "dense" if self._presence is None else "presence"
             gate = bare if given.max_active_concepts is None else "top_k"
-        model = ConceptBottleneck(
-            ConceptBottleneckLayer(space, tied.anchors[pool], tied.turns[pool]),
-            self._gate(gate, pool, given.max_active_concepts, given.nonnegative),
-            len(self.classes_),
+        bottleneck = FrozenBottleneck.freeze(
+            self._untrained(space, tied, pool, gate, given.max_active_concepts, given.nonnegative)
         )
-        bottleneck = FrozenBottleneck.freeze(model)
         told = None if truth is None else truth[:, pool]
-        dense = HeadChoice(None, False, seed, truth=told)(bottleneck, X, labels)
+        # With a budget of weights nobody reads a head of all.
+        whole = given.concepts_per_class is None
+        dense = HeadChoice(None, False, seed, truth=told)(bottleneck, X, labels) if whole else None
         self._trained = Trained(bottleneck, dense, tied, space, pool, seed, told)
         self._decide(given, X, labels, checkpoint_dir)
         X, labels = X[:_LOOK], labels[:_LOOK]
@@ -410,7 +410,10 @@ class SparseCBMClassifier(ConceptTrust, PublishedEstimator, ClassifierMixin, Tra
         lost = float(np.mean(np.logaddexp.reduce(scores, axis=1) - scores[np.arange(len(labels)), labels]))
         self.history_, self.n_iter_ = [{"step": 1, "loss": lost, "cross_entropy": lost}], 1
 
-    def _gate(self, name: str, pool: np.ndarray, limit: int | None, nonnegative: bool) -> Gate:
+    def _untrained(
+        self, space: Whitening, tied: Tied, pool: np.ndarray, name: str, limit: int | None, nonnegative: bool
+    ) -> ConceptBottleneck:
+        """Layer, gate and head of the concepts that take part, before any training."""
         gate = _make_gate(name, len(pool), limit, nonnegative)
         if gate.name == "presence":
             if self._presence is None:
@@ -418,13 +421,13 @@ class SparseCBMClassifier(ConceptTrust, PublishedEstimator, ClassifierMixin, Tra
             gate.load_state_dict(
                 {key: torch.from_numpy(v[pool]).float() for key, v in zip(("slope", "intercept"), self._presence)}
             )
-        return gate
+        layer = ConceptBottleneckLayer(space, tied.anchors[pool], tied.turns[pool])
+        return ConceptBottleneck(layer, gate, len(self.classes_))
 
     def _tied(
-        self, given: SimpleNamespace, space: Whitening, X: np.ndarray | Rows, labels: np.ndarray, tie: str, seed: int
+        self, given: SimpleNamespace, space: Whitening, means: np.ndarray, labels: np.ndarray, tie: str, seed: int
     ) -> tuple[Tied, np.ndarray]:
         """Anchors and turns of all concepts, and the numbers of those that take part."""
-        means = class_means(X, labels, len(self.classes_))
         geometry = ConceptGeometry.measure(space, self._score_rows(), means, np.bincount(labels), seed)
         tied = make_tie(tie, given.min_alignment if tie == given.tie else None).bind(geometry)
         pool = tied.pool(given.candidates_per_class)
@@ -446,22 +449,17 @@ class SparseCBMClassifier(ConceptTrust, PublishedEstimator, ClassifierMixin, Tra
         checkpoint_dir: str | Path | None,
     ) -> None:
         kind = loss_class(given.loss)
-        tied, pool = self._tied(given, space, X, labels, given.tie, seed)
+        means = class_means(X, labels, len(self.classes_))
+        tied, pool = self._tied(given, space, means, labels, given.tie, seed)
         budget = given.concepts_per_class is not None
         limit = given.max_active_concepts
         if limit is not None and budget:
             limit = max(limit, LEAST_ACTIVE)
-        relevance = None
-        if kind.needs_relevance:
-            relevance = self._relevance(class_means(X, labels, len(self.classes_)))[:, torch.from_numpy(pool)]
+        relevance = self._relevance(means)[:, torch.from_numpy(pool)] if kind.needs_relevance else None
         loss = make_loss(given.loss, relevance=relevance)
         few = limit is None and len(pool) <= _FEW
         gate = given.gate if given.gate != "auto" else "dense" if few else loss.gate_name(limit)
-        model = ConceptBottleneck(
-            ConceptBottleneckLayer(space, tied.anchors[pool], tied.turns[pool]),
-            self._gate(gate, pool, limit, given.nonnegative),
-            len(self.classes_),
-        )
+        model = self._untrained(space, tied, pool, gate, limit, given.nonnegative)
         half = HeadChoice(max(given.concepts_per_class or 0, LEAST_NEC), given.nonnegative_head, seed)
         trainer = self._train(
             model, loss, given, kind.default_weight, X, labels, validation, seed,

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from sparsecbm.samplers import noise
 from sparsecbm.vae.model import DiscreteVAE
-from sparsecbm.vae.weights import Weights, weigh
+from sparsecbm.vae.weights import Weights, evaluating, weigh
 
 __all__ = ["Bracket", "annealed_weights", "bracket_log_likelihood"]
 
@@ -111,8 +111,6 @@ def annealed_weights(
     -------
     Weights
     """
-    was_training = model.training
-    model.eval()
     ladder = torch.linspace(0, 1, steps + 1, dtype=torch.float64).tolist()
     held = x if states is None else torch.cat([x, states], 1)
 
@@ -123,9 +121,8 @@ def annealed_weights(
         start = model.posterior(pictures, count, mode="hard", generator=generator).state
         return _walk(model, pictures, start, ladder, generator)
 
-    weights = weigh(held, chains, max(model.n_pixels, model.latents.width), log_weights, progress)
-    model.train(was_training)
-    return weights
+    with evaluating(model):
+        return weigh(held, chains, max(model.n_pixels, model.latents.width), log_weights, progress)
 
 
 @dataclass(frozen=True)

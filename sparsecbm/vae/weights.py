@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sparsecbm._base.errors import InputError
 from sparsecbm._base.progress import ProgressBar
 from sparsecbm.vae.model import DiscreteVAE
 from sparsecbm.vae.objectives.base import log_mass_ratio
 
-__all__ = ["Weights", "importance_weights", "weigh"]
+__all__ = ["Weights", "evaluating", "importance_weights", "weigh"]
 
 _ROW_NUMBERS = 1 << 20  # numbers in the largest temporary
 
@@ -37,6 +38,17 @@ class Weights:
     mean_log: Tensor
     relative_variance: Tensor
     effective_sample_size: Tensor
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode for a while; the mode from before comes back, whatever happens."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
 
 
 @torch.no_grad()
@@ -109,8 +121,5 @@ def importance_weights(
         draw = model.posterior(rows, count, mode="hard", generator=generator)
         return model.log_likelihood(rows, draw.state) + log_mass_ratio(model, draw)
 
-    was_training = model.training
-    model.eval()
-    weights = weigh(x, samples, max(model.n_pixels, model.latents.width), log_weights, progress)
-    model.train(was_training)
-    return weights
+    with evaluating(model):
+        return weigh(x, samples, max(model.n_pixels, model.latents.width), log_weights, progress)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sparsecbm.vae.model import DiscreteVAE
 from sparsecbm.vae.objectives import Objective, exact_log_likelihood, make_objective
+from sparsecbm.vae.weights import evaluating
 
 __all__ = ["VERSIONS", "GradientQuality", "gradient_quality", "measure_exactly", "state_pictures"]
 
@@ -82,12 +83,10 @@ def gradient_quality(
             handle.remove()
         return torch.autograd.grad(value, offset)[0]
 
-    was_training = model.training
-    model.eval()
-    exact = gradient(make_objective("exact"), x)
-    objective.eval()
-    estimates = gradient(objective, x.repeat_interleave(draws, 0)).view(len(x), draws, -1)
-    model.train(was_training)
+    with evaluating(model):
+        exact = gradient(make_objective("exact"), x)
+        objective.eval()
+        estimates = gradient(objective, x.repeat_interleave(draws, 0)).view(len(x), draws, -1)
     length, variance = exact.norm(), estimates.var(1).sum()
     square = (estimates.mean(1) - exact).square().sum() - variance / draws
     return GradientQuality(
