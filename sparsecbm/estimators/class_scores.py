@@ -85,8 +85,11 @@ class ExplainedScores(ABC):
     """``explain`` for classifiers whose scores are sums over named parts."""
 
     @abstractmethod
-    def _parts(self, rows: NDArray[np.float64], scores: NDArray[np.float64]) -> tuple[Any, ...]:
-        """Activations, weights, intercepts and names of the parts, and what they leave of the scores, if anything."""
+    def _parts(self, X: ArrayLike) -> tuple[Any, ...]:
+        """Activations, weights, intercepts and names of the parts, class scores, and what the parts leave of them.
+
+        Scores of None are the sums of the parts; a rest of None is none.
+        """
 
     def explain(
         self: Any, X: ArrayLike, sources: Sequence[str] | None = None, truths: Sequence[object] | None = None
@@ -106,8 +109,7 @@ class ExplainedScores(ABC):
         """
         from sparsecbm.explain import explain
 
-        rows = self._float_rows(self._checked(X))
-        scores = self._scores(rows)
-        activations, weights, intercept, names, left = self._parts(rows, scores)
-        said = {"targets": scores.argmax(axis=1), "sources": sources, "truths": truths, "remainder": left}
+        activations, weights, intercept, names, scores, left = self._parts(X)
+        best = None if scores is None else scores.argmax(axis=1)
+        said = {"targets": best, "sources": sources, "truths": truths, "remainder": left}
         return explain(activations, weights, intercept, names, self._class_labels(), **said)

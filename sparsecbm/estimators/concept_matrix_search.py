@@ -347,11 +347,14 @@ class ConceptMatrixSearch(ExplainedScores, ClassScoreClassifier):
         """Activations of the concepts that `explain` names: shape (n, M), exactly zero elsewhere."""
         return self._rule.codes(self._float_rows(self._checked(X)), int(self.max_explained_concepts)).dense()
 
-    def _parts(self, rows: NDArray[np.float64], scores: NDArray[np.float64]) -> tuple[Any, ...]:
+    def _parts(self, X: ArrayLike) -> tuple[Any, ...]:
+        rows = self._float_rows(self._checked(X))
+        scores = self._scores(rows)
         activations = self._rule.codes(rows, int(self.max_explained_concepts)).dense()
         rest = scores - (activations @ self.class_concepts_.T + self.intercept_)
         whole = self._rule.sparse and np.abs(rest).max() <= 1e-9 * max(1.0, np.abs(scores).max())
-        return activations, self.class_concepts_, self.intercept_, self.concept_names_, None if whole else rest
+        left = None if whole else rest
+        return activations, self.class_concepts_, self.intercept_, self.concept_names_, scores, left
 
     # -- storage -------------------------------------------------------------------------------------------------------
 

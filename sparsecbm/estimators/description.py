@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from sparsecbm._base.errors import InputError
 from sparsecbm.estimators.class_rows import read_class_rows
@@ -94,11 +94,13 @@ class DescriptionClassifier(ExplainedScores, ZeroShotClassifier):
         self.description_names_ = [f"{label}: {text}" for label, names in zip(labels, texts) for text in names]
         return self
 
-    def _parts(self, rows: NDArray[np.float64], scores: NDArray[np.float64]) -> tuple[Any, ...]:
+    def _parts(self, X: ArrayLike) -> tuple[Any, ...]:
+        rows = self._float_rows(self._checked(X))
         weights = np.zeros((len(self.classes_), len(self.descriptions_)))
         weights[self.class_of_, np.arange(len(self.descriptions_))] = self.logit_scale
         weights /= np.bincount(self.class_of_)[:, None]
-        return rows @ self.descriptions_.T, weights, np.zeros(len(weights)), self.description_names_, None
+        activations, intercept = rows @ self.descriptions_.T, np.zeros(len(weights))
+        return activations, weights, intercept, self.description_names_, self._scores(rows), None
 
     def _arrays(self) -> Arrays:
         return {"class_rows": self.class_rows_, "descriptions": self.descriptions_, "class_of": self.class_of_}

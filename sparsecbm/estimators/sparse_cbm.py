@@ -58,6 +58,7 @@ from sparsecbm.bottleneck import (
     make_tie,
     whitening,
 )
+from sparsecbm.estimators.class_scores import ExplainedScores
 from sparsecbm.estimators.concept_labels import ConceptTrust, check_concept_labels
 from sparsecbm.estimators.frontier import ACTIVE, NEC, Frontier, make_frontier
 from sparsecbm.estimators.hub import PublishedEstimator
@@ -86,7 +87,9 @@ _FEW = 8
 """Concepts up to which all stay active: a price on each would shut those that decide."""
 
 
-class SparseCBMClassifier(ConceptTrust, PublishedEstimator, ClassifierMixin, TransformerMixin, BaseEstimator):
+class SparseCBMClassifier(
+    ExplainedScores, ConceptTrust, PublishedEstimator, ClassifierMixin, TransformerMixin, BaseEstimator
+):
     """A classifier whose every decision is a short sum over named concepts.
 
     An embedding x becomes concept scores psi = cos(x, c), standardised with training statistics; the Concept Bottleneck
@@ -874,31 +877,8 @@ class SparseCBMClassifier(ConceptTrust, PublishedEstimator, ClassifierMixin, Tra
         best = [scores.argmax(axis=1) for scores in self._inference().score_blocks(X)]
         return self.classes_[np.concatenate(best)]
 
-    def explain(self, X: ArrayLike, sources: Sequence[str] | None = None, truths: Sequence | None = None) -> Ledgers:
-        """Account for the predictions: class score = intercept + sum of activation times weight, exactly.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, d)
-        sources, truths : sequence, optional
-            n image names and n true class names, for titles.
-
-        Returns
-        -------
-        Ledgers
-            One ledger an image.
-        """
-        from sparsecbm.explain import explain
-
-        return explain(
-            self.transform(X),
-            self.head_weights_,
-            self.head_intercept_,
-            self.concept_names_,
-            self._class_labels(),
-            sources=sources,
-            truths=truths,
-        )
+    def _parts(self, X: ArrayLike) -> tuple[Any, ...]:
+        return self.transform(X), self.head_weights_, self.head_intercept_, self.concept_names_, None, None
 
     def predict_images(self, images: Pictures, *, encoder: Encoder | str | None = None) -> np.ndarray:
         """Class of each picture, shape (n,).

@@ -60,7 +60,8 @@ class CompareDataResult(Result):
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
-        rows = [{**vars(row), "drifted": row in self.drifted} for row in self.concepts]
+        drifted = {row.concept for row in self.drifted}
+        rows = [{**vars(row), "drifted": row.concept in drifted} for row in self.concepts]
         return plain({**vars(self), "concepts": rows})
 
 
