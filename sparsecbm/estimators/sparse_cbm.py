@@ -83,7 +83,7 @@ if TYPE_CHECKING:
 _LOOK = 8192
 """Rows whose loss stands in the history of a model without training steps."""
 
-_FEW = 8
+_FEW = 4
 """Concepts up to which all stay active: a price on each would shut those that decide."""
 
 
@@ -129,7 +129,7 @@ class SparseCBMClassifier(
         part of each class's mean standardised concept score.
     gate : {"auto", "top_k", "gumbel_top_k", "soft_threshold", "binary_concrete", "presence", "dense"}
         What sets all but a few units to zero. "auto": what goes with the loss; with concept labels and no limit,
-        "presence": activations are the probabilities of concepts, so that a true concept is 1; with up to 8 concepts
+        "presence": activations are the probabilities of concepts, so that a true concept is 1; with up to 4 concepts
         and no limit, "dense": where there are so few, what is absent is evidence too. A gate that knows no limit is
         refused with `max_active_concepts`.
     tie : {"earned", "exact", "shared", "free"}
