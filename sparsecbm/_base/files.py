@@ -19,7 +19,7 @@ from typing import IO, Any
 import numpy as np
 from safetensors import SafetensorError
 
-from sparsecbm._base.errors import StoredFileError
+from sparsecbm._base.errors import InputError, StoredFileError
 from sparsecbm._base.untrusted import read_bytes
 
 
@@ -81,6 +81,18 @@ def write_text(path: str | Path, text: str) -> None:
 def write_json(path: str | Path, value: Any) -> None:
     """Write indented JSON atomically; NaN and infinities are refused, since JSON has none."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def check_free(path: str | Path | None, force: bool) -> None:
+    """Refuse to replace a file, unless told to.
+
+    Raises
+    ------
+    InputError
+        If it is there and `force` is False.
+    """
+    if path is not None and Path(path).exists() and not force:
+        raise InputError(f"{str(path)!r} is there already: give another name, or --force (force=True) to replace it")
 
 
 def replace_folder(path: str | Path, write: Callable[[Path], Any], *, keep: bool = False) -> None:

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from sparsecbm.cli.base import Device, add_group, command
+from sparsecbm._base.names import name_list
+from sparsecbm.cli.base import Device, Force, add_group, command
 from sparsecbm.cli.terminal import head, make_console
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from sparsecbm.concepts import ConceptSet
     from sparsecbm.config.schema import FiltersConfig
     from sparsecbm.runs import (
         BuildResult,
@@ -67,6 +69,7 @@ def concepts_build(
     temperature: Annotated[float, typer.Option(min=0, help="0: always the most probable answer.")] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="Of answers, with a temperature above 0.")] = 0,
     device: Device = "auto",
+    force: Force = False,
 ) -> Any:
     """Build a concept set for your classes, with where each name comes from.
 
@@ -139,6 +142,7 @@ def concepts_filter(
     set_: Thresholds = None,
     select: Select = None,
     times: Times = 1,
+    force: Force = False,
 ) -> Any:
     """Drop concepts that are long, name a class, repeat each other, or never show; say which and why.
 
@@ -226,16 +230,27 @@ def _show_judged(console: Console, result: CheckResult) -> None:
             console.print(f"  [dim]and {len(rest):,} more {what}; --json lists them[/dim]")
 
 
+def _show_short(console: Console, asked: int | None, concepts: ConceptSet) -> None:
+    if asked is not None and len(concepts) < asked:
+        console.print(f"  asked for {asked:,}, found {len(concepts):,}: no more are left of what was given")
+
+
 def show_concepts_build(result: BuildResult) -> None:
     """Print what a build found and kept."""
+    from sparsecbm.concepts.cleaning import dropped_lines
+
     console = make_console()
     of = f" for {len(result.classes):,} classes" if result.classes else ""
     console.print(f"[bold]{len(result.concepts):,} concepts[/bold]{of}, of {result.found:,} found")
-    for drop in result.report.dropped[:20] if result.report is not None else ():
-        console.print(f"  dropped {escape(repr(drop.name))}: {escape(drop.reason)}")
-    if result.report is not None and len(result.report.dropped) > 20:
-        console.print(f"  [dim]and {len(result.report.dropped) - 20:,} more[/dim]")
-    for line in result.report.not_run if result.report is not None else ():
+    _show_short(console, result.asked, result.concepts)
+    if result.without:
+        console.print(f"  no concept for {len(result.without):,} classes: {escape(name_list(result.without))}")
+    lines = dropped_lines(result.concepts.provenance.get("dropped", {}))
+    for line in lines[:20]:
+        console.print(f"  {escape(line)}")
+    if len(lines) > 20:
+        console.print(f"  [dim]and for {len(lines) - 20:,} more reasons; the file names all[/dim]")
+    for line in result.not_run:
         console.print(f"  [dim]{escape(line)}[/dim]")
     console.print(f"  [dim]such as[/dim] {escape(', '.join(result.concepts.names[:8]))}")
     console.print(f"written: {escape(str(result.output))}")
@@ -245,9 +260,11 @@ def show_concepts_filter(result: FilterResult) -> None:
     """Print what the filters kept and dropped."""
     console = make_console()
     summary, *rest = result.report.lines
+    rest = [f"dropped {name!r}: {reason}" for name, reason in result.repeated] + rest
     console.print(f"[bold]{escape(summary)}[/bold]")
     for line in rest:
         console.print(f"  {escape(line)}")
+    _show_short(console, result.asked, result.concepts)
     if len(result.concepts) < len(result.report.kept):
         console.print(f"selected {len(result.concepts)} of these, which cover the classes best")
         console.print(f"  {escape(', '.join(result.concepts.names))}")

@@ -28,7 +28,7 @@ def strip_article(name: str) -> str:
     return _ARTICLE.sub("", name.strip())
 
 
-def parse_answer(text: str, *, max_words: int = 8) -> list[str]:
+def parse_answer(text: str, *, max_words: int = 8, dropped: list[tuple[str, str]] | None = None) -> list[str]:
     """Return the concept names in a model's answer, in order and without repetitions.
 
     Understands bullets, numbers and letters in front, several answers in one line (commas, semicolons), quotes,
@@ -41,6 +41,8 @@ def parse_answer(text: str, *, max_words: int = 8) -> list[str]:
         Free text.
     max_words : int
         Longer entries are sentences, not concepts, and are left out.
+    dropped : list, optional
+        Takes those and the reason.
 
     Examples
     --------
@@ -62,9 +64,13 @@ def parse_answer(text: str, *, max_words: int = 8) -> list[str]:
         for piece in _pieces(body, several=not _MARKER.match(line) or len(entries) == 1):
             name = _clean(piece)
             key = same_name_key(name)
-            if name and key not in seen and len(name.split()) <= max_words:
-                seen.add(key)
+            if not name or key in seen:
+                continue
+            seen.add(key)
+            if len(name.split()) <= max_words:
                 names.append(name)
+            elif dropped is not None:
+                dropped.append((name, f"a sentence, of more than {max_words} words"))
     return names
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sparsecbm._base.names import check_name, normalise_name, same_name_key
+from sparsecbm._base.names import check_name, name_list, normalise_name, same_name_key
 
 
 @dataclass(frozen=True)
@@ -35,16 +35,40 @@ class CleaningReport:
         return bool(self.rewritten or self.duplicates or self.blank)
 
     @property
+    def reasons(self) -> list[tuple[str, str]]:
+        """Each name that was dropped, and why."""
+        return [(name, f"repeats {first!r}") for name, first in self.duplicates]
+
+    @property
     def lines(self) -> tuple[str, ...]:
         """One line for each change, for people."""
         lines = [f"rewrote {old!r} as {new!r}" for old, new in self.rewritten]
-        lines += [f"dropped {name!r}: repeats {first!r}" for name, first in self.duplicates]
+        lines += [f"dropped {name!r}: {reason}" for name, reason in self.reasons]
         if self.blank:
             lines.append(f"dropped {self.blank} blank name{'s' if self.blank > 1 else ''}")
         return tuple(lines)
 
     def __str__(self) -> str:
         return "\n".join(self.lines) or "nothing changed"
+
+
+def by_reason(dropped: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """Names that were dropped, by their reason.
+
+    Examples
+    --------
+    >>> by_reason([("Jay", "repeats 'jay'"), ("a", "too short"), ("b", "too short")])
+    {"repeats 'jay'": ['Jay'], 'too short': ['a', 'b']}
+    """
+    found: dict[str, list[str]] = {}
+    for name, reason in dropped:
+        found.setdefault(reason, []).append(name)
+    return found
+
+
+def dropped_lines(dropped: Mapping[str, Sequence[str]], limit: int = 8) -> list[str]:
+    """One line a reason; of its names the first ones."""
+    return [f"dropped {name_list(list(names), limit)}: {reason}" for reason, names in dropped.items()]
 
 
 def clean_names(names: Iterable[object], where: str = "concept") -> tuple[list[str], CleaningReport]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from sparsecbm._base.errors import InputError, suggest, unknown
 from sparsecbm._base.names import check_name, match_names, normalise_name, same_name_key
-from sparsecbm.concepts.cleaning import CleaningReport, clean_names
+from sparsecbm.concepts.cleaning import CleaningReport, by_reason, clean_names
 
 if TYPE_CHECKING:
     from sparsecbm.concepts.filters import FilterReport
@@ -179,6 +179,7 @@ class ConceptSet:
         from sparsecbm._base.hub import make_card, published, shown_names
 
         known = published(self.provenance)
+        short = {key: value for key, value in known.items() if key != "dropped"}  # the file names those
         parts = {part: getattr(self, part) for part in PARTS[1:]}
         ConceptSet(self.names, **{**parts, "provenance": known}).save(Path(folder) / _PUBLISHED)
         usage = f'from sparsecbm import ConceptSet\nconcepts = ConceptSet.from_pretrained("{name}")'
@@ -186,7 +187,7 @@ class ConceptSet:
             "": f"{len(self):,} concepts for [sparsecbm](https://arxiv.org/abs/2404.03323).",
             "Concepts": shown_names(self.names),
             "Classes they were made for": shown_names(self.class_names or ()),
-            "Where they come from": f"```json\n{json.dumps(known, indent=2, ensure_ascii=False)}\n```" if known else "",
+            "Where they come from": f"```json\n{json.dumps(short, indent=2, ensure_ascii=False)}\n```" if known else "",
             "How to use them": f"```python\n{usage}\n```",
         }
         front = {"license": license, "tags": ["sparsecbm", "concepts", "interpretability"]}
@@ -229,6 +230,17 @@ class ConceptSet:
             class_names=self.class_names,
             provenance=self.provenance,
         )
+
+    def noted(self, dropped: Iterable[tuple[str, str]] = (), /, **notes: Any) -> ConceptSet:
+        """Return the set with more provenance; `dropped` are names and reasons, kept by reason with earlier ones."""
+        known = self.provenance | notes
+        earlier = known.get("dropped")
+        lists = earlier.items() if isinstance(earlier, dict) else ()
+        pairs = [(str(name), why) for why, names in lists if isinstance(names, list) for name in names]
+        if found := by_reason([*pairs, *dropped]):
+            known["dropped"] = found
+        parts = {part: getattr(self, part) for part in PARTS[1:]}
+        return ConceptSet(self.names, **{**parts, "provenance": known})
 
     def index(self, name: str) -> int:
         """Position of a name, whatever its case.

@@ -100,15 +100,16 @@ def conceptnet_concepts(
             for k, exact in wanted[about]:
                 held = found[k][exact]
                 held[name] = held.get(name, 0.0) + weight
-    relevance, by_head, nothing = {}, [], []
+    relevance, by_head, nothing, beyond = {}, [], [], []
     for label, weights in zip(class_names, found):
         best = weights[True] or weights[False]
         if not weights[True] and weights[False]:
             by_head.append(label)
         if not best:
             nothing.append(label)
-        ranked = sorted(best.items(), key=lambda entry: (-entry[1], entry[0]))[:per_class]
-        relevance[label] = dict(ranked)
+        ranked = sorted(best.items(), key=lambda entry: (-entry[1], entry[0]))
+        relevance[label] = dict(ranked[:per_class])
+        beyond += [name for name, _ in ranked[len(relevance[label]) :]]
     names = list(dict.fromkeys(name for entries in relevance.values() for name in entries))
     if not names:
         raise InputError(
@@ -124,7 +125,9 @@ def conceptnet_concepts(
         "classes by their last word": by_head,
         "classes without concepts": nothing,
     }
-    return ConceptSet(names, groups=[group_of[name] for name in names], relevance=relevance, provenance=provenance)
+    made = ConceptSet(names, groups=[group_of[name] for name in names], relevance=relevance, provenance=provenance)
+    why = f"not among the {per_class} of largest weight of any class"
+    return made.noted((name, why) for name in dict.fromkeys(beyond) if name not in made)
 
 
 def _assertions(path: Path, relations: set[str], progress: bool | None) -> Iterator[tuple[str, str, str, float]]:

@@ -67,13 +67,18 @@ class FilterReport:
     not_run: tuple[str, ...] = ()
 
     @property
+    def reasons(self) -> list[tuple[str, str]]:
+        """Each name that was dropped, and why."""
+        return [(drop.name, drop.reason) for drop in self.dropped]
+
+    @property
     def lines(self) -> tuple[str, ...]:
         """A summary, then one line for each dropped concept and each filter that did not run."""
         counts = Counter(drop.filter for drop in self.dropped)
         by_filter = ", ".join(f"{kind} {count}" for kind, count in counts.items())
         total = len(self.kept) + len(self.dropped)
         summary = f"kept {len(self.kept)} of {total} concepts" + (f"; dropped by {by_filter}" if by_filter else "")
-        return (summary, *(f"dropped {d.name!r}: {d.reason}" for d in self.dropped), *self.not_run)
+        return (summary, *(f"dropped {name!r}: {reason}" for name, reason in self.reasons), *self.not_run)
 
     def __str__(self) -> str:
         return "\n".join(self.lines)

@@ -94,6 +94,7 @@ def ask_for_concepts(
     relevance: dict[str, list[str]] = {}
     group_of: dict[str, str] = {}
     spelling: dict[str, str] = {}
+    dropped: list[tuple[str, str]] = []
     with ProgressBar("Asking for concepts", len(class_names), progress) as bar:
         for label in class_names:
             shown = label.replace("_", " ")
@@ -104,7 +105,7 @@ def ask_for_concepts(
                 answers.add(label, given)
             mine: dict[str, str] = {}
             for question in questions:
-                for name in parse_answer(given[question]):
+                for name in parse_answer(given[question], dropped=dropped):
                     key = same_name_key(name)
                     name = spelling.setdefault(key, name)
                     group_of.setdefault(name, question)
@@ -127,7 +128,8 @@ def ask_for_concepts(
         "concepts by question": counts,
         "classes without concepts": [label for label, found in relevance.items() if not found],
     }
-    return ConceptSet(names, groups=[group_of[name] for name in names], relevance=relevance, provenance=provenance)
+    made = ConceptSet(names, groups=[group_of[name] for name in names], relevance=relevance, provenance=provenance)
+    return made.noted(dict.fromkeys(dropped))
 
 
 def _seed_of(seed: int, label: str) -> int:

@@ -86,7 +86,7 @@ def vocabulary_concepts(
         raise InputError("a vocabulary is ranked by class names or by pictures: give one of them")
     keep = np.ones(len(names), dtype=bool)
     score = np.zeros(len(names))
-    relevance = None
+    relevance = near = positive = None
     if class_embeddings is not None:
         relevance = relevance_to_classes(concept_embeddings, class_embeddings)
         if relevance.shape != (len(class_names or ()), len(names)):
@@ -97,7 +97,8 @@ def vocabulary_concepts(
         order = np.argsort(-relevance, axis=1, kind="stable")[:, :per_class]
         near = np.zeros(relevance.shape, dtype=bool)
         np.put_along_axis(near, order, True, axis=1)
-        near &= relevance > 0
+        positive = relevance > 0
+        near &= positive
         keep &= near.any(axis=0)
         score = np.where(near, relevance, 0.0).max(axis=0)
         relevance = np.where(near, relevance, 0.0)
@@ -110,12 +111,22 @@ def vocabulary_concepts(
         raise InputError(f"none of the {len(names)} names is nearer to a class than the average one: try another file")
     if top is not None:
         candidates = np.sort(candidates[np.argsort(-score[candidates], kind="stable")[:top]])
-    return ConceptSet(
+    made = ConceptSet(
         [names[int(j)] for j in candidates],
         relevance=None if relevance is None else relevance[:, candidates],
         class_names=None if relevance is None else class_names,
         provenance=provenance,
     )
+    reasons = (
+        "nearer to no class than the average word",
+        f"not among the {per_class} nearest words of any class",
+        "shows in no picture more than the average word",
+        f"not among the {top} that show most",
+    )
+    why = np.where(keep, 3, 2)
+    if near is not None and positive is not None:
+        why = np.where(near.any(axis=0), why, np.where(positive.any(axis=0), 1, 0))
+    return made.noted((names[j], reasons[why[j]]) for j in np.setdiff1d(np.arange(len(names)), candidates).tolist())
 
 
 def _unit(values: ArrayLike, what: str) -> NDArray[np.float64]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsecbm._base.errors import DataWarning, InputError, unknown
-from sparsecbm._base.names import clean_name_array, match_names, name_list
+from sparsecbm._base.names import clean_name_array, match_names
 from sparsecbm._base.rows import unit_rows
 from sparsecbm._base.untrusted import open_npz
 from sparsecbm.config.schema import ConceptsConfig, EmbeddingsConfig, RunConfig, SearchConfig
@@ -108,6 +108,7 @@ def embed_concepts(
         Training embeddings, for the activation filter.
     """
     from sparsecbm.concepts import PromptTemplates
+    from sparsecbm.concepts.cleaning import by_reason
     from sparsecbm.embeddings import embed_texts
 
     concepts, prompts = open_concepts(config.concepts)
@@ -128,6 +129,7 @@ def embed_concepts(
         "prompts": prompts,
         "cleaning": list(concepts.report.lines),
     }
+    dropped = list(concepts.report.reasons)
     filters = config.concepts.filters
     if filters is not None:
         class_vectors = (
@@ -142,12 +144,11 @@ def embed_concepts(
         )
         kept = list(report.kept)
         vectors = vectors[kept]
-        record["filters"] = list(report.lines)
-        if report.dropped:
-            names = name_list([drop.name for drop in report.dropped])
-            warnings.warn(f"concepts: {report.lines[0]}: {names}", DataWarning, stacklevel=2)
+        record["filters"] = [report.lines[0], *report.not_run]
+        dropped += report.reasons
         if prompts is not None:
             record["prompts"] = [prompts[j] for j in kept]
+    record["dropped"] = by_reason(dropped)
     return ConceptBank(concepts.names, vectors, record, _relevance(concepts, class_names))
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsecbm._base.errors import DataWarning, DomainWarning, InputError
+from sparsecbm.concepts.cleaning import dropped_lines
 from sparsecbm.config.schema import EncoderConfig, ImagesConfig, RunConfig, SearchConfig
 from sparsecbm.inputs.class_texts import describe_classes, embed_class_texts, embed_names, read_class_texts
 from sparsecbm.inputs.concepts import ConceptBank, embed_concepts, open_concepts, read_concepts
@@ -80,6 +81,14 @@ class Inputs:
     def truth(self) -> NDArray[np.int64] | None:
         """True class of each picture."""
         return None if self.pictures.labels is None else np.asarray(self.pictures.labels)
+
+    def said(self) -> dict[str, Any]:
+        """What readers of the results must know, for the metrics: notes, pictures left out and concepts dropped."""
+        return {
+            "notes": list(self.notes),
+            "skipped": [dict(zip(("split", "picture", "reason"), left)) for left in self.skipped],
+            "concepts_dropped": self.bank.record.get("dropped", {}),
+        }
 
 
 def open_images(config: ImagesConfig, split: str) -> ImageSource:
@@ -205,6 +214,10 @@ def _open(config: RunConfig | SearchConfig, names: Iterable[str]) -> tuple[Input
         train = splits.get("train")
         with _already_said():
             bank = embed_concepts(config, encoder, class_names, None if train is None else train.vectors)
+        if bank.record["dropped"]:
+            count, lines = len(bank.names), dropped_lines(bank.record["dropped"])
+            left = f"; and for {len(lines) - 8} more reasons" if len(lines) > 8 else ""
+            notes.append(_said(f"{count} concepts are used: {'; '.join(lines[:8])}{left}"))
         known = {"spec": encoder.spec, "fingerprint": encoder.fingerprint, "precision": encoder.precision}
     else:
         assert held is not None

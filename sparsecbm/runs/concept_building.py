@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparsecbm._base.errors import InputError
-from sparsecbm._base.files import plain
+from sparsecbm._base.files import check_free, plain
 from sparsecbm.config.schema import FiltersConfig
 from sparsecbm.inputs.comparison import Comparison, ComparisonOptions
 from sparsecbm.runs.base import Result
@@ -34,8 +34,10 @@ class BuildResult(Result):
         Where.
     found : int
         Names the source gave, before filters and selection.
-    report : FilterReport or None
-        What the filters dropped.
+    asked : int or None
+        How many were wanted.
+    not_run : tuple of str
+        Filters that lacked what they need.
     classes : tuple of str
         The classes it is for.
     """
@@ -43,19 +45,27 @@ class BuildResult(Result):
     concepts: ConceptSet
     output: Path
     found: int
-    report: FilterReport | None
+    asked: int | None
+    not_run: tuple[str, ...]
     classes: tuple[str, ...]
+
+    @property
+    def without(self) -> tuple[str, ...]:
+        """Classes that no concept was found for."""
+        known, names = self.concepts.relevance, self.concepts.class_names
+        return () if known is None or names is None else tuple(n for n, row in zip(names, known) if not row.any())
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
-        dropped = [] if self.report is None else [vars(drop) for drop in self.report.dropped]
         return plain(
             {
                 "output": self.output,
                 "count": len(self.concepts),
                 "found": self.found,
-                "dropped": dropped,
-                "not_run": () if self.report is None else self.report.not_run,
+                "asked": self.asked,
+                "dropped": self.concepts.provenance.get("dropped", {}),
+                "classes_without_concepts": self.without,
+                "not_run": self.not_run,
                 "provenance": self.concepts.provenance,
                 "names": self.concepts.names,
             }
@@ -76,6 +86,7 @@ def build_concepts(
     temperature: float = 0.0,
     seed: int = 0,
     device: str = "auto",
+    force: bool = False,
     **compared: Unpack[ComparisonOptions],
 ) -> BuildResult:
     """Build a concept set and write it, with where it comes from.
@@ -101,6 +112,8 @@ def build_concepts(
         Of sampling, with a temperature above 0.
     device : str
         Of the language model and of the encoder.
+    force : bool
+        Replace a file that is there.
     **compared
         See `Comparison`; at most 2,000 pictures unless it says otherwise. Classes are needed by `model` and
         `conceptnet`; an encoder by a vocabulary, the similarity filters, and selection by meaning.
@@ -115,6 +128,7 @@ def build_concepts(
     output = Path(output)
     if output.suffix.lower() not in _SUFFIXES:
         raise InputError(f"output {str(output)!r}: expected a .json or .yaml file, which holds concepts by class")
+    check_free(output, force)
     sources = {"model": model, "conceptnet": conceptnet, "vocabulary": vocabulary}
     given = [what for what, value in sources.items() if value is not None]
     if len(given) != 1:
@@ -140,14 +154,16 @@ def build_concepts(
         assert vocabulary is not None
         concepts = _rank(vocabulary, comparison, per_class)
     found = len(concepts)
-    report = None
+    not_run: tuple[str, ...] = ()
     if filters is not None or names:
         concepts, report = _filter(concepts, comparison, filters)
+        # What was not asked for need not be said to be missing.
+        not_run = () if filters is None else report.not_run
     if select is not None:
         concepts = select_concepts(concepts, select, comparison, times=times)
     concepts.save(output)
     journal.unlink(missing_ok=True)
-    return BuildResult(concepts, output, found, report, names)
+    return BuildResult(concepts, output, found, select, not_run, names)
 
 
 def _ask(
@@ -178,7 +194,7 @@ def _rank(vocabulary: str | Path, comparison: Comparison, per_class: int) -> Con
     from sparsecbm.concepts.vocabulary import vocabulary_concepts
 
     words, names, pictures = ConceptSet.from_file(vocabulary), comparison.class_names, comparison.pictures
-    return vocabulary_concepts(
+    made = vocabulary_concepts(
         words.names,
         comparison.texts(words.names),
         class_names=names or None,
@@ -194,6 +210,7 @@ def _rank(vocabulary: str | Path, comparison: Comparison, per_class: int) -> Con
             **({"vocabulary": words.provenance} if words.provenance else {}),
         },
     )
+    return made.noted(words.report.reasons)
 
 
 def _filter(
@@ -207,9 +224,8 @@ def _filter(
         thresholds = filters.model_dump()
     vectors = {} if filters is None else comparison.vectors(concepts)
     kept, report = concepts.filter(class_names=comparison.class_names or None, **vectors, **thresholds)
-    if filters is None:
-        report = type(report)(report.kept, report.dropped)  # what was not asked for need not be said to be missing
-    return _noted(kept, filters={"thresholds": thresholds, "kept": len(kept), "of": len(concepts)}), report
+    noted = {"thresholds": thresholds, "kept": len(kept), "of": len(concepts)}
+    return kept.noted(report.reasons, filters=noted), report
 
 
 def select_concepts(concepts: ConceptSet, size: int, comparison: Comparison, *, times: int = 1) -> ConceptSet:
@@ -242,8 +258,9 @@ def select_concepts(concepts: ConceptSet, size: int, comparison: Comparison, *, 
     relevance = np.divide(relevance, most, out=np.zeros_like(relevance), where=most > 0)
     chosen = select_covering(relevance, min(int(size), len(concepts)), times=times)
     kept = concepts.select(sorted(chosen.indices))
-    return _noted(
-        kept,
+    why = f"the {len(kept)} selected cover the classes better"
+    return kept.noted(
+        [(name, why) for name in concepts if name not in kept],
         selection={
             "size": len(kept),
             "of": len(concepts),
@@ -252,17 +269,4 @@ def select_concepts(concepts: ConceptSet, size: int, comparison: Comparison, *, 
             "coverage": chosen.value,
             "at least this share of the best": chosen.guarantee,
         },
-    )
-
-
-def _noted(concepts: ConceptSet, **notes: Any) -> ConceptSet:
-    """Add to the provenance."""
-    from sparsecbm.concepts import ConceptSet
-
-    return ConceptSet(
-        concepts.names,
-        groups=concepts.groups,
-        relevance=concepts.relevance,
-        class_names=concepts.class_names,
-        provenance=concepts.provenance | notes,
     )

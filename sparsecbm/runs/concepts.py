@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsecbm._base.errors import InputError
-from sparsecbm._base.files import plain
+from sparsecbm._base.files import check_free, plain
 from sparsecbm.config.schema import FiltersConfig
 from sparsecbm.inputs.comparison import Comparison, ComparisonOptions
 from sparsecbm.runs.base import Result
@@ -97,19 +98,34 @@ class CheckResult(Result):
 
 @dataclass(frozen=True, eq=False)
 class FilterResult(Result):
-    """What filtering kept and dropped; `output` is where the kept concepts were written, if anywhere."""
+    """What filtering kept and dropped.
+
+    Attributes
+    ----------
+    concepts : ConceptSet
+    report : FilterReport
+    repeated : list of (str, str)
+        Names of the file that say what another one says, and the reason.
+    asked : int or None
+        How many were wanted.
+    output : Path or None
+        Where they were written.
+    """
 
     concepts: ConceptSet
     report: FilterReport
+    repeated: list[tuple[str, str]]
+    asked: int | None
     output: Path | None
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
-        dropped = [vars(drop) for drop in self.report.dropped]
         return plain(
             {
                 "kept": self.concepts.names,
-                "dropped": dropped,
+                "asked": self.asked,
+                "dropped": [vars(drop) for drop in self.report.dropped],
+                "provenance": self.concepts.provenance,
                 "not_run": self.report.not_run,
                 "output": self.output,
             }
@@ -184,6 +200,7 @@ def filter_concepts(
     filters: FiltersConfig | None = None,
     select: int | None = None,
     times: int = 1,
+    force: bool = False,
     **compared: Unpack[ComparisonOptions],
 ) -> FilterResult:
     """Apply the label-free filters to a concept file.
@@ -198,22 +215,34 @@ def filter_concepts(
         Thresholds.
     select, times : int
         After the filters, keep the `select` concepts that cover the classes best, each class `times` times.
+    force : bool
+        Replace a file that is there.
     **compared
         See `Comparison`; the similarity filters do not run without an encoder.
 
     Raises
     ------
     InputError
-        If a file cannot be read, or nothing would be left.
+        If a file cannot be read or is there already, or nothing would be left.
     """
     from sparsecbm.concepts import ConceptSet
 
+    check_free(output, force)
     concepts, comparison = ConceptSet.from_file(path), Comparison(**compared)
     options = (filters or FiltersConfig()).model_dump()
     names = comparison.class_names or None
     kept, report = concepts.filter(class_names=names, **comparison.vectors(concepts), **options)
+    kept = kept.noted([*concepts.report.reasons, *report.reasons])
     if select is not None:
         kept = select_concepts(kept, select, comparison, times=times)
     if output is not None:
-        kept.save(output)
-    return FilterResult(kept, report, None if output is None else Path(output))
+        _in_lines(kept, Path(output)).save(output)
+    return FilterResult(kept, report, concepts.report.reasons, select, None if output is None else Path(output))
+
+
+def _in_lines(concepts: ConceptSet, path: Path) -> ConceptSet:
+    """The same set; for a .txt file its provenance as short texts, which are comments there."""
+    if path.suffix.lower() != ".txt":
+        return concepts
+    notes = concepts.provenance.items()
+    return concepts.noted(**{k: v if isinstance(v, str) else json.dumps(v, ensure_ascii=False) for k, v in notes})

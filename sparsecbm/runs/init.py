@@ -11,7 +11,7 @@ from string import Template
 import numpy as np
 
 from sparsecbm._base.errors import InputError
-from sparsecbm._base.files import write_text
+from sparsecbm._base.files import check_free, write_text
 from sparsecbm.config.reading import load_config
 from sparsecbm.encoders.recommended import RECOMMENDED, Recommended, suggested
 from sparsecbm.runs.base import Result
@@ -95,8 +95,7 @@ def init_run(
     spec = images if ":" in images else f"folder:{images}"
     kind, _, place = spec.partition(":")
     path = Path(output or f"{Path(place or kind).resolve().name or 'pictures'}.yaml")
-    if path.exists() and not force:
-        raise InputError(f"{str(path)!r} is there already: give another name with -o, or --force to replace it")
+    check_free(path, force)
     source = load_images(spec, "all")
     if source.labels is None:
         raise InputError(f"{spec!r} has no classes: put the pictures into a folder a class")

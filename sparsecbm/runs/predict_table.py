@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparsecbm._base.errors import InputError, StoredFileError, unknown
-from sparsecbm._base.files import atomic_path, remove_leftovers
+from sparsecbm._base.errors import StoredFileError, unknown
+from sparsecbm._base.files import atomic_path, check_free, remove_leftovers
 from sparsecbm._base.progress import ProgressBar
 from sparsecbm.data.files import picture_files
 from sparsecbm.inputs.data import embed_pictures
@@ -89,8 +89,7 @@ def predict_table(
     path = Path(output)
     if path.suffix.lower() not in _WRITERS:
         raise unknown("ending of a table", path.suffix, tuple(_WRITERS))
-    if path.exists() and not force:
-        raise InputError(f"{str(path)!r} is there already: choose another name, or add --force (force=True)")
+    check_free(path, force)
     check_probability(min_probability)
     pictures = picture_files(images, on_error)
     stored = load_model(model, inference=True, encoder=encoder, device=device)

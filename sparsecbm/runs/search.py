@@ -333,6 +333,7 @@ def _metrics(
         "seconds": {"embedding": task.seconds, **{row.name: row.seconds for row in methods}},
         "examples": [_example(ledger) for ledger in ledgers],
         "concept_record": task.bank.record,
+        **task.said(),
     }
 
 
@@ -392,6 +393,7 @@ def _page(
             **_reference(config, task),
             "Seed": str(config.seed),
         },
+        notes=task.notes,
         labels=labels,
         picture=lambda i: large_picture(task.pictures, index[sources[i]]),
     )

@@ -239,8 +239,7 @@ def _publish(
         "concepts": len(prepared.bank.names),
         "encoder": prepared.encoder,
         "images": {name: len(split.vectors) for name, split in prepared.splits.items()},
-        "notes": list(prepared.notes),
-        "skipped": [dict(zip(("split", "picture", "reason"), left)) for left in prepared.skipped],
+        **prepared.said(),
     }
     shown = test if test is not None else prepared.splits["train"]
     metrics["test"] = None

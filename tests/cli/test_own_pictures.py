@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import shlex
 from pathlib import Path
@@ -37,7 +38,7 @@ def museum(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "@eaDir").mkdir()
     (folder / "@eaDir" / "thumb.jpg").write_bytes(b"x")
     birds[0].save(folder / "streuner.png")
-    (tmp_path / "words.txt").write_text(WORDS)
+    (tmp_path / "words.txt").write_text(WORDS + "Snow\n")
     return folder
 
 
@@ -52,10 +53,18 @@ def test_a_folder_and_words_are_enough(museum: Path, capsys) -> None:
     metrics = json.loads(Path("museum/metrics.json").read_text())
     assert {Path(left["picture"]).name for left in metrics["skipped"]} == {"kaputt.jpg", "leer.png"}
     told = "\n".join(metrics["notes"])
-    for words in ("painted birds", "streuner.png", "2 hidden", "2 pictures that cannot be read", "kaputt.jpg"):
+    for words in (
+        "painted birds",
+        "streuner.png",
+        "2 hidden",
+        "2 pictures that cannot be read",
+        "kaputt.jpg",
+        "repeats 'snow'",
+    ):
         assert words in told
         assert words in said.out.replace("\n", " ")
-        assert words in Path("museum/report.html").read_text()
+        assert words in html.unescape(Path("museum/report.html").read_text())
+    assert metrics["concepts_dropped"] == {"repeats 'snow'": ["Snow"]}
     assert metrics["config"] == "museum"
     assert metrics["classes"] == 3
     assert run("report", "museum", "--no-training") == 0

@@ -123,6 +123,7 @@ def test_conceptnet(tmp_path: Path, name: str) -> None:
     groups = dict(zip(concepts.names, concepts.groups))
     assert (groups["wing"], groups["animal"], groups["in tree"]) == ("features", "superclass", "surroundings")
     assert conceptnet_concepts(path, ["bird"], per_class=1).names == ("wing",)
+    assert "in tree" in conceptnet_concepts(path, ["bird"], per_class=1).provenance["dropped"].popitem()[1]
     assert set(conceptnet_concepts(path, ["bird"], relations=["/r/IsA"], min_weight=0).names) == {"animal"}
 
 

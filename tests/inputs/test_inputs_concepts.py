@@ -21,9 +21,9 @@ def test_concepts_that_a_filter_drops_are_named(tmp_path: Path) -> None:
     path = tmp_path / "c.txt"
     path.write_text("red crown\nan extremely long and hooked bill\n")
     config = _config(path, filters={"max_length": 20, "min_activation": None, "max_mutual_similarity": None})
-    with pytest.warns(DataWarning, match="kept 1 of 2 concepts; .*: 'an extremely long and hooked bill'"):
-        bank = embed_concepts(config, open_encoder(config.encoder), (), None)
+    bank = embed_concepts(config, open_encoder(config.encoder), (), None)
     assert bank.names == ("red crown",)
+    assert bank.record["dropped"] == {"33 characters, more than 20": ["an extremely long and hooked bill"]}
 
 
 def test_relevance_is_matched_by_form_or_said_to_be_unused(tmp_path: Path) -> None:

@@ -283,10 +283,27 @@ def test_building_a_concept_set(tmp_path: Path, capsys, monkeypatch: pytest.Monk
     assert made.class_names == tuple(birds.SPECIES)
     assert made.provenance["source"] == "vocabulary"
     assert made.provenance["selection"]["at least this share of the best"] > 0.63
+    dropped = made.provenance["dropped"]
+    assert dropped["it is the class name 'Farrow jay'"] == ["a Farrow jay"]
+    assert len(dropped["the 9 selected cover the classes better"]) > 1
+    assert len(made) + sum(map(len, dropped.values())) == len(birds.concept_phrases()) + len(extra)  # none is lost
     first = Path("mine.yaml").read_bytes()
-    run(*source, "--images", "birds", "--max-images", "60", "--select", "9", "-o", "mine.yaml")
+    again = [*source, "--images", "birds", "--max-images", "60", "--select", "9", "-o", "mine.yaml"]
+    assert run(*again) == 2
+    assert "'mine.yaml' is there already: give another name, or --force" in capsys.readouterr().err
+    assert run(*again, "--force") == 0
     assert Path("mine.yaml").read_bytes() == first
     capsys.readouterr()
+    Path("few.txt").write_text("red crown\nRed Crown\nlake\na wren\n")
+    assert (
+        run("concepts", "filter", "few.txt", *common, "-s", "min_activation=null", "--select", "7", "-o", "f.txt") == 0
+    )
+    shown = capsys.readouterr().out
+    assert "asked for 7, found 3" in shown
+    assert "dropped 'Red Crown': repeats 'red crown'" in shown
+    assert Path("f.txt").read_text().startswith('# dropped: {"repeats \'red crown\'": ["Red Crown"]}\n')
+    assert run("concepts", "filter", "few.txt", "-o", "f.txt") == 2
+    assert "--force" in capsys.readouterr().err
     assert run("concepts", "show", "mine.yaml") == 0
     assert "Where they come from" in capsys.readouterr().out
     assert run("concepts", "check", "words.txt", *common, "--images", "birds", "--max-images", "60") == 0

@@ -63,6 +63,8 @@ class Page:
         Headline numbers.
     facts : mapping of str to str
         How it was made.
+    notes : sequence of str
+        What to know before reading.
     labels : array_like of int, shape (n,), optional
         True class of each picture; without it nothing is called right or wrong.
     picture : callable, optional
@@ -81,6 +83,7 @@ class Page:
     summary: str
     figures: Sequence[Figure] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
+    notes: Sequence[str] = ()
     labels: ArrayLike | None = None
     picture: Callable[[int], Image | None] | None = None
     maps: Callable[[int], PictureMaps | None] | None = None

@@ -96,8 +96,6 @@ class Report(Page):
         Accuracies to read the model's against: ``name``, ``accuracy``, ``sd``, ``note``.
     verdict : str, optional
         One sentence on what the accuracy owes to the concepts.
-    notes : sequence of str
-        What must be known about the data and the encoder, a line each.
     standing : Standing, optional
         Where the model stands on its frontier.
     cues : CueReport, optional
@@ -126,7 +124,6 @@ class Report(Page):
     concept_auc: Mapping[str, float] = field(default_factory=dict)
     controls: Sequence[Mapping[str, Any]] = ()
     verdict: str | None = None
-    notes: Sequence[str] = ()
     standing: Standing | None = None
     cues: CueReport | None = None
     background: Sequence[Whereabout] = ()
