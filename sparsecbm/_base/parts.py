@@ -79,6 +79,28 @@ SEARCH_RULES: Registry[Any] = Registry(
     },
 )
 
+METHODS: Registry[Any] = Registry(
+    "method",
+    "estimators.methods",
+    {
+        "label_free": "label_free:LabelFreeCBM",
+        "post_hoc": "post_hoc:PostHocCBM",
+        "post_hoc_h": "post_hoc:with_residual",
+        "labo": "labo:LaBo",
+        "cdm": "cdm:ConceptDiscoveryModel",
+        "vlg": "vlg:VLGCBM",
+        "res_cbm": "residual:ResidualCBM",
+        "splice": "splice:SpliceCBM",
+        "lm4cv": "lm4cv:LM4CV",
+        "sparsecbm_gumbel": "sparse_cbm:gumbel",
+        "sparsecbm_contrastive": "sparse_cbm:contrastive",
+        "sparsecbm_l1": "sparse_cbm:l1",
+        "earned_8": "sparse_cbm:earned_8",
+        "earned_32": "sparse_cbm:earned_32",
+        "exact_32": "sparse_cbm:exact_32",
+    },
+)
+
 ENCODERS: Registry[Any] = Registry(
     "encoder",
     "encoders",
