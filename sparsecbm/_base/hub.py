@@ -9,6 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+NOT_PUBLISHED = "(not published)"
+"""Stands for a place of the machine that wrote a file."""
+
 _LOCAL = re.compile(
     r"^((?:folder|parquet|open_clip:local-dir):).*"  # local by their kind
     r"|^(\w+:)?(?:/(?!/)|~|\.{1,2}[/\\]|[A-Za-z]:[/\\]|\\\\).*",  # a path from a root, a home or here
@@ -31,7 +34,7 @@ def published(value: Any) -> Any:
     if isinstance(value, Path):
         return value.name
     return (
-        _LOCAL.sub(lambda found: f"{found[1] or found[2] or ''}(not published)", value)
+        _LOCAL.sub(lambda found: f"{found[1] or found[2] or ''}{NOT_PUBLISHED}", value)
         if isinstance(value, str)
         else value
     )

@@ -148,8 +148,8 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 
 def dump_config(config: RunConfig | SearchConfig | VaeConfig) -> str:
-    """Return the configuration as YAML that `load_config` reads back unchanged."""
-    return dump_yaml(config.model_dump(mode="json"))
+    """Return the configuration as YAML that `load_config` reads back from any folder; relative paths are from here."""
+    return dump_yaml(_anchor_paths(config.model_dump(mode="json"), Path.cwd()))
 
 
 def _config_folders() -> Iterator[Path]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sparsecbm._base.errors import InputError
+from sparsecbm._base.hub import NOT_PUBLISHED
 from sparsecbm.encoders.base import Encoder
 from sparsecbm.encoders.registry import load_encoder
 
@@ -47,6 +48,11 @@ def remembered_encoder(
         raise InputError(
             f"{what} was trained on embeddings made elsewhere and does not say by which encoder: give one "
             "(encoder=..., on the command line --encoder), such as open_clip:ViT-B-32/openai"
+        )
+    if NOT_PUBLISHED in wanted:
+        raise InputError(
+            f"{what} was trained with an encoder from a folder, and does not say where it lies: give it "
+            "(encoder=..., on the command line --encoder), such as open_clip:local-dir:PATH"
         )
     encoder = load_encoder(wanted, device=device, precision=precision or noted.get("precision") or "auto")
     expected = noted.get("fingerprint")

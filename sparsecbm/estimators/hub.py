@@ -9,7 +9,7 @@ import numpy as np
 
 from sparsecbm._base.errors import InputError
 from sparsecbm._base.files import write_text
-from sparsecbm._base.hub import download, make_card, published, shown_names, upload
+from sparsecbm._base.hub import NOT_PUBLISHED, download, make_card, published, shown_names, upload
 from sparsecbm._base.model_files import ARRAYS, CONFIG
 from sparsecbm.estimators.storage import StoredEstimator
 
@@ -45,7 +45,7 @@ class PublishedEstimator(StoredEstimator):
         model_card_kwargs: dict[str, Any] | None = None,
         **push_to_hub_kwargs: Any,
     ) -> str | None:
-        """`save` without the places of this machine, with a model card if there is none; optionally upload it.
+        """`save`, with a model card if there is none; optionally upload it.
 
         Parameters
         ----------
@@ -63,18 +63,11 @@ class PublishedEstimator(StoredEstimator):
         if push_to_hub_kwargs and not push_to_hub:
             name = next(iter(push_to_hub_kwargs))
             raise InputError(f"save_pretrained reads no {name!r}: leave it out, or give push_to_hub=True to upload")
-        folder, noted = Path(save_directory), self.__dict__.get("metadata_")
+        folder = Path(save_directory)
         repository = repo_id or folder.resolve().name
-        try:
-            self.metadata_ = published(noted or {})
-            self.save(folder)
-            if not (folder / "README.md").exists():
-                write_text(folder / "README.md", self.model_card(**{"name": repository, **(model_card_kwargs or {})}))
-        finally:
-            if noted is None:
-                del self.metadata_
-            else:
-                self.metadata_ = noted
+        self.save(folder)
+        if not (folder / "README.md").exists():
+            write_text(folder / "README.md", self.model_card(**{"name": repository, **(model_card_kwargs or {})}))
         if not push_to_hub:
             return None
         return self.push_to_hub(repository, model_card_kwargs=model_card_kwargs, **push_to_hub_kwargs)
@@ -124,7 +117,7 @@ def _model_card(model: Any, name: str, license: str | None, note: str) -> str:
     # Metadata is the user's own: a text stands for the spec that it may well be.
     encoder, images, test = (part if isinstance(part, dict) else {"spec": str(part)} for part in parts)
     spec = str(encoder.get("spec") or "")
-    loadable = "SPEC OF THE ENCODER" if not spec or "(not published)" in spec else spec
+    loadable = "SPEC OF THE ENCODER" if not spec or NOT_PUBLISHED in spec else spec
     task = "zero-shot-image-classification" if kind in _TRAINED_BY_TEXTS else "image-classification"
     base = spec.removeprefix("transformers:") if spec == loadable and spec.startswith("transformers:") else None
     front = {

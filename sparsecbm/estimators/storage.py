@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from sparsecbm._base.errors import InputError, StoredFileError
 from sparsecbm._base.files import plain
+from sparsecbm._base.hub import NOT_PUBLISHED, published
 from sparsecbm._base.model_files import CONFIG, holds_together, read_model, write_model
 from sparsecbm._base.parameters import checked_parameters
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]
 
+_RUN = "config.yaml"
 _PREFIX = "parameters."
 """Of the names of arrays that are parameters, not fitted."""
 _NEVER_STORED = ("log_with", "log_dir")
@@ -121,7 +123,34 @@ def read_record(folder: str | Path, kind: str) -> tuple[ModelRecord, Arrays]:
         record = _record(config)
         for name in _NEVER_STORED:
             record.parameters.pop(name, None)
+        _place(record.metadata, Path(folder))
         return record, arrays
+
+
+def run_config(folder: Path) -> Path | None:
+    """The configuration of the run that a model lies in the folder of, or that was copied beside it."""
+    beside = [folder / _RUN, *([folder.parent / _RUN] if folder.resolve().name == "model" else [])]
+    return next((path for path in beside if path.is_file()), None)
+
+
+def _place(metadata: dict[str, Any], folder: Path) -> None:
+    """Put back where data and encoder lie on this machine, as the configuration of the model's own run says."""
+    hidden = [part for part in ("images", "embeddings", "encoder") if NOT_PUBLISHED in str(metadata.get(part))]
+    path = run_config(folder) if hidden else None
+    if path is None:
+        return
+    from sparsecbm.config.reading import load_config
+    from sparsecbm.config.schema import RunConfig
+
+    try:
+        run: RunConfig = load_config(path)
+    except InputError:  # of another command, or changed by hand: the model stands without it
+        return
+    if run.name != metadata.get("config"):
+        return
+    known = run.model_dump(mode="json")
+    for part in hidden:
+        metadata[part] = metadata[part] | {"spec": known[part]["spec"]} if part == "encoder" else known[part]
 
 
 def _record(config: Mapping[str, Any]) -> ModelRecord:
@@ -198,6 +227,8 @@ class StoredEstimator:
     def save(self, path: str | Path) -> None:
         """Write the fitted model to a folder; a model that lies there is replaced, and stays if anything is refused.
 
+        No place of this machine is written: where pictures or an encoder lie here, the run's ``config.yaml`` says.
+
         Parameters
         ----------
         path : path
@@ -226,7 +257,7 @@ class StoredEstimator:
                 "classes": {"dtype": classes.dtype.str, "values": classes} if classes is not None else None,
                 "n_features_in": self.n_features_in_,
                 "feature_names_in": getattr(self, "feature_names_in_", []),
-                "metadata": getattr(self, "metadata_", {}),
+                "metadata": published(getattr(self, "metadata_", {})),
                 **self._extra(),
             },
             path=lambda path: path.name,

@@ -67,7 +67,7 @@ def read_concepts(config: EmbeddingsConfig) -> ConceptBank:
             "expected (M, d) and M"
         )
     rows = unit_rows(vectors, f"{str(path)!r}, {config.concept_vectors}", names=names, dtype=np.float32)
-    return ConceptBank(names, rows, {"source": str(path)})
+    return ConceptBank(names, rows, {"source": path.name})
 
 
 def open_concepts(config: ConceptsConfig) -> tuple[ConceptSet, list[str] | None]:
@@ -123,7 +123,7 @@ def embed_concepts(
 
     vectors = embed(prompts, ("{}",)) if prompts is not None else embed(concepts.names, tuple(templates))
     record: dict[str, Any] = {
-        "source": config.concepts.file or config.concepts.builtin or "configuration",
+        "source": Path(config.concepts.file or "").name or config.concepts.builtin or "configuration",
         "provenance": concepts.provenance,
         "templates": list(templates) if prompts is None else None,
         "prompts": prompts,

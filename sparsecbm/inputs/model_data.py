@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsecbm._base.errors import InputError
+from sparsecbm._base.hub import NOT_PUBLISHED
 from sparsecbm._base.names import match_names
 from sparsecbm.config.schema import ImagesConfig
 from sparsecbm.inputs.class_texts import embed_class_texts, read_class_texts
@@ -65,10 +66,10 @@ def open_split(
         theirs = getattr(remembered, split, None) if split in SPLITS else None
         return _subset(_read(stored, remembered.path, theirs or split), max_images)
     if config is None:
-        where = "" if remembered is None else f" ({remembered.path!r}, which is not there now)"
+        where = "" if remembered is None or NOT_PUBLISHED in remembered.path else f" ({remembered.path!r} is not there)"
         raise InputError(
-            f"model {str(stored.path)!r} was trained on embeddings made elsewhere{where}: "
-            "give the pictures with --images, or vectors with --embeddings"
+            f"model {str(stored.path)!r} does not say where the pictures or vectors of its training lie now{where}: "
+            "give pictures with --images, or vectors with --embeddings"
         )
     if max_images is not None:
         config = config.model_copy(update={f"max_{name}": max_images for name in SPLITS})

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from sparsecbm._base.errors import StoredFileError
 from sparsecbm._base.files import read_json
+from sparsecbm._base.hub import NOT_PUBLISHED
 from sparsecbm.config.schema import EmbeddingsConfig, ImagesConfig
 
 if TYPE_CHECKING:
@@ -49,9 +50,10 @@ class StoredModel(Generic[Classifier]):
 
     @property
     def images(self) -> ImagesConfig | None:
-        """The pictures it was trained on; None for vectors made elsewhere."""
+        """The pictures it was trained on; None for vectors made elsewhere, or where it does not say."""
         stored = self.metadata.get("images")
-        return None if stored is None else ImagesConfig.model_validate(stored)
+        hidden = stored is None or NOT_PUBLISHED in str(stored.get("spec"))
+        return None if hidden else ImagesConfig.model_validate(stored)
 
     @property
     def embeddings(self) -> EmbeddingsConfig | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 
 from sparsecbm._base.errors import InputError
 from sparsecbm._base.files import remove_leftovers, replace_folder
+from sparsecbm.estimators.storage import run_config
 from sparsecbm.explain.interventions import ModelEdits
 from sparsecbm.inputs.model_data import DataOptions, open_split
 from sparsecbm.inputs.models import load_model
@@ -116,6 +118,8 @@ def edit_run(
             if model_checksum(stored.path) != loaded:
                 raise InputError(f"model {str(stored.path)!r} was changed meanwhile: edit it again")
             stored.classifier.save(new)
+            if output is not None and (config := run_config(stored.path)) is not None:
+                shutil.copyfile(config, new / config.name)  # where its pictures lie
             if output is None:
                 remove_evaluations(default_output(folder), keep=model_checksum(new))
 

@@ -15,7 +15,7 @@ from sparsecbm._base.errors import InputError
 from sparsecbm._base.files import atomic_write, plain, write_json, write_text
 from sparsecbm._base.launch import is_main_process, is_one_of_several
 from sparsecbm.config.reading import dump_config, load_config
-from sparsecbm.config.schema import EmbeddingsConfig, RunConfig
+from sparsecbm.config.schema import RunConfig
 from sparsecbm.explain import Ledger
 from sparsecbm.inputs.data import Inputs, prepare
 from sparsecbm.inputs.models import StoredModel, is_model_folder
@@ -213,18 +213,11 @@ def _metadata(config: RunConfig, prepared: Inputs, known: Sequence[int]) -> dict
             "label_names": names,
             "encoder": prepared.encoder,
             "images": None if config.embeddings is not None else config.images.model_dump(mode="json"),
-            "embeddings": None if config.embeddings is None else _located(config.embeddings),
+            "embeddings": None if config.embeddings is None else config.embeddings.model_dump(mode="json"),
             "concepts": prepared.bank.record,
             "sparsecbm": __version__,
         }
     )
-
-
-def _located(config: EmbeddingsConfig) -> dict[str, Any]:
-    """The configuration of vectors made elsewhere, with paths that hold in any folder."""
-    given = {key: getattr(config, key) for key in ("path", "concepts", "classes")}
-    paths = {key: str(Path(path).expanduser().absolute()) for key, path in given.items() if path is not None}
-    return {**config.model_dump(mode="json"), **paths}
 
 
 def _publish(

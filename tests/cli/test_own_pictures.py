@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import html
 import json
+import os
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -67,8 +69,18 @@ def test_a_folder_and_words_are_enough(museum: Path, capsys) -> None:
     assert metrics["concepts_dropped"] == {"repeats 'snow'": ["Snow"]}
     assert metrics["config"] == "museum"
     assert metrics["classes"] == 3
-    assert run("report", "museum", "--no-training") == 0
-    assert "kaputt.jpg" in Path("museum/report.html").read_text()
+    # The model names no place of this machine: its run does, and a copy of the model alone says what to pass.
+    assert str(museum.parent) not in Path("museum/model/config.json").read_text()
+    shutil.copytree("museum/model", "elsewhere/copy")
+    (museum.parent / "work").mkdir()
+    os.chdir("work")
+    assert run("report", "../museum", "--no-training") == 0
+    assert "kaputt.jpg" in Path("../museum/report.html").read_text()
+    capsys.readouterr()
+    assert run("evaluate", "../elsewhere/copy") == 2
+    assert "does not say where the pictures" in (error := capsys.readouterr().err)
+    assert "--images" in error
+    assert error.count("\n") == 1
 
 
 def test_init_writes_what_train_reads(museum: Path, capsys) -> None:

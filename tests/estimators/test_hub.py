@@ -17,6 +17,7 @@ from sparsecbm import (
     DescriptionClassifier,
     LinearProbe,
     SparseCBMClassifier,
+    SparseDecomposer,
     ZeroShotClassifier,
 )
 from sparsecbm._base.errors import InputError
@@ -43,6 +44,8 @@ def made(kind: type, problem: SimpleNamespace):
         return kind(problem.C, CONCEPTS).fit(problem.T, NAMES)
     if kind is DescriptionClassifier:
         return kind().fit({name: problem.T[k : k + 1] for k, name in enumerate(NAMES)})
+    if kind is SparseDecomposer:
+        return kind(problem.C, CONCEPTS, alpha=0.1).fit(problem.X)
     return kind().fit(problem.T, NAMES)
 
 
@@ -105,6 +108,19 @@ def test_every_estimator_is_published_and_comes_back(kind, problem, tmp_path: Pa
     np.testing.assert_array_equal(back.predict(problem.X), model.predict(problem.X))
     with pytest.raises(InputError, match="bogus"):
         kind.from_pretrained(folder, bogus=1)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, SparseDecomposer])
+def test_what_is_saved_names_no_place_of_this_machine(kind, problem, tmp_path: Path) -> None:
+    model = made(kind, problem)
+    spec = f"open_clip:local-dir:{tmp_path}/clip"
+    model.metadata_ = {"encoder": {"spec": spec}, "embeddings": {"path": Path.cwd() / "x.npz", "classes": "~/y.npz"}}
+    model.save(tmp_path / "m")
+    no_place_in(tmp_path / "m", tmp_path)
+    assert model.metadata_["encoder"]["spec"] == spec
+    if kind is SparseCBMClassifier:
+        with pytest.raises(InputError, match=r"does not say where it lies: give it \(encoder="):
+            kind.load(tmp_path / "m").predict_images(np.zeros((8, 8, 3), dtype=np.uint8))
 
 
 def test_concept_sets_are_published_and_come_back(tmp_path: Path) -> None:

@@ -149,9 +149,10 @@ def test_training_data_that_is_gone_is_said_or_found_in_the_given_file(trained, 
     shutil.copytree(home / "out", tmp_path / "out")
     shutil.copy(home / "v.npz", tmp_path / "moved.npz")
     model = SparseCBMClassifier.load(tmp_path / "out" / "model", class_names=False)
-    model.metadata_["embeddings"]["path"] = str(tmp_path / "gone.npz")
-    model.save(tmp_path / "out" / "model")
-    with pytest.raises(InputError, match=r"made elsewhere \('.*gone\.npz', which is not there now\)"):
+    assert Path(model.metadata_["embeddings"]["path"]).samefile(home / "v.npz")
+    as_run = tmp_path / "out" / "config.yaml"
+    as_run.write_text(as_run.read_text().replace(str(home / "v.npz"), str(tmp_path / "gone.npz")))
+    with pytest.raises(InputError, match=r"does not say where .* lie now \('.*gone\.npz' is not there\)"):
         runs.evaluate_run(tmp_path / "out")
     found = runs.evaluate_run(tmp_path / "out", embeddings=tmp_path / "moved.npz", nec=())
     assert found.controls["table"][-1]["name"] == "nearest_mean"
