@@ -15,6 +15,7 @@ from sparsecbm._base.files import plain
 from sparsecbm._base.hub import NOT_PUBLISHED, published
 from sparsecbm._base.model_files import CONFIG, holds_together, read_model, write_model
 from sparsecbm._base.parameters import checked_parameters
+from sparsecbm._base.texts import parse_yaml, read_text
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -139,18 +140,16 @@ def _place(metadata: dict[str, Any], folder: Path) -> None:
     path = run_config(folder) if hidden else None
     if path is None:
         return
-    from sparsecbm.config.reading import load_config
-    from sparsecbm.config.schema import RunConfig
-
     try:
-        run: RunConfig = load_config(path)
-    except InputError:  # of another command, or changed by hand: the model stands without it
+        run = parse_yaml(read_text(path, "config"))
+    except InputError:  # not as it was written: the model stands without it
         return
-    if run.name != metadata.get("config"):
+    if not isinstance(run, dict) or run.get("name") != metadata.get("config"):
         return
-    known = run.model_dump(mode="json")
     for part in hidden:
-        metadata[part] = metadata[part] | {"spec": known[part]["spec"]} if part == "encoder" else known[part]
+        known = run.get(part)
+        if isinstance(known, dict):
+            metadata[part] = {**metadata[part], "spec": known.get("spec")} if part == "encoder" else known
 
 
 def _record(config: Mapping[str, Any]) -> ModelRecord:
