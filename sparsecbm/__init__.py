@@ -17,6 +17,7 @@ _HOMES = {
     "Embeddings": "sparsecbm.embeddings",
     "LinearProbe": "sparsecbm.estimators",
     "SparseCBMClassifier": "sparsecbm.estimators",
+    "SparseAutoencoder": "sparsecbm.estimators",
     "SparseDecomposer": "sparsecbm.estimators",
     "SparseHead": "sparsecbm.heads",
     "ZeroShotClassifier": "sparsecbm.estimators",

@@ -25,9 +25,10 @@ ALLOWED: dict[str, set[str]] = {
     "heads": {"_base"},
     "bottleneck": {"_base", "samplers"},
     "vae": {"_base", "samplers"},
+    "dictionary": {"_base", "samplers", "bottleneck"},
     "explain": {"_base"},
     "evaluation": {"_base", "heads"},
-    "estimators": {"_base", "encoders", "bottleneck", "heads", "explain", "evaluation"},
+    "estimators": {"_base", "encoders", "bottleneck", "heads", "dictionary", "explain", "evaluation"},
 }
 ALLOWED["inputs"] = set(ALLOWED) - {"samplers", "vae"}
 ALLOWED["runs"] = set(ALLOWED) - {"samplers"}

@@ -101,6 +101,23 @@ METHODS: Registry[Any] = Registry(
     },
 )
 
+DICTIONARIES: Registry[Any] = Registry(
+    "kind",
+    "dictionary.kinds",
+    {
+        "top_k": "top_k:TopK",
+        "batch_top_k": "batch_top_k:BatchTopK",
+        "matryoshka": "matryoshka:Matryoshka",
+        "concrete": "concrete:Concrete",
+    },
+)
+
+DICTIONARY_BASELINES: Registry[Any] = Registry(
+    "baseline kind",
+    "dictionary",
+    {name: f"baselines:{name}" for name in ("dictionary_learning", "nmf", "k_means", "pca", "random")},
+)
+
 ENCODERS: Registry[Any] = Registry(
     "encoder",
     "encoders",

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from sparsecbm.estimators.concept_matrix_search import ConceptMatrixSearch
     from sparsecbm.estimators.description import DescriptionClassifier
     from sparsecbm.estimators.linear_probe import LinearProbe
+    from sparsecbm.estimators.sparse_autoencoder import SparseAutoencoder
     from sparsecbm.estimators.sparse_cbm import SparseCBMClassifier
     from sparsecbm.estimators.sparse_decomposer import SparseDecomposer
     from sparsecbm.estimators.zero_shot import ZeroShotClassifier
@@ -17,6 +18,7 @@ _HOMES = {
     "ConceptMatrixSearch": "sparsecbm.estimators.concept_matrix_search",
     "DescriptionClassifier": "sparsecbm.estimators.description",
     "LinearProbe": "sparsecbm.estimators.linear_probe",
+    "SparseAutoencoder": "sparsecbm.estimators.sparse_autoencoder",
     "SparseCBMClassifier": "sparsecbm.estimators.sparse_cbm",
     "SparseDecomposer": "sparsecbm.estimators.sparse_decomposer",
     "ZeroShotClassifier": "sparsecbm.estimators.zero_shot",
@@ -26,6 +28,7 @@ __all__ = [
     "ConceptMatrixSearch",
     "DescriptionClassifier",
     "LinearProbe",
+    "SparseAutoencoder",
     "SparseCBMClassifier",
     "SparseDecomposer",
     "ZeroShotClassifier",
