@@ -19,6 +19,7 @@ PAGES = [
     "sparsecbm/embeddings/README.md",
     "sparsecbm/concepts/README.md",
     "sparsecbm/estimators/README.md",
+    "sparsecbm/dictionary/README.md",
     "sparsecbm/runs/README.md",
 ]
 BLOCK = re.compile(r"^```(python|bash)\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)

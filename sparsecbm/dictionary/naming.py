@@ -4,8 +4,8 @@ Images and texts lie in two cones of the embedding space; each side is centred b
 A word v then has two claims on a unit j: by *direction*, the cosine of the unit's atom with the centred word; by
 *activations*, how far the word's score on the unit's active pictures (weighted by activation) lies above its score on
 all, in standard deviations of that score. The second needs only a mean and a covariance, so a million words cost one
-matrix product. Chance: as many meaningless directions with the words' mean and covariance, drawn several times; the best
-of each draw is what the best word has to beat.
+matrix product. Chance: as many meaningless directions with the words' mean and covariance, drawn several times; the
+best of each draw is what the best word has to beat.
 """
 
 from __future__ import annotations

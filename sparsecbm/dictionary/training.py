@@ -40,7 +40,7 @@ class DictionaryOptions:
 
     max_iter: Count = 2000
     batch_size: Count = 512
-    learning_rate: Positive = 1e-3
+    learning_rate: Positive = 3e-3
     n_evaluations: Count = 20
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
     checkpoint_every: Count = 200

@@ -38,9 +38,9 @@ _DEAD = 0.1
 class SparseAutoencoder(PublishedEstimator, TransformerMixin, BaseEstimator):
     """Directions such that a few of them rebuild each embedding: concepts that nobody had to name beforehand.
 
-    ``row ~ centre_ + code @ components_`` with rows of `components_` of length one, and codes that are never negative and zero
-    for all but a few units. Rows are taken as they are; memory-mapped and float16 ones become float32 a batch at a
-    time.
+    ``row ~ centre_ + code @ components_`` with rows of `components_` of length one, and codes that are never negative and
+    exactly zero for all but a few units. Rows are taken as they are; memory-mapped and float16 ones become float32 a
+    batch at a time.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ class SparseAutoencoder(PublishedEstimator, TransformerMixin, BaseEstimator):
         active: Count = 16,
         max_iter: Count = 2000,
         batch_size: Count = 512,
-        learning_rate: Positive = 1e-3,
+        learning_rate: Positive = 3e-3,
         device: Text = "auto",
         random_state: Seed | None = None,
         verbose: Verbosity = None,

@@ -11,7 +11,7 @@ import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sparsecbm import SparseAutoencoder
-from sparsecbm._base.errors import DataWarning, InputError
+from sparsecbm._base.errors import DataWarning
 from sparsecbm._base.parts import DICTIONARIES, DICTIONARY_BASELINES
 from sparsecbm.dictionary.quality import matched_atoms
 
@@ -107,7 +107,7 @@ def test_killed_and_resumed_is_bit_identical(kind: str, tmp_path: Path, monkeypa
         return step(self, rows)
 
     monkeypatch.setattr(training.DictionaryTrainer, "_optimizer_step", counted)
-    options = {"active": 4, "max_iter": 300, "batch_size": 16, "learning_rate": 1e-3}
+    options = {"active": 4, "max_iter": 300, "batch_size": 16, "learning_rate": 3e-3}
     resumed = make(kind, **options).fit(X, checkpoint_dir=tmp_path / "c")
     assert took[0] == 200
     whole = make(kind, **options).fit(X)
