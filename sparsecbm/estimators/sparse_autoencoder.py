@@ -38,9 +38,9 @@ _DEAD = 0.1
 class SparseAutoencoder(PublishedEstimator, TransformerMixin, BaseEstimator):
     """Directions such that a few of them rebuild each embedding: concepts that nobody had to name beforehand.
 
-    ``row ~ centre_ + code @ components_`` with rows of `components_` of length one, and codes that are never negative and
-    exactly zero for all but a few units. Rows are taken as they are; memory-mapped and float16 ones become float32 a
-    batch at a time.
+    ``row ~ centre_ + code @ components_`` with rows of `components_` of length one, and codes that are never negative
+    and exactly zero for all but a few units. Rows are taken as they are; memory-mapped and float16 ones become float32
+    a batch at a time.
 
     Parameters
     ----------
