@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence, Sized
 from functools import partial
@@ -274,9 +275,10 @@ class _Checked:
     """
 
     def __init__(self, images: Any) -> None:
-        self.several_threads = hasattr(images, "open_hashed")
+        hashed = hasattr(images, "open_hashed")
+        self.several_threads = hashed or all(isinstance(image, (str, os.PathLike)) for image in images)
         self.ids = getattr(images, "ids", None)
-        if self.several_threads:
+        if hashed:
             self._open: Callable[[int], tuple[Image.Image, bytes]] = images.open_hashed
             self._hashes: bytes = images.content_hashes()
             self.fingerprint = images.fingerprint_of(self._hashes)

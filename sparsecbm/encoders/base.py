@@ -102,8 +102,8 @@ class Encoder(ABC):
         """Factor of the cosine in the model's own training objective."""
 
     @abstractmethod
-    def _image_inputs(self, images: list[Image.Image]) -> Inputs:
-        """Preprocess RGB pictures into one batch on the CPU; called from several threads."""
+    def _image_inputs(self, images: Iterable[Image.Image]) -> Inputs:
+        """Preprocess RGB pictures into one batch on the CPU, one after the other; called from several threads."""
 
     @abstractmethod
     def _image_features(self, inputs: Inputs) -> torch.Tensor:
@@ -220,11 +220,11 @@ class Encoder(ABC):
         # A source that knows its own fingerprint is an ImageSource, whose pictures may be decoded by several threads.
         # Not `hasattr(images, ...)`, which would compute it.
         by_worker = getattr(images, "several_threads", "fingerprint" in dir(images))
-        jobs = ((batch, None if by_worker else [loaded(images[i], i) for i in batch]) for batch in batches)
+        jobs = ((batch, None if by_worker else [_taken(images[i], i) for i in batch]) for batch in batches)
 
-        def prepare(job: tuple[Sequence[int], list[Image.Image] | None]) -> Inputs:
+        def prepare(job: tuple[Sequence[int], list[Any] | None]) -> Inputs:
             batch, ready = job
-            return self._image_inputs(_rgb([images[i] for i in batch] if ready is None else ready, batch))
+            return self._image_inputs(_rgb((images[i] for i in batch) if ready is None else ready, batch))
 
         yield from self._run(
             jobs, prepare, self._image_features, "image", getattr(images, "ids", None) if by_worker else None
@@ -290,12 +290,10 @@ class Encoder(ABC):
     def _batch_size(self, batch_size: int | None) -> int:
         return checked("batch_size", batch_size, Count | None) or self.default_batch_size
 
-    def _read_batches(
-        self, images: Iterable[Image.Image], size: int
-    ) -> Iterator[tuple[Sequence[int], list[Image.Image]]]:
+    def _read_batches(self, images: Iterable[Any], size: int) -> Iterator[tuple[Sequence[int], list[Any]]]:
         numbered = enumerate(images)
         start = 0
-        while batch := [loaded(image, index) for index, image in islice(numbered, size)]:
+        while batch := [_taken(image, index) for index, image in islice(numbered, size)]:
             yield range(start, start + len(batch)), batch
             start += len(batch)
 
@@ -381,11 +379,19 @@ def loaded(image: Any, index: int) -> Image.Image:
     return image
 
 
-def _rgb(images: list[Any], indices: Sequence[int]) -> list[Image.Image]:
+def _taken(image: Any, index: int) -> Any:
+    """What a thread may go on with: a path, or a picture decoded here, since Pillow decodes lazily without a lock."""
+    return image if isinstance(image, (str, os.PathLike)) else loaded(image, index)
+
+
+def _rgb(images: Iterable[Any], indices: Sequence[int]) -> Iterator[Image.Image]:
+    """Decode one picture when the one before is done with: a batch of large photographs would take gigabytes."""
     for index, image in zip(indices, images):
+        if isinstance(image, (str, os.PathLike)):
+            image = loaded(image, index)
         if not isinstance(image, Image.Image):
             raise InputError(f"image {index} is a {type(image).__name__}: expected a PIL.Image.Image")
-    return [image if image.mode == "RGB" else image.convert("RGB") for image in images]
+        yield image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _checked_rows(

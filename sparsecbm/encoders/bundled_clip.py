@@ -7,7 +7,7 @@ lines below, which compute bit for bit what open_clip computes from the same wei
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -191,7 +191,7 @@ class BundledEncoder(Encoder):
         """See `Encoder.fingerprint`; known for the released files."""
         return self._whole.fingerprint if self._is_whole else FINGERPRINT
 
-    def _image_inputs(self, images: list[Image.Image]) -> Inputs:
+    def _image_inputs(self, images: Iterable[Image.Image]) -> Inputs:
         return {"image": torch.stack([self.preprocess(image) for image in images])}
 
     def _image_features(self, inputs: Inputs) -> torch.Tensor:

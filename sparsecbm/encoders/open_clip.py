@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,7 @@ class OpenClipEncoder(Encoder):
         """Factor of the cosine in the model's training objective."""
         return float(self.model.logit_scale.detach().float().exp())
 
-    def _image_inputs(self, images: list[Image.Image]) -> Inputs:
+    def _image_inputs(self, images: Iterable[Image.Image]) -> Inputs:
         return {"image": torch.stack([self._preprocess(image) for image in images])}
 
     def _image_features(self, inputs: Inputs) -> torch.Tensor:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from sparsecbm._base.errors import InputError
 from sparsecbm._base.hub import NOT_PUBLISHED
 from sparsecbm.encoders.base import Encoder
 from sparsecbm.encoders.registry import load_encoder
+
+_HELD: WeakKeyDictionary[object, tuple[Any, Encoder]] = WeakKeyDictionary()
+"""Encoders that live as long as their models, and are neither stored nor copied with them."""
 
 
 def remembered_encoder(
@@ -19,6 +23,7 @@ def remembered_encoder(
     device: str = "auto",
     precision: str | None = None,
     what: str = "the model",
+    holder: object | None = None,
 ) -> Encoder:
     """Load the encoder of a model's embeddings.
 
@@ -36,6 +41,8 @@ def remembered_encoder(
         None takes the precision that is noted.
     what : str
         The model, in words.
+    holder : object, optional
+        The model itself, for which the encoder is loaded once.
 
     Raises
     ------
@@ -43,6 +50,9 @@ def remembered_encoder(
         If no encoder is known, or it is another one: its embeddings would mean something else.
     """
     noted = note or {}
+    asked = dict(noted), dim, spec, device, precision
+    if holder is not None and (held := _HELD.get(holder)) is not None and held[0] == asked:
+        return held[1]
     wanted = spec or noted.get("spec")
     if not wanted:
         raise InputError(
@@ -64,4 +74,6 @@ def remembered_encoder(
         )
     if encoder.embed_dim != dim:
         raise InputError(f"encoder {wanted!r} makes {encoder.embed_dim}-d embeddings; the model expects {dim}-d ones")
+    if holder is not None:
+        _HELD[holder] = asked, encoder
     return encoder

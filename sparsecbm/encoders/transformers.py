@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -103,8 +103,9 @@ class TransformersEncoder(Encoder):
             return 1.0 / float(self.model.temperature.detach())
         return float(self.model.logit_scale.detach().exp())
 
-    def _image_inputs(self, images: list[Image.Image]) -> Inputs:
-        return dict(self.image_processor(images=images, return_tensors="pt"))
+    def _image_inputs(self, images: Iterable[Image.Image]) -> Inputs:
+        made = [self.image_processor(images=[image], return_tensors="pt") for image in images]
+        return {name: torch.cat([part[name] for part in made]) for name in made[0]}
 
     def _image_features(self, inputs: Inputs) -> torch.Tensor:
         return _pooled(self.model.get_image_features(**inputs))

@@ -905,7 +905,7 @@ class SparseCBMClassifier(
             return given
         from sparsecbm.encoders.remembered import remembered_encoder
 
-        return remembered_encoder(self.metadata_.get("encoder"), self.n_features_in_, spec=given)
+        return remembered_encoder(self.metadata_.get("encoder"), self.n_features_in_, spec=given, holder=self)
 
     def explain_images(
         self,
@@ -938,13 +938,13 @@ class SparseCBMClassifier(
         """
         from sparsecbm.encoders.base import as_pictures, loaded
 
-        made_by, given = self._encoder(encoder), as_pictures(images)
-        pictures = [loaded(image, i) for i, image in enumerate(given)]
+        made_by, given = self._encoder(encoder), list(as_pictures(images))
         if sources is None and all(isinstance(image, (str, Path)) for image in given):
             sources = [str(image) for image in given]
-        ledgers = self.explain(made_by.encode_images(pictures), sources, truths)
+        ledgers = self.explain(made_by.encode_images(given), sources, truths)
         if not maps:
             return ledgers
+        pictures = [loaded(image, i) for i, image in enumerate(given)]
         return ledgers.with_maps(
             pictures, made_by, self.bottleneck_.weight.numpy(), self.bottleneck_.bias.numpy(), **options
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -40,6 +42,31 @@ def test_lists_sources_and_generators_give_the_same_rows_in_order(encoder):
     np.testing.assert_array_equal(encoder.encode_images((image for image in images), batch_size=7), expected)
     one_by_one = np.concatenate([encoder.encode_images([image]) for image in images])
     np.testing.assert_allclose(expected, one_by_one, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["open_clip", "clip"])
+def test_no_more_pictures_are_decoded_at_a_time_than_threads_work(kind, saved, tmp_path):
+    made, most = [], []
+
+    class Painted(Source):
+        def __getitem__(self, index):
+            picture = super().__getitem__(index).copy()
+            made.append(weakref.ref(picture))
+            most.append(sum(one() is not None for one in made))
+            return picture
+
+    encoder, images = load_encoder(saved(kind), device="cpu"), pictures(40)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        rows = encoder.encode_images(Painted(images), batch_size=20)
+    finally:
+        torch.set_num_threads(before)
+    assert max(most) <= 2 * 2  # one in work and one on its way out, of each thread
+    paths = [tmp_path / f"{i}.png" for i in range(len(images))]
+    for path, image in zip(paths, images):
+        image.save(path)
+    np.testing.assert_array_equal(encoder.encode_images(paths, batch_size=20), rows)
 
 
 @pytest.mark.parametrize("kind", KINDS)

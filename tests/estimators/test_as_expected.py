@@ -59,6 +59,7 @@ def test_the_encoder_is_remembered_and_checked(fitted, tmp_path: Path) -> None:
     model.save(tmp_path / "m")
     loaded = SparseCBMClassifier.load(tmp_path / "m")
     assert loaded.predict_images(birds[0])[0] == model.predict(vectors.vectors[:1])[0]
+    assert loaded._encoder(None) is loaded._encoder(None)  # loaded once
     foreign = SparseCBMClassifier(model.concept_embeddings_, NAMES, max_iter=5, random_state=0)
     foreign.fit(vectors.vectors, vectors.labels)
     with pytest.raises(InputError, match=r"encoder=\.\.\."):
