@@ -46,15 +46,16 @@ def frontier(
 
     return runs.frontier_run(
         configs.load_config(config, overrides(set_, output=output)),
-        nec=_numbers(nec, "--nec"),
-        active=_numbers(active, "--active"),
+        nec=numbers(nec, "--nec"),
+        active=numbers(active, "--active"),
         ties=None if ties is None else [name.strip() for name in ties.split(",")],
         control=control,
         pick=pick,
     )
 
 
-def _numbers(text: str | None, option: str) -> list[int] | None:
+def numbers(text: str | None, option: str) -> list[int] | None:
+    """Read whole numbers with commas between."""
     if text is None:
         return None
     try:

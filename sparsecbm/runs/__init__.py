@@ -7,6 +7,7 @@ from sparsecbm.inputs.data import prepare
 from sparsecbm.inputs.models import StoredModel, load_model, model_encoder
 from sparsecbm.runs.app import app_run
 from sparsecbm.runs.cache import CacheResult, PruneResult, cache_run, prune_run
+from sparsecbm.runs.compare import CompareResult, compare_run
 from sparsecbm.runs.compare_data import CompareDataResult, compare_data_run
 from sparsecbm.runs.concept_building import BuildResult, build_concepts
 from sparsecbm.runs.concepts import CheckResult, FilterResult, check_concepts, filter_concepts
@@ -28,6 +29,7 @@ __all__ = [
     "CacheResult",
     "CheckResult",
     "CompareDataResult",
+    "CompareResult",
     "EditResult",
     "EmbedResult",
     "EvaluateResult",
@@ -52,6 +54,7 @@ __all__ = [
     "cache_run",
     "check_concepts",
     "compare_data_run",
+    "compare_run",
     "default_output",
     "demo_run",
     "edit_run",

@@ -50,13 +50,11 @@ class Example:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Page:
-    """A page about pictures.
+class Document:
+    """A page.
 
     Parameters
     ----------
-    ledgers : Ledgers
-        Of the pictures, explaining the predicted class of each.
     title, summary : str
         Heading and one sentence under it.
     figures : sequence of Figure
@@ -65,6 +63,38 @@ class Page:
         How it was made.
     notes : sequence of str
         What to know before reading.
+    """
+
+    title: str
+    summary: str
+    figures: Sequence[Figure] = ()
+    facts: Mapping[str, str] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+    template: ClassVar[str]
+
+    @property
+    def version(self) -> str:
+        """Of the package that made the page."""
+        from sparsecbm import __version__
+
+        return __version__
+
+    def render(self) -> str:
+        """Return the page: one HTML document with inline style, script and pictures, and no request."""
+        return environment().get_template(self.template).render(page=self)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Page(Document):
+    """A page about pictures.
+
+    Parameters
+    ----------
+    ledgers : Ledgers
+        Of the pictures, explaining the predicted class of each.
+    title, summary, figures, facts, notes
+        See `Document`.
     labels : array_like of int, shape (n,), optional
         True class of each picture; without it nothing is called right or wrong.
     picture : callable, optional
@@ -79,16 +109,9 @@ class Page:
     """
 
     ledgers: Ledgers = field(kw_only=False)
-    title: str
-    summary: str
-    figures: Sequence[Figure] = ()
-    facts: Mapping[str, str] = field(default_factory=dict)
-    notes: Sequence[str] = ()
     labels: ArrayLike | None = None
     picture: Callable[[int], Image | None] | None = None
     maps: Callable[[int], PictureMaps | None] | None = None
-
-    template: ClassVar[str]
 
     def __post_init__(self) -> None:
         _ = self.truth_of  # labels that do not fit are refused here
@@ -97,17 +120,6 @@ class Page:
     def truth_of(self) -> NDArray[np.int64] | None:
         """True class of each picture, where labels are given."""
         return None if self.labels is None else check_labels(self.ledgers, self.labels)
-
-    @property
-    def version(self) -> str:
-        """Of the package that made the page."""
-        from sparsecbm import __version__
-
-        return __version__
-
-    def render(self) -> str:
-        """Return the page: one HTML document with inline style, script and pictures, and no request."""
-        return environment().get_template(self.template).render(page=self)
 
     def example(self, i: int) -> Example:
         """Gather what the page shows of picture `i`."""
