@@ -113,12 +113,14 @@ def name_units(
     place = chance.mean(axis=1) - _EULER * width + width * np.log(len(words) / len(sample))
     sure = np.exp(-np.exp(-np.clip((best - place) / width, -50, 50)))
     found = np.asarray(word_embeddings[index], dtype=np.float32)
-    named: list[str | None] = [words[i] if c >= confidence and a else None for i, c, a in zip(index, sure, frame.used)]
+    named: list[str | None] = [
+        words[i] if c >= confidence and a else None for i, c, a in zip(index.tolist(), sure, frame.used)
+    ]
     direction, activation = frame.claims(found)
     every = np.arange(len(atoms))
     return Naming(
         named,
-        [words[i] for i in index],
+        [words[i] for i in index.tolist()],
         np.where(frame.used, sure, 0.0),
         direction[every, every],
         activation[every, every],

@@ -26,13 +26,16 @@ from sparsecbm._base.parts import SEARCH_RULES
 from sparsecbm._base.rows import as_numpy, finite, unit_rows
 from sparsecbm.estimators.class_rows import mean_rows, read_class_rows
 from sparsecbm.estimators.class_scores import ClassScoreClassifier, ExplainedScores
-from sparsecbm.estimators.inputs import UNIT, check_concepts, column_names
+from sparsecbm.estimators.inputs import UNIT, check_concepts, check_names, column_names
+from sparsecbm.estimators.large_lasso import LARGE, Vocabulary
 from sparsecbm.estimators.matrix_search.base import SearchOptions, SearchProblem, SearchRule, centred
 from sparsecbm.estimators.matrix_search.few_shot import FewShotRows, few_shot_rows
 from sparsecbm.estimators.matrix_search.metric_codes import MetricCodes
 from sparsecbm.estimators.storage import Arrays, ModelRecord, check_arrays
 
 _ROWS = 8192
+_BANK, _SHOTS = 20_000, 2000
+"""Phrases kept of a larger vocabulary, about; shots that have a say in which."""
 
 
 class ConceptMatrixSearch(ExplainedScores, ClassScoreClassifier):
@@ -46,7 +49,9 @@ class ConceptMatrixSearch(ExplainedScores, ClassScoreClassifier):
     Parameters
     ----------
     concept_embeddings : array-like of shape (M, d) or None
-        Text embeddings of the concepts. None: X and the class rows are concept scores already.
+        Text embeddings of the concepts. None: X and the class rows are concept scores already. Of more than 50,000,
+        which may be memory-mapped and float16, `fit` keeps the about 20,000 nearest to classes and shots; the fitted
+        model holds these alone.
     concept_names : sequence of str or None
         M names; ``"concept 0"``, ... if None.
     similarity : str
@@ -218,9 +223,13 @@ class ConceptMatrixSearch(ExplainedScores, ClassScoreClassifier):
             )
         self.n_features_in_ = width
         _check_feature_names(self, class_embeddings if shots is None else as_numpy(shots[0]), reset=True)
-        concepts, self.concept_names_ = check_concepts(
-            self.concept_embeddings, column_names(self) if self.concept_names is None else self.concept_names, width
-        )
+        bank = self.concept_embeddings
+        named = column_names(self) if self.concept_names is None else self.concept_names
+        kept = self._retrieved([block.mean(axis=0) for block in blocks if len(block)], images, width)
+        if kept is not None:
+            known = check_names(named, len(as_numpy(bank)))
+            bank, named = np.asarray(as_numpy(bank)[kept], dtype=np.float32), [known[j] for j in kept]
+        concepts, self.concept_names_ = check_concepts(bank, named, width)
         self.concept_embeddings_ = concepts
         if concepts is None:
             matrix = np.eye(width)
@@ -243,14 +252,15 @@ class ConceptMatrixSearch(ExplainedScores, ClassScoreClassifier):
             )
             origin = few.image_mean if origin is None else origin
         self._start()
+        groups = self._groups(len(matrix), kept)
         rows = self._readable_rows(
-            texts if few is None else few.class_rows, matrix, origin if few is not None else None
+            texts if few is None else few.class_rows, matrix, origin if few is not None else None, groups
         )
         self._rule.fit(
             SearchProblem(
                 matrix,
                 rows,
-                concept_groups=self._groups(len(matrix)),
+                concept_groups=groups,
                 image_mean=origin,
                 image_covariance=None if few is None else few.image_covariance,
                 text_rows=texts if few is not None and has_text.all() and self.max_class_concepts is None else None,
@@ -260,10 +270,24 @@ class ConceptMatrixSearch(ExplainedScores, ClassScoreClassifier):
         self._publish()
         return self
 
-    def _groups(self, n_concepts: int) -> NDArray[np.int64] | None:
+    def _retrieved(
+        self, texts: list[NDArray[np.float64]], images: NDArray[np.float64] | None, width: int
+    ) -> NDArray[np.int64] | None:
+        """Phrases of a large vocabulary that are among the nearest of a class or a shot; None: all of a small one."""
+        bank = as_numpy(self.concept_embeddings)
+        if bank is None or np.ndim(bank) != 2 or len(bank) <= LARGE or bank.shape[1] != width:
+            return None
+        vocabulary = Vocabulary(bank)
+        sides = ([np.stack(texts)] if texts else []) + ([] if images is None else [images[:_SHOTS]])
+        # Each side is seen from its own mean, since images and texts lie in two cones.
+        rows = np.concatenate([unit_rows(side - side.mean(axis=0) * (len(side) > 1), floor=1e-9) for side in sides])
+        return np.unique(vocabulary.nearest(rows, max(8, _BANK // len(rows)))[0])
+
+    def _groups(self, n_concepts: int, kept: NDArray[np.int64] | None) -> NDArray[np.int64] | None:
         if self.concept_groups is None:
             return None
         labels = np.asarray(self.concept_groups).astype(str)
+        labels = labels if kept is None else labels[kept]
         if labels.shape != (n_concepts,):
             raise InputError(f"concept_groups have shape {labels.shape}: expected one label for each of {n_concepts}")
         return np.unique(labels, return_inverse=True)[1]
@@ -301,13 +325,17 @@ class ConceptMatrixSearch(ExplainedScores, ClassScoreClassifier):
         return finite(total[None] / len(rows), "reference_embeddings: the mean")[0]
 
     def _readable_rows(
-        self, rows: NDArray[np.float64], concepts: NDArray[np.float64], origin: NDArray[np.float64] | None
+        self,
+        rows: NDArray[np.float64],
+        concepts: NDArray[np.float64],
+        origin: NDArray[np.float64] | None,
+        groups: NDArray[np.int64] | None,
     ) -> NDArray[np.float64]:
         self.class_codes_ = None
         if self.max_class_concepts is None:
             return rows
         origin = concepts.mean(axis=0) if origin is None else origin  # texts have the concepts' mean, images their own
-        atoms = centred(concepts, self._groups(len(concepts)))
+        atoms = centred(concepts, groups)
         coder = MetricCodes(
             rows - rows.mean(axis=0),
             atoms,

@@ -92,12 +92,23 @@ def check_concepts(
             )
         embeddings = unit_rows(embeddings, "concept_embeddings", tolerance=UNIT, dtype=np.float32)
         n_concepts = len(embeddings)
-    names = [f"concept {j}" for j in range(n_concepts)] if concept_names is None else [str(n) for n in concept_names]
     if n_labelled not in (None, n_concepts):
         raise InputError(f"concept_labels have {n_labelled} columns: expected one for each of {n_concepts} concepts")
+    return embeddings, check_names(concept_names, n_concepts)
+
+
+def check_names(concept_names: Sequence[str] | None, n_concepts: int) -> list[str]:
+    """Return names of so many concepts, ``"concept 0"``, ... where none are given.
+
+    Raises
+    ------
+    InputError
+        If there are more or fewer, or a name is repeated.
+    """
+    names = [f"concept {j}" for j in range(n_concepts)] if concept_names is None else [str(n) for n in concept_names]
     if len(names) != n_concepts:
         raise InputError(f"concept_names: {len(names)} names for {n_concepts} concepts; expected one a concept")
     if len(set(names)) != len(names):
         repeated = next(name for name in names if names.count(name) > 1)
         raise InputError(f"concept_names: {repeated!r} is there more than once; expected distinct names")
-    return embeddings, names
+    return names

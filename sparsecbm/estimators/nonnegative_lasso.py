@@ -65,6 +65,8 @@ class NonnegativeLasso:
         Unit rows.
     tolerance : float
         A row is solved when its duality gap is at most this times half its squared length.
+    share_gram : bool
+        Whether to make the Gram matrix of all rows, where they are not too many: worth it for many X.
 
     Examples
     --------
@@ -74,10 +76,12 @@ class NonnegativeLasso:
     [[0.3, 0.1, 0.0]]
     """
 
-    def __init__(self, dictionary: NDArray[np.floating], tolerance: float = 1e-9) -> None:
+    def __init__(self, dictionary: NDArray[np.floating], tolerance: float = 1e-9, *, share_gram: bool = True) -> None:
         self.dictionary = torch.from_numpy(np.array(dictionary, dtype=np.float64))
         self.tolerance = tolerance
-        self._gram = self.dictionary @ self.dictionary.T if len(self.dictionary) <= MAX_SHARED_GRAM else None
+        self._gram = (
+            self.dictionary @ self.dictionary.T if share_gram and len(self.dictionary) <= MAX_SHARED_GRAM else None
+        )
 
     def solve(
         self, X: NDArray[np.floating], alpha: float | NDArray[np.float64], *, progress: bool | int | None = False

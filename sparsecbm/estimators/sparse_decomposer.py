@@ -15,12 +15,14 @@ from sparsecbm._base.errors import InputError, unknown
 from sparsecbm._base.parameters import Count, Flag, OpenShare, Verbosity, checked_parameters
 from sparsecbm._base.rows import as_numpy, row_lengths, unit_rows
 from sparsecbm.estimators.hub import PublishedEstimator
-from sparsecbm.estimators.inputs import check_concepts
+from sparsecbm.estimators.inputs import check_concepts, check_names
 from sparsecbm.estimators.storage import Arrays, ModelRecord, check_arrays
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
+    from sparsecbm.estimators.large_lasso import LargeLasso
+    from sparsecbm.estimators.nonnegative_lasso import NonnegativeLasso
     from sparsecbm.explain import Ledger, Ledgers
 
 _EPSILON = 1e-12
@@ -68,7 +70,9 @@ class SparseDecomposer(PublishedEstimator, TransformerMixin, BaseEstimator):
     Parameters
     ----------
     concept_embeddings : array-like of shape (M, d)
-        Text embeddings of the vocabulary.
+        Text embeddings of the vocabulary. One of more than 50,000 phrases stays where it is, memory-mapped and in
+        float16 if it is so: candidates are found in blocks, and the certificate is for the whole of it (see
+        `sparsecbm.estimators.large_lasso`). Ask `decompose` then, whose codes are sparse.
     concept_names : sequence of str or None
         M names; ``"concept 0"``, ... if None.
     alpha : float
@@ -93,8 +97,8 @@ class SparseDecomposer(PublishedEstimator, TransformerMixin, BaseEstimator):
     concept_names_ : list of str
     image_mean_, text_mean_ : ndarray of float64, shape (d,)
         Zeros without centring.
-    dictionary_ : ndarray of float64, shape (M, d)
-        Centred unit rows.
+    dictionary_ : ndarray of float64, shape (M, d), or None
+        Centred unit rows; None for a vocabulary that stays on disk.
     allowed_ : ndarray of bool, shape (M,)
         False for suppressed concepts.
     n_features_in_ : int
@@ -149,16 +153,21 @@ class SparseDecomposer(PublishedEstimator, TransformerMixin, BaseEstimator):
         InputError
             If a parameter, a shape or a value is not as expected; one line says which.
         """
+        from sparsecbm.estimators.large_lasso import LARGE, LargeLasso, Vocabulary
         from sparsecbm.estimators.nonnegative_lasso import NonnegativeLasso
 
         checked_parameters(self)
         if self.concept_embeddings is None:
             raise InputError("concept_embeddings=None: expected the text embeddings of a vocabulary, shape (M, d)")
         X = unit_rows(validate_data(self, as_numpy(X), dtype=[np.float64, np.float32]), "X", dtype=np.float64)
-        concepts, self.concept_names_ = check_concepts(self.concept_embeddings, self.concept_names, self.n_features_in_)
+        d, given = self.n_features_in_, as_numpy(self.concept_embeddings)
+        large = np.ndim(given) == 2 and len(given) > LARGE and np.shape(given)[1] == d
+        rows = given[:1] if large else given
+        concepts, self.concept_names_ = check_concepts(rows, None if large else self.concept_names, d)
+        if large:
+            self.concept_names_ = check_names(self.concept_names, len(given))
         assert concepts is not None
         concepts = unit_rows(concepts, dtype=np.float64)
-        d = self.n_features_in_
         if self.center:
             self.image_mean_ = (
                 X.mean(axis=0, dtype=np.float64) if self.image_mean is None else _vector(self.image_mean, d)
@@ -166,15 +175,24 @@ class SparseDecomposer(PublishedEstimator, TransformerMixin, BaseEstimator):
             self.text_mean_ = concepts.mean(axis=0)
         else:
             self.image_mean_, self.text_mean_ = np.zeros(d), np.zeros(d)
-        self.dictionary_ = unit_rows(concepts - self.text_mean_, floor=_EPSILON)
-        self.allowed_ = np.ones(len(concepts), dtype=bool)
+        self._vocabulary = Vocabulary(given, bool(self.center)) if large else None
+        self.dictionary_: Any = None
+        if self._vocabulary is not None:
+            self.text_mean_ = self._vocabulary.mean
+        else:
+            self.dictionary_ = unit_rows(concepts - self.text_mean_, floor=_EPSILON)
+        self.allowed_ = np.ones(len(given), dtype=bool)
         for name in [self.suppress] if isinstance(self.suppress, str) else self.suppress:
             if name not in self.concept_names_:
                 raise unknown("concept to suppress", str(name), self.concept_names_)
             self.allowed_[self.concept_names_.index(name)] = False
         if not self.allowed_.any():
-            raise InputError(f"suppress names all {len(concepts)} concepts: leave at least one")
-        self._solver = NonnegativeLasso(self.dictionary_[self.allowed_], tolerance=float(self.tolerance))
+            raise InputError(f"suppress names all {len(self.allowed_)} concepts: leave at least one")
+        self._solver: LargeLasso | NonnegativeLasso
+        if self._vocabulary is not None:
+            self._solver = LargeLasso(self._vocabulary, np.flatnonzero(~self.allowed_), float(self.tolerance))
+        else:
+            self._solver = NonnegativeLasso(self._rows_of(self.allowed_), tolerance=float(self.tolerance))
         return self
 
     _RESTORED = ("concept_embeddings", "concept_names", "image_mean", "text_mean")
@@ -214,7 +232,9 @@ class SparseDecomposer(PublishedEstimator, TransformerMixin, BaseEstimator):
         else:
             solved = self._solver.at_most(centred, int(self.max_concepts), progress=self.verbose)
         used = solved.indices >= 0
-        columns = np.flatnonzero(self.allowed_)[solved.indices[used]]
+        columns = solved.indices[used]
+        if self._vocabulary is None:
+            columns = np.flatnonzero(self.allowed_)[columns]
         pointers = np.concatenate([[0], used.sum(axis=1).cumsum()])
         codes = csr_matrix((solved.values[used], columns, pointers), shape=(len(X), len(self.concept_names_)))
         codes.sort_indices()
@@ -277,23 +297,27 @@ class SparseDecomposer(PublishedEstimator, TransformerMixin, BaseEstimator):
         _, lengths = self._parts(found.codes)
         whole = self._parts(found.codes)[0] + self.image_mean_
         norms = np.maximum(row_lengths(whole), _EPSILON)
-        activations = np.concatenate([found.codes.toarray() / (lengths * norms)[:, None], 1.0 / norms[:, None]], axis=1)
+        # Of a vocabulary that stays on disk, the concepts that these pictures use.
+        kept = np.arange(len(self.concept_names_)) if self._vocabulary is None else np.unique(found.codes.indices)
+        atoms, known = self._rows_of(kept), [self.concept_names_[j] for j in kept]
+        codes = found.codes[:, kept].toarray()
+        activations = np.concatenate([codes / (lengths * norms)[:, None], 1.0 / norms[:, None]], axis=1)
         if class_embeddings is not None:
             texts = self._class_rows(class_embeddings)
             labels = [f"class {k}" for k in range(len(texts))] if class_names is None else list(class_names)
             return explain(
                 activations[:, :-1],
-                logit_scale * (texts @ self.dictionary_.T),
+                logit_scale * (texts @ atoms.T),
                 np.zeros(len(texts)),
-                self.concept_names_,
+                known,
                 labels,
                 sources=sources,
                 truths=truths,
                 remainder=logit_scale * activations[:, -1:] * (texts @ self.image_mean_),
             )
         X = self._rows(X)
-        rows = np.concatenate([self.dictionary_, self.image_mean_[None]])
-        names = (*self.concept_names_, EVERYTHING_ELSE)
+        rows = np.concatenate([atoms, self.image_mean_[None]])
+        names = (*known, EVERYTHING_ELSE)
         return [
             Ledger(
                 names,
@@ -307,6 +331,10 @@ class SparseDecomposer(PublishedEstimator, TransformerMixin, BaseEstimator):
             for i in range(len(X))
         ]
 
+    def _rows_of(self, which: NDArray[Any]) -> NDArray[np.float64]:
+        """Some rows of the dictionary."""
+        return self.dictionary_[which] if self._vocabulary is None else self._vocabulary.take(which)
+
     def _rows(self, X: ArrayLike) -> NDArray[np.float64]:
         X = validate_data(self, as_numpy(X), dtype=[np.float64, np.float32], reset=False)
         return unit_rows(X, "X", dtype=np.float64)
@@ -315,7 +343,12 @@ class SparseDecomposer(PublishedEstimator, TransformerMixin, BaseEstimator):
         """Unit direction of each code (zero for an empty one) and the length it had."""
         if codes.ndim != 2 or codes.shape[1] != len(self.concept_names_):  # type: ignore[union-attr]
             raise InputError(f"codes have shape {np.shape(codes)}: expected (n, {len(self.concept_names_)})")
-        vectors = np.asarray(codes @ self.dictionary_)
+        used: Any = codes
+        if self._vocabulary is None:
+            vectors = np.asarray(used @ self.dictionary_)
+        else:
+            kept = np.unique(used.nonzero()[1])
+            vectors = np.asarray(used[:, kept] @ self._rows_of(kept))
         if not self.center:
             return vectors, np.ones(len(vectors))
         lengths = row_lengths(vectors)

@@ -415,3 +415,24 @@ def test_four_images_a_class_on_real_embeddings(data_dir: Path) -> None:
         gains.append(search.score(X_test, y_test) - ZeroShotClassifier().fit(means).score(X_test, y_test))
     assert np.mean(gains) >= 0.02
     assert min(gains) > 0
+
+
+def test_a_large_vocabulary_is_searched_for_what_is_near_the_classes(tmp_path, monkeypatch) -> None:
+    import sparsecbm.estimators.concept_matrix_search as module
+
+    rng = np.random.default_rng(0)
+    classes = rng.normal(size=(6, 32))
+    near = np.repeat(classes, 20, axis=0) + 0.5 * rng.normal(size=(120, 32))
+    phrases = np.concatenate([rng.normal(size=(4000, 32)), near]).astype(np.float16)
+    order = rng.permutation(len(phrases))
+    np.save(tmp_path / "phrases.npy", phrases[order])
+    names = [f"near {j - 4000}" if j >= 4000 else f"far {j}" for j in order]
+    monkeypatch.setattr(module, "LARGE", 1000)
+    monkeypatch.setattr(module, "_BANK", 180)
+    model = ConceptMatrixSearch(np.load(tmp_path / "phrases.npy", mmap_mode="r"), names).fit(classes)
+    assert 100 < len(model.concept_names_) <= 180
+    assert sum(name.startswith("near") for name in model.concept_names_) >= 115
+    X = np.repeat(classes, 10, axis=0) + 0.5 * rng.normal(size=(60, 32))
+    assert np.mean(model.predict(X) == np.repeat(np.arange(6), 10)) > 0.9
+    model.save(tmp_path / "m")
+    assert np.array_equal(ConceptMatrixSearch.load(tmp_path / "m").predict(X), model.predict(X))

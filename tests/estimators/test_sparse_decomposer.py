@@ -213,3 +213,44 @@ def test_more_equal_concepts_than_may_be_named() -> None:
     )
     assert ((codes != 0).sum(axis=1) <= 1).all()
     assert not codes[1:].any()
+
+
+# -- vocabularies that stay on disk ------------------------------------------------------------------------------------
+
+
+def test_a_vocabulary_on_disk_has_the_solution_of_the_full_lasso(tmp_path: Path, monkeypatch) -> None:
+    """20,000 phrases in float16, read in blocks, against the solver that looks at all of them at every turn."""
+    import sparsecbm.estimators.large_lasso as large
+
+    rng = np.random.default_rng(0)
+    spread = np.diag(np.linspace(2.0, 0.1, 48))
+    phrases = (rng.normal(size=(20_000, 48)) @ spread + 1.0).astype(np.float16)
+    np.save(tmp_path / "phrases.npy", phrases)
+    pictures = rng.normal(size=(40, 48)) @ spread - 1.0
+    for options in ({"alpha": 0.2}, {"max_concepts": 5}, {"alpha": 0.2, "suppress": ["concept 7"]}):
+        whole = SparseDecomposer(phrases, verbose=False, **options).fit(pictures).decompose(pictures)
+        with monkeypatch.context() as patched:
+            patched.setattr(large, "LARGE", 1000)
+            patched.setattr(large, "_KEPT", 40)
+            mapped = np.load(tmp_path / "phrases.npy", mmap_mode="r")
+            model = SparseDecomposer(mapped, verbose=False, **options).fit(pictures)
+            found = model.decompose(pictures)
+            assert model.dictionary_ is None
+            reached = model.reconstruct(found.codes)
+            why = model.explain(pictures[:2])[0]
+        assert found.gap.max() < 1e-9
+        if "max_concepts" in options:  # its penalties are those of a search, on the candidates
+            assert found.counts.max() <= 5
+            exact = large.NonnegativeLasso(model._vocabulary.take(slice(None))).solve(_centred(pictures), found.alpha)
+            assert np.allclose(exact.objective, found.objective, atol=1e-9)
+        else:
+            assert np.allclose(found.objective, whole.objective, atol=1e-6)
+            assert np.abs(found.codes - whole.codes).max() < 1e-4
+        assert np.allclose(found.cosine, (reached * pictures / np.linalg.norm(pictures, axis=1)[:, None]).sum(1))
+        assert abs(why.score - found.cosine[0]) < 1e-9
+
+
+def _centred(pictures: np.ndarray) -> np.ndarray:
+    rows = pictures / np.linalg.norm(pictures, axis=1, keepdims=True)
+    rows = rows - rows.mean(axis=0)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
