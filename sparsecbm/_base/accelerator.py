@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import atexit
 import gc
+import os
 import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from sparsecbm._base.devices import resolve_device
 from sparsecbm._base.errors import InputError
 
 
@@ -20,43 +22,42 @@ def make_accelerator(
     log_with: str | None = None,
     log_dir: str | Path | None = None,
 ) -> Any:
-    """Return an Accelerator for `device` ("auto", "cpu", "cuda", "mps").
+    """Return an Accelerator for `device` ("auto", "cpu", "cuda", "cuda:1", "mps").
 
     Raises
     ------
     InputError
         If the device is unknown or absent, or the precision is not for it.
     """
-    import torch
     from accelerate import Accelerator, DistributedDataParallelKwargs
     from accelerate.state import AcceleratorState
+    from accelerate.utils import patch_environment
 
-    kind = str(device).split(":")[0]
-    if kind not in ("auto", "cpu", "cuda", "mps"):
-        raise InputError(f"device={device!r}: expected 'auto', 'cpu', 'cuda' or 'mps'")
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"device={device!r}: this machine has no usable CUDA device; use device='auto' or 'cpu'")
-    if kind == "mps" and not torch.backends.mps.is_available():
-        raise InputError(f"device={device!r}: this machine has no usable MPS device; use device='auto' or 'cpu'")
-    # Started by torchrun on a machine without an accelerator, Accelerate must be told, or it sees one process.
-    cpu = kind == "cpu" or (kind == "auto" and not torch.accelerator.is_available())
-    if mixed_precision == "fp16" and cpu:  # Accelerate would train in float32 and say nothing
+    chosen = resolve_device(device)
+    if mixed_precision == "fp16" and chosen.type == "cpu":  # Accelerate would train in float32 and say nothing
         raise InputError("mixed_precision='fp16' is not for a CPU: use 'no' or 'bf16'")
+    # Each process of a launch has the device of its rank; one alone has that which was asked for, and Accelerate takes
+    # the first GPU unless its environment names another.
+    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
+    named = {"ACCELERATE_TORCH_DEVICE": str(chosen)} if alone else {}
     # Accelerate keeps one process-wide state and refuses a second Accelerator with other settings.
     state = AcceleratorState._shared_state
+    held = state.get("device")
     if state and (
         state.get("_mixed_precision") != mixed_precision
-        or cpu != (getattr(state.get("device"), "type", "cpu") == "cpu")
+        or (held != chosen if alone else getattr(held, "type", "cpu") != chosen.type)
     ):
         AcceleratorState._reset_state(reset_partial_state=True)
-    accelerator = Accelerator(
-        cpu=cpu,
-        mixed_precision=mixed_precision,
-        gradient_accumulation_steps=gradient_accumulation_steps,
-        log_with=log_with,
-        project_dir=None if log_dir is None else str(log_dir),
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
-    )
+    with patch_environment(**named):
+        accelerator = Accelerator(
+            # Started by torchrun on a machine without an accelerator, it must be told, or it sees one process.
+            cpu=chosen.type == "cpu",
+            mixed_precision=mixed_precision,
+            gradient_accumulation_steps=gradient_accumulation_steps,
+            log_with=log_with,
+            project_dir=None if log_dir is None else str(log_dir),
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+        )
     if accelerator.num_processes > 1:
         leave_at_exit()
     return accelerator

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sparsecbm._base.devices import inference_device
 from sparsecbm.bottleneck._sparse_linear import few_nonzeros, sparse_linear
 from sparsecbm.bottleneck.gates import Gate, make_gate
 from sparsecbm.bottleneck.layer import ConceptBottleneckLayer, PublishedBottleneckLayer
@@ -100,17 +102,20 @@ class FrozenBottleneck:
     bias : Tensor of shape (M,), float32
     gate : Gate
         In evaluation mode.
+    device : str
+        Where to compute, if it is there; what is held lies on the CPU.
     """
 
     weight: Tensor
     bias: Tensor
     gate: Gate
+    device: str = "cpu"
 
     @classmethod
     def freeze(cls, model: ConceptBottleneck) -> FrozenBottleneck:
         """Fold a trained model's layer into one affine map and take its gate."""
         weight, bias = (part.cpu().contiguous() for part in model.layer.fold())
-        return cls(weight, bias, model.gate).copy()
+        return cls(weight, bias, model.gate, str(model.head.weight.device)).copy()
 
     def copy(self, max_active_concepts: int | None = None) -> FrozenBottleneck:
         """The same with a gate of its own; with another limit, where one is given and the gate has one."""
@@ -119,7 +124,7 @@ class FrozenBottleneck:
             options["max_active_concepts"] = max_active_concepts
         gate = make_gate(self.gate.name, self.gate.n_concepts, options)
         gate.load_state_dict(self.gate.state_dict())
-        return FrozenBottleneck(self.weight, self.bias, gate.cpu().eval().requires_grad_(False))
+        return replace(self, gate=gate.cpu().eval().requires_grad_(False))
 
     def select(self, kept: np.ndarray) -> FrozenBottleneck:
         """The same with these concepts alone, of which at most as many can be active as before."""
@@ -131,7 +136,8 @@ class FrozenBottleneck:
         gate = make_gate(self.gate.name, len(kept), options)
         state = self.gate.state_dict()
         gate.load_state_dict({key: value[index] if value.shape[:1] == (n,) else value for key, value in state.items()})
-        return FrozenBottleneck(self.weight[index], self.bias[index], gate.cpu().eval().requires_grad_(False))
+        gate = gate.cpu().eval().requires_grad_(False)
+        return replace(self, weight=self.weight[index], bias=self.bias[index], gate=gate)
 
     def spread(self, weight: np.ndarray, bias: np.ndarray, kept: np.ndarray) -> FrozenBottleneck:
         """The same among more concepts: the numbers `kept` are its own, others are given (M, d), (M,), and silent."""
@@ -139,12 +145,12 @@ class FrozenBottleneck:
         weights, biases = torch.from_numpy(weight).float(), torch.from_numpy(bias).float()
         weights[index], biases[index] = self.weight, self.bias
         gate = self.gate.spread(len(weights), index)
-        return FrozenBottleneck(weights, biases, gate.eval().requires_grad_(False))
+        return replace(self, weight=weights, bias=biases, gate=gate.eval().requires_grad_(False))
 
     @torch.inference_mode()
     def units(self, X: np.ndarray | Rows) -> np.ndarray:
         """Units (n, M), float32, before selection."""
-        return self._rows(X, lambda units: units)
+        return self._rows(X, None)
 
     @torch.inference_mode()
     def activations(self, X: np.ndarray | Rows) -> np.ndarray:
@@ -161,19 +167,23 @@ class FrozenBottleneck:
         data, columns = (np.concatenate([getattr(block, name) for block in blocks]) for name in ("data", "indices"))
         return csr_matrix((data, columns, pointers), (len(X), len(self.weight)))
 
-    def _rows(self, X: np.ndarray | Rows, finish: Callable[[Tensor], Tensor]) -> np.ndarray:
+    def _rows(self, X: np.ndarray | Rows, gate: Gate | None) -> np.ndarray:
         result = np.empty((len(X), len(self.weight)), dtype=np.float32)
-        for number, block in enumerate(self._blocks(X, finish)):
+        for number, block in enumerate(self._blocks(X, gate)):
             result[number * _ROWS : (number + 1) * _ROWS] = block
         return result
 
-    def _blocks(self, X: np.ndarray | Rows, finish: Callable[[Tensor], Tensor]) -> Iterator[np.ndarray]:
+    def _blocks(self, X: np.ndarray | Rows, gate: Gate | None) -> Iterator[np.ndarray]:
+        device = inference_device(self.device)
+        weight, bias = (part.to(device, torch.float64) for part in (self.weight, self.bias))
+        if gate is not None and device.type != "cpu":
+            gate = copy.deepcopy(gate).to(device)
         for start in range(0, len(X), _ROWS):
             # In float64, then rounded: the order of sums differs with the number of rows, and what is equal (a concept
             # that is there twice) must stay equal, or the gate would choose by the batch.
-            rows = torch.from_numpy(np.array(X[start : start + _ROWS], dtype=np.float32)).double()
-            units = torch.addmm(self.bias.double(), rows, self.weight.double().T)
-            yield finish(units.float()).numpy()
+            rows = torch.from_numpy(np.array(X[start : start + _ROWS], dtype=np.float32)).to(device).double()
+            units = torch.addmm(bias, rows, weight.T).float()
+            yield (units if gate is None else gate(units)).cpu().numpy()
 
     def tensors(self) -> dict[str, Tensor]:
         """All arrays by name, for saving."""

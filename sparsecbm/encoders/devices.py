@@ -1,8 +1,6 @@
-"""Where an encoder runs and in which precision."""
+"""In which precision an encoder runs."""
 
 from __future__ import annotations
-
-import os
 
 import torch
 
@@ -13,40 +11,6 @@ PRECISIONS: dict[str, torch.dtype] = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
-
-
-def resolve_device(device: str | torch.device = "auto") -> torch.device:
-    """Return the device to use; ``"auto"`` is this process's GPU if there is one, else the CPU.
-
-    Parameters
-    ----------
-    device : str or torch.device
-        ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` or a `torch.device`. Under ``accelerate launch``,
-        ``"auto"`` is the GPU of the local rank, and the CPU with ``--cpu``.
-
-    Raises
-    ------
-    InputError
-        If the device does not exist on this machine.
-    """
-    if str(device) == "auto":
-        if os.environ.get("ACCELERATE_USE_CPU", "").lower() in {"1", "true", "yes"}:
-            return torch.device("cpu")
-        if torch.cuda.is_available():
-            return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-    except (RuntimeError, TypeError) as error:
-        raise unknown("device", device, ("auto", "cpu", "cuda", "mps")) from error
-    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
-        raise InputError(
-            f"device {str(device)!r} is not there: this machine offers {torch.cuda.device_count()} CUDA devices; "
-            "use device='auto' or 'cpu'"
-        )
-    if chosen.type == "mps" and not torch.backends.mps.is_available():
-        raise InputError(f"device {str(device)!r} is not there: use device='auto' or 'cpu'")
-    return chosen
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:

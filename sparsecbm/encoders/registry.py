@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import torch
 
+from sparsecbm._base.devices import resolve_device
 from sparsecbm._base.errors import InputError, suggest
 from sparsecbm._base.parts import ENCODERS
 from sparsecbm._base.registry import load_plugins
 from sparsecbm.encoders.base import Encoder
-from sparsecbm.encoders.devices import resolve_device, resolve_precision
+from sparsecbm.encoders.devices import resolve_precision
 
 _NEED_MORE = ("open_clip", "transformers")
 _FORMS = "bundled, open_clip:MODEL/PRETRAINED, open_clip:local-dir:PATH, transformers:REPO_OR_PATH"

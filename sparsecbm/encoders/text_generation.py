@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
+from sparsecbm._base.devices import resolve_device
 from sparsecbm._base.errors import InputError, StoredFileError
-from sparsecbm.encoders.devices import resolve_device
 from sparsecbm.encoders.loading import explained
 from sparsecbm.encoders.transformers import folder_or_repository, pretrained
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,8 @@ class InferenceModel:
         Of `SparseCBMClassifier`; None in models of version 0.1.
     max_active_concepts : int or None
     metadata_ : dict
+    device : str
+        Where to compute, if it is there.
     """
 
     bottleneck_: FrozenBottleneck
@@ -86,6 +88,10 @@ class InferenceModel:
     worth_: np.ndarray | None = None
     max_active_concepts: int | None = None
     metadata_: dict[str, Any] = field(default_factory=dict)
+    device: InitVar[str] = "auto"
+
+    def __post_init__(self, device: str) -> None:
+        self.bottleneck_ = replace(self.bottleneck_, device=device)
 
     @property
     def n_features_in_(self) -> int:
@@ -95,7 +101,7 @@ class InferenceModel:
     # -- storage -------------------------------------------------------------------------------------------------------
 
     @classmethod
-    def load(cls, path: str | Path) -> InferenceModel:
+    def load(cls, path: str | Path, device: str = "auto") -> InferenceModel:
         """Read a model that `SparseCBMClassifier.save` wrote.
 
         Raises
@@ -105,10 +111,10 @@ class InferenceModel:
         """
         record, arrays = read_record(path, "SparseCBMClassifier")
         with holds_together(path):
-            return cls.from_record(record, arrays)
+            return cls.from_record(record, arrays, device)
 
     @classmethod
-    def from_record(cls, record: ModelRecord, arrays: Arrays) -> InferenceModel:
+    def from_record(cls, record: ModelRecord, arrays: Arrays, device: str = "auto") -> InferenceModel:
         """Put a model together from what is stored of it.
 
         Raises
@@ -160,6 +166,7 @@ class InferenceModel:
             worth_=arrays.get("concepts.worth"),
             max_active_concepts=limits.max_active_concepts,
             metadata_=record.metadata,
+            device=device,
         )
         model._check(limits)
         return model

@@ -180,8 +180,8 @@ class SparseCBMClassifier(
         Scale of the raw scores of the published variant; CLIP's is 100.
     log_with, log_dir : str or None
         An Accelerate tracker ("tensorboard", "wandb", ...) and its folder.
-    device : {"auto", "cpu", "cuda", "mps"}
-        Where to train. Inference is on the CPU.
+    device : {"auto", "cpu", "cuda", "cuda:N", "mps"}
+        Where to train, and to compute units afterwards where it is there (MPS trains only; heads are the CPU's).
     random_state : int, RandomState instance or None
         Seeds every random draw.
     verbose : bool or None
@@ -802,6 +802,7 @@ class SparseCBMClassifier(
             worth_=self._worth,
             classes_=self.classes_,
             concept_names_=self.concept_names_,
+            device=self.device,
         )
 
     def _checked(self, X: ArrayLike) -> np.ndarray:

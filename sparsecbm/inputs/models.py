@@ -92,7 +92,7 @@ def load_model(
     encoder : str, optional
         Where the encoder lies now; None takes the spec it had at training.
     device : str
-        Where to run it; see `load_encoder`.
+        Where to run both; see `load_encoder`.
 
     Raises
     ------
@@ -112,10 +112,11 @@ def load_model(
     if inference:
         from sparsecbm.estimators.inference import InferenceModel
 
-        return StoredModel(folder, InferenceModel.load(folder), encoder, device)
+        return StoredModel(folder, InferenceModel.load(folder, device), encoder, device)
     from sparsecbm.estimators import SparseCBMClassifier
 
-    return StoredModel(folder, SparseCBMClassifier.load(folder, class_names=False), encoder, device)
+    classifier = SparseCBMClassifier.load(folder, class_names=False).set_params(device=device)
+    return StoredModel(folder, classifier, encoder, device)
 
 
 def model_encoder(

@@ -233,7 +233,7 @@ def test_bad_options_are_named(bad: dict) -> None:
 def test_an_absent_device_is_named() -> None:
     X, _, C = problem()
     model = ConceptBottleneck(layer_of(X, C), make_gate("dense", 40, {}), 5)
-    with pytest.raises(InputError, match="device='tpu'"):
+    with pytest.raises(InputError, match="device 'tpu'"):
         Trainer(model, make_loss("none"), OPTIONS, seed=0, device="tpu")
 
 

@@ -269,7 +269,7 @@ def changed(problem, **changes):
         ({"max_active_concepts": 0}, "max_active_concepts=0"),
         ({"variant": "published", "max_active_concepts": 3}, "published models have no hard limit"),
         ({"min_alignment": 2.0}, "min_alignment=2.0"),
-        ({"device": "quantum"}, "device='quantum'"),
+        ({"device": "quantum"}, "device 'quantum'"),
         ({"covariance_shrinkage": -1.0}, "covariance_shrinkage"),
         ({"max_iter": 0}, "max_iter=0"),
         ({"concept_names": ["one"]}, "1 names for 60 concepts"),
