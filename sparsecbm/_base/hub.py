@@ -1,13 +1,16 @@
-"""Publishing on the Hub: what a file may say of this machine, cards, and how a folder goes up and comes down."""
+"""The Hub: what a file may say of this machine, cards, how a folder goes up and comes down, and what went wrong."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from sparsecbm._base.errors import InputError, StoredFileError
 
 NOT_PUBLISHED = "(not published)"
 """Stands for a place of the machine that wrote a file."""
@@ -80,7 +83,7 @@ def upload(
     from huggingface_hub import HfApi
 
     api = HfApi(token=token)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, explained_hub(f"upload {repo_id!r}"):
         save(Path(folder))  # what cannot be saved makes no repository
         name = api.create_repo(repo_id, private=private, repo_type=repo_type, exist_ok=True).repo_id
         done = api.upload_folder(
@@ -109,4 +112,65 @@ def download(name: str | Path, files: Sequence[str], *, repo_type: str | None = 
         return Path(name)
     from huggingface_hub import snapshot_download
 
-    return Path(snapshot_download(str(name), repo_type=repo_type, allow_patterns=list(files), **options))
+    with explained_hub(f"get {str(name)!r}"):
+        folder = Path(snapshot_download(str(name), repo_type=repo_type, allow_patterns=list(files), **options))
+    missing = [file for file in files if not (folder / file).is_file()]
+    if missing:
+        raise StoredFileError(f"cannot get {str(name)!r} from the hub: it has no {missing[0]}; is it another model?")
+    return folder
+
+
+@contextlib.contextmanager
+def explained_hub(what: str) -> Iterator[None]:
+    """Turn what the Hub's client raises into one line; `what` stands after "cannot".
+
+    Raises
+    ------
+    StoredFileError
+        In place of an error of the Hub, of its client or of the network.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        reason = hub_problem(error)
+        if reason is None:
+            raise
+        raise StoredFileError(f"cannot {what}: {reason}") from error
+
+
+_NETWORK = ("httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3", "aiohttp")
+_ANSWERS = {
+    401: "the hub does not know who asks: the token is missing, wrong or expired; log in with `hf auth login`",
+    403: "the hub forbids it: your token may not do this; make one that may, and log in with `hf auth login`",
+    404: "the hub has no such file or repository: check the name",
+    429: "the hub has had too many requests: wait some minutes; what is there is kept",
+}
+
+
+def hub_problem(error: BaseException | None) -> str | None:
+    """What the Hub or the network answered, and what to do about it; None if the error is none of theirs."""
+    status, offline, unreached = None, False, None
+    while error is not None:
+        name, module = type(error).__name__, type(error).__module__.split(".")[0]
+        if name == "GatedRepoError" or "gated dataset" in str(error):
+            return "it is gated: ask for access on its page on the hub, then log in with `hf auth login`"
+        if name == "RevisionNotFoundError":
+            return "the hub has no such revision of it"
+        if name in ("RepositoryNotFoundError", "DatasetNotFoundError"):
+            return "the hub has no such repository, or it is private: check the name, or log in with `hf auth login`"
+        if name == "HFValidationError":
+            return f"{' '.join(str(error).split())[:200]}: give the name as OWNER/NAME"
+        status = status or getattr(getattr(error, "response", None), "status_code", None)
+        offline = offline or name in ("OfflineModeIsEnabled", "LocalEntryNotFoundError")
+        if module in _NETWORK or isinstance(error, (ConnectionError, TimeoutError)):
+            unreached = unreached or f"{name}: {' '.join(str(error).split())[:100]}"
+        error = error.__cause__ or error.__context__
+    if isinstance(status, int) and status >= 400:
+        trouble = f"the hub is in trouble (HTTP {status}): try again later; what is there is kept"
+        return trouble if status >= 500 else _ANSWERS.get(status, f"the hub answered HTTP {status}")
+    if offline or unreached:
+        why = f" ({unreached})" if unreached else ""
+        return f"it is not in the cache, and the hub is out of reach{why}: run once with a network connection"
+    return None

@@ -181,6 +181,59 @@ def open_parquet(path: str | Path) -> Any:
     return table
 
 
+_STREAMS = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\x28\xb5\x2f\xfd": "zstd", b"\x04\x22\x4d\x18": "lz4"}
+
+
+def check_packed(path: str | Path, name: str | None = None) -> None:
+    """Refuse a parquet file, zip archive or compressed stream that would unfold out of proportion to its size.
+
+    Parameters
+    ----------
+    path : path
+        Files of other kinds are taken as they are.
+    name : str, optional
+        What it is called where it comes from; in a cache, files have no names.
+
+    Raises
+    ------
+    StoredFileError
+        If it would unfold to more than 256 MiB and more than 100 times its size, is packed in a way that cannot be
+        looked into, or is damaged.
+    """
+    path = regular_file(path)
+    with path.open("rb") as handle:
+        start = handle.read(6)
+    stream = next((kind for magic, kind in _STREAMS.items() if start.startswith(magic)), None)
+    try:
+        if start.startswith(b"PAR1"):
+            open_parquet(path).close()
+        elif start.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+            check_zip(path)
+        elif start.startswith((b"\xfd7zXZ", b"7z\xbc\xaf", b"Rar!")):
+            raise StoredFileError(f"cannot read {str(path)!r}: it is packed as xz, 7z or RAR; unpack it yourself")
+        elif stream is not None:
+            _check_stream(path, stream)
+    except StoredFileError as error:
+        raise StoredFileError(str(error).replace(str(path), name or str(path))) from error
+
+
+def _check_stream(path: Path, kind: str) -> None:
+    import pyarrow as pa
+
+    unfolded, size = 0, path.stat().st_size
+    try:
+        with pa.CompressedInputStream(pa.OSFile(str(path)), kind) as stream:
+            while block := stream.read(1 << 20):
+                unfolded += len(block)
+                if is_bomb(unfolded, size):
+                    raise StoredFileError(
+                        f"cannot read {str(path)!r}: its {size:,} bytes would unfold to over {unfolded:,}, "
+                        "a decompression bomb"
+                    )
+    except (OSError, pa.ArrowException) as error:
+        raise StoredFileError(f"cannot read {str(path)!r}: {' '.join(str(error).split())[:200]}") from error
+
+
 def check_zip(path: str | Path) -> None:
     """Refuse a zip archive that would unfold to more than 256 MiB and more than 100 times its size.
 

@@ -17,8 +17,9 @@ import numpy as np
 from PIL import Image
 
 from sparsecbm._base.errors import InputError, StoredFileError
+from sparsecbm._base.hub import hub_problem
 from sparsecbm._base.names import name_list
-from sparsecbm._base.untrusted import check_zip, open_parquet
+from sparsecbm._base.untrusted import check_packed, open_parquet
 from sparsecbm.data.base import Catalogue, EncodedImages, LoadOptions
 from sparsecbm.data.columns import class_list, image_column, label_column
 from sparsecbm.data.decode import MAX_PICTURE_BYTES, UndecodableError, read_picture
@@ -39,11 +40,6 @@ def load_hub(rest: str, options: LoadOptions, spec: str) -> EncodedImages:
     # A folder's name may hold a colon, a repository's cannot.
     repo, config = (rest, None) if not colon or Path(rest).expanduser().is_dir() else (head, tail)
     local = Path(repo).expanduser()
-    if local.is_dir():  # refuse what `datasets` would unfold to gigabytes
-        for file in sorted(local.rglob("*.parquet")):
-            open_parquet(file).close()
-        for file in sorted(local.rglob("*.zip")):
-            check_zip(file)
     loaded = _load_dataset(str(local) if local.is_dir() else repo, config, spec)
     schemas = {f"split {name!r}": table.features.arrow_schema for name, table in loaded.items()}
     image, label = _columns(schemas, options, spec)
@@ -177,34 +173,67 @@ def _load_dataset(repo: str, config: str | None, spec: str) -> dict[str, Dataset
     cache_dir = _cache_of(Path(repo).rglob("*")) if Path(repo).is_dir() else None
     try:
         with _quiet():
-            loaded = datasets.load_dataset(repo, config, cache_dir=cache_dir)
-    except datasets.exceptions.DatasetNotFoundError as error:
-        raise InputError(
-            f"cannot load {spec!r}: {_one_line(error)} Check the name, or log in with `hf auth login`"
-        ) from error
+            builder = _builder(repo, config, cache_dir)
+            builder.download_and_prepare(dl_manager=_checked_downloads(builder))
+            loaded = builder.as_dataset()
+    except InputError:
+        raise
     except Exception as error:
-        # The hub's client raises httpx errors, which share no base class with others.
-        if _is_network(error):
+        reason = hub_problem(error)
+        if reason is not None:
             raise InputError(
-                f"cannot reach the Hugging Face Hub for {spec!r} ({_one_line(error)}): connect to the network, "
-                "or download the data set elsewhere and give its folder as hub:FOLDER or its files as parquet:GLOB"
+                f"cannot load {spec!r}: {reason}, or download the data set elsewhere and give its folder as hub:FOLDER "
+                "or its files as parquet:GLOB"
             ) from error
         if not isinstance(error, (datasets.exceptions.DatasetsError, ValueError, RuntimeError, OSError)):
             raise
-        generating = isinstance(error, datasets.exceptions.DatasetsError)
-        raise InputError(f"cannot load {spec!r}: {_one_line(_cause(error) if generating else error)}") from error
+        said = _one_line(_cause(error) if isinstance(error, datasets.exceptions.DatasetsError) else error)
+        if "Invalid string class label" in said:  # datasets 5.2 takes the archive's own folder for the class
+            said = (
+                "its classes are folders in an archive, which `datasets` cannot read: unpack it, give folder:PATH"
+            )
+        raise InputError(f"cannot load {spec!r}: {said}") from error
     return dict(loaded)
 
 
-def _is_network(error: BaseException | None) -> bool:
-    while error is not None:
-        if isinstance(error, (ConnectionError, TimeoutError)) or type(error).__module__.split(".")[0] in (
-            "httpx",
-            "httpcore",
-        ):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+def _builder(repo: str, config: str | None, cache_dir: str | None) -> Any:
+    import datasets
+
+    try:
+        return datasets.load_dataset_builder(repo, config, cache_dir=cache_dir)
+    except ValueError as error:
+        # Offline, with several configurations in the cache, it asks which; online it takes the default one.
+        if config is None and "configurations in the cache" in str(error):
+            return datasets.load_dataset_builder(repo, "default", cache_dir=cache_dir)
+        raise
+
+
+def _checked_downloads(builder: Any) -> Any:
+    """Return a download manager that refuses what `datasets` would unfold to gigabytes, before it does."""
+    from datasets import DownloadConfig, DownloadManager
+
+    class Checked(DownloadManager):
+        def download(self, url_or_urls: Any) -> Any:
+            before = set(self.downloaded_paths)
+            found = super().download(url_or_urls)
+            for url, path in self.downloaded_paths.items():
+                if url not in before and Path(path).is_file():
+                    check_packed(Path(path), name=str(url).rsplit("/", 1)[-1])
+            return found
+
+    held = DownloadConfig(
+        cache_dir=builder._cache_downloaded_dir,
+        use_etag=False,
+        token=builder.token,
+        storage_options=builder.storage_options,
+    )
+    return Checked(
+        dataset_name=builder.dataset_name,
+        download_config=held,
+        data_dir=builder.config.data_dir,
+        base_path=builder.base_path,
+        record_checksums=False,
+    )
 
 
 def _cause(error: BaseException) -> BaseException:

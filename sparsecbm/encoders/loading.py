@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sparsecbm._base.errors import InputError, StoredFileError
 from sparsecbm._base.files import read_json
+from sparsecbm._base.hub import hub_problem
 from sparsecbm._base.untrusted import file_inside
 
 if TYPE_CHECKING:
@@ -55,9 +56,10 @@ def explained(spec: str, local: bool, what: str = "encoder") -> Iterator[None]:
             raise StoredFileError(
                 f"cannot load {what} {spec!r}: {one_line(error)}; a file is missing, damaged or foreign"
             ) from error
+        reason = hub_problem(error) or f"{one_line(error)}; run once with a network connection"
         raise StoredFileError(
-            f"cannot get {what} {spec!r} from the hub or its local cache: {one_line(error)}; run once with a network "
-            "connection, or copy the model to a folder and use 'open_clip:local-dir:PATH' or 'transformers:PATH'"
+            f"cannot get {what} {spec!r} from the hub or its local cache: {reason}, or copy the model to a folder and "
+            "use 'open_clip:local-dir:PATH' or 'transformers:PATH'"
         ) from error
 
 

@@ -24,6 +24,7 @@ from sparsecbm.encoders.loading import (
 from sparsecbm.encoders.opening import Opening, open_clip_tower
 
 _LOCAL, _HUB = "local-dir:", "hf-hub:"
+_TOKENIZER_FILES = ("*token*.json", "vocab*", "merges.txt", "*.model", "chat_template*")
 _LAYOUT = "open_clip's local-dir layout asks for"
 
 
@@ -207,7 +208,26 @@ def _create(spec: str, name: str, pretrained: str | None, device: torch.device, 
         # weights_only: a .bin or .pth that holds more than tensors is refused.
         model = open_clip.create_model(name, pretrained=pretrained, require_pretrained=True, weights_only=True)
         check_picture_size(spec, model.visual.preprocess_cfg)
-        # Only tokenizers of transformers know of code in a repository.
-        trust = {"trust_remote_code": False} if model_cfg["text_cfg"].get("hf_tokenizer_name") else {}
-        tokenizer = open_clip.get_tokenizer(name, **trust)
+        tokenizer = _open_tokenizer(name, model_cfg["text_cfg"])
     return OpenClipEncoder(spec, model, model_cfg, tokenizer, device, precision)
+
+
+def _open_tokenizer(name: str, text: Mapping[str, Any]) -> Any:
+    import open_clip
+    from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, HFTokenizer
+
+    source = text.get("hf_tokenizer_name")
+    if not source:
+        return open_clip.get_tokenizer(name)
+    # Only tokenizers of transformers know of code in a repository.
+    if name.startswith(_LOCAL):
+        return open_clip.get_tokenizer(name, trust_remote_code=False)
+    from huggingface_hub import snapshot_download
+
+    # By its name, transformers would ask the hub for a config.json each time, and fail offline where there is none.
+    return HFTokenizer(
+        snapshot_download(source, allow_patterns=["config.json", *_TOKENIZER_FILES]),
+        context_length=text.get("context_length", DEFAULT_CONTEXT_LENGTH),
+        tokenizer_mode=text.get("tokenizer_mode"),
+        **{**text.get("tokenizer_kwargs", {}), "trust_remote_code": False},
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from sparsecbm._base.extras import require
 from sparsecbm.explain.nec_plot import dress
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def plot_frontier(
     >>> len(plot_frontier([row, {**row, "active": 16, "accuracy": 0.75}]).axes)
     2
     """
+    require("matplotlib", "plots", "a plot")
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from sparsecbm._base.extras import require
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -46,6 +48,7 @@ def plot_nec(
     >>> [line.get_label() for line in figure.axes[0].get_lines()]
     ['concepts', 'linear probe']
     """
+    require("matplotlib", "plots", "a plot")
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter
 

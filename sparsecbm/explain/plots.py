@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sparsecbm._base.errors import InputError
+from sparsecbm._base.extras import require
 from sparsecbm.explain.html import short
 from sparsecbm.explain.lines import Account
 
@@ -33,6 +34,7 @@ def plot_ledger(account: Account, ax: Axes | None = None, max_name: int = 34) ->
     """
     lines = account.lines
     if ax is None:
+        require("matplotlib", "plots", "a plot")
         import matplotlib.pyplot as plt
 
         _, ax = plt.subplots(figsize=(7, 0.9 + 0.34 * len(lines)), layout="constrained")
@@ -78,6 +80,7 @@ def plot_mapped_ledger(account: Account, columns: int = 5) -> Axes:
     columns : int
         Pictures in a row.
     """
+    require("matplotlib", "plots", "a plot")
     import matplotlib.pyplot as plt
 
     from sparsecbm.explain.maps.overlay import laid_over, said
@@ -116,6 +119,7 @@ def plot_ledgers(accounts: Sequence[Account], columns: int = 2) -> Figure:
     InputError
         If there is nothing to draw.
     """
+    require("matplotlib", "plots", "a plot")
     from matplotlib.figure import Figure
 
     if not accounts:
@@ -147,6 +151,7 @@ def plot_explained_prediction(image: Image, account: Account) -> Figure:
     matplotlib.figure.Figure
         A figure that belongs to no window; ``figure.savefig(path)`` writes it.
     """
+    require("matplotlib", "plots", "a plot")
     from matplotlib.figure import Figure
     from matplotlib.patches import FancyBboxPatch
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparsecbm._base.errors import InputError
+from sparsecbm._base.extras import require
 from sparsecbm.data.decode import UndecodableError, decode_image, read_picture
 from sparsecbm.explain import Ledgers, explain
 from sparsecbm.explain.glossary import GLOSSARY
@@ -396,11 +397,7 @@ def _gradio() -> Any:
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["GRADIO_RUN_HISTORY"] = "False"
     os.environ.setdefault("GRADIO_SSR_MODE", "False")
-    try:
-        import gradio
-    except ImportError as error:
-        raise InputError(
-            'the interactive page needs gradio: install it with `pip install "sparsecbm[app]"`, '
-            "or `pip install .[app]` in a checkout"
-        ) from error
+    require("gradio", "app", "the interactive page")
+    import gradio
+
     return gradio

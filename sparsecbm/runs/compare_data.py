@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparsecbm._base.errors import InputError
+from sparsecbm._base.extras import require
 from sparsecbm._base.files import atomic_path, plain
 from sparsecbm.config.schema import ImagesConfig
 from sparsecbm.evaluation.drift import SMALL, ConceptDrift, ConceptStatistics, concept_drift
@@ -167,6 +168,7 @@ def _before(noted: Mapping[str, Any] | None, n_concepts: int, path: Path) -> Con
 
 
 def _draw(result: CompareDataResult, path: Path, most: int = 20) -> None:
+    require("matplotlib", "plots", "a plot")
     import matplotlib.pyplot as plt
 
     rows = result.concepts[:most][::-1]

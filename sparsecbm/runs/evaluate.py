@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparsecbm._base.errors import InputError, StoredFileError
+from sparsecbm._base.extras import has
 from sparsecbm._base.files import atomic_path, plain, read_json, write_json, write_text
 from sparsecbm.inputs.model_data import DataOptions, model_class_texts, open_split, training_split
 from sparsecbm.inputs.models import StoredModel, load_model
@@ -284,7 +285,7 @@ def _save(result: EvaluateResult, folder: Path, matrix: np.ndarray, stored: Stor
     if result.controls is None and _same_numbers(metrics, result):
         # A quick look at the same numbers leaves the controls of the thorough one where they are.
         return saved(drawn.is_file())
-    done = saved(bool((result.controls or {}).get("paths")))
+    done = saved(bool((result.controls or {}).get("paths")) and has("matplotlib"))
 
     def write(new: Path) -> None:
         if model_checksum(stored.path) != result.checksum:

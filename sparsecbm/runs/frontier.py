@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparsecbm._base.errors import InputError
+from sparsecbm._base.extras import require
 from sparsecbm._base.files import plain, write_json
 from sparsecbm.config.schema import RunConfig
 from sparsecbm.inputs.data import prepare
@@ -110,6 +111,7 @@ def frontier_run(
     from sparsecbm.estimators.frontier import ACTIVE, NEC
     from sparsecbm.explain.frontier_plot import plot_frontier
 
+    require("matplotlib", "plots", "the frontier is drawn")
     start = time.perf_counter()
     output = Path(config.output or Path("runs") / config.name)
     chosen = None if pick is None else parse_pick(pick, config)

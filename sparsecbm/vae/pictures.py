@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from sparsecbm._base.extras import has
 from sparsecbm._base.files import atomic_write
 
 __all__ = ["picture_grid", "save_curves", "save_grid"]
@@ -67,7 +68,9 @@ COLOURS = ("#0b6e99", "#c2410c", "#f59e0b", "#7c3aed", "#4d7c0f", "#8a8f98")
 def save_curves(
     path: str | Path, curves: Mapping[str, Sequence[tuple[float, float]]], *, label: str = "nats", title: str = ""
 ) -> None:
-    """Draw named curves of (epoch, value) pairs as a PNG; one without any is left out."""
+    """Draw named curves of (epoch, value) pairs as a PNG; one without any is left out. Without matplotlib, nothing."""
+    if not has("matplotlib"):
+        return
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -1,4 +1,4 @@
-"""A device reaches what runs on it, with its number. The GPUs are pretended; what runs on real ones: `pytest -m gpu`."""
+"""A device reaches what runs on it, with its number. GPUs are pretended here; on real ones: `pytest -m gpu`."""
 
 from __future__ import annotations
 

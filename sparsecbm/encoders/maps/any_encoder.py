@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from sparsecbm._base.errors import InputError
+from sparsecbm._base.extras import require
 from sparsecbm.encoders.maps.attribution import ImageMaps, of_one_colour, on_device, pixels_of, unit_scores
 from sparsecbm.encoders.opening import Seeing
 
@@ -26,10 +26,9 @@ class _FromPixels:
     """
 
     def __init__(self, encoder: Seeing, directions: torch.Tensor, *, cells: int = 8) -> None:
-        try:
-            import captum.attr
-        except ImportError as error:
-            raise InputError('these maps need captum: install it with `pip install "sparsecbm[maps]"`') from error
+        require("captum", "maps", "these maps")
+        import captum.attr
+
         self.captum: Any = captum.attr
         self.encoder, self.directions, self.cells = encoder, directions, cells
 
