@@ -60,6 +60,9 @@ class ImagesConfig(_Section):
     """Of a hub or parquet data set: the column of the pictures; null finds it by its type."""
     label_column: Name | None = None
     """Of a hub or parquet data set: the column of the labels; null finds it by its type."""
+    concept_labels: Name | list[Name] | None = None
+    """What people say the pictures show: a .csv file, columns of a hub or parquet data set, ``attributes`` of painted
+    birds; null: ``attributes.csv`` of a folder, if there is one. Concepts of these names learn from it."""
     on_error: Literal["raise", "skip"] = "raise"
     """What to do with a picture that cannot be decoded: stop and name it, or leave it out and count it."""
 

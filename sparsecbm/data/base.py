@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -70,6 +70,7 @@ class LoadOptions:
     on_error: OnError = "raise"
     image_column: str | None = None
     label_column: str | None = None
+    concept_labels: str | Sequence[str] | None = None
     splits: Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:
@@ -91,6 +92,8 @@ class Catalogue(ABC):
         Name of each class.
     notes : tuple of str
         What people should know about how it was read, a line each.
+    attribute_names, attributes : tuple of str, ndarray of shape (n, A), or None
+        What is known of each picture, in [0, 1]; NaN where nothing is.
     """
 
     what: str
@@ -98,6 +101,8 @@ class Catalogue(ABC):
     labels: np.ndarray | None
     class_names: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    attribute_names: tuple[str, ...] = ()
+    attributes: np.ndarray | None = None
 
     @abstractmethod
     def read(self, row: int) -> bytes | None:
@@ -151,6 +156,8 @@ class EncodedImages:
             why = f": all {len(self.skipped)} failed, first {': '.join(self.skipped[0])}" if self.skipped else ""
             raise InputError(f"no pictures in split {split!r} of {spec!r}{why}")
         self.labels = self._known_labels()
+        self.attribute_names = catalogue.attribute_names
+        self.attributes = None if catalogue.attributes is None else catalogue.attributes[self._rows]
 
     def __len__(self) -> int:
         return len(self._rows)

@@ -7,12 +7,14 @@ labels where folder depths differ, and takes a class called "train" or "test" fo
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from sparsecbm._base.errors import InputError
 from sparsecbm._base.names import clean_name, group_names, name_list, same_name_key
+from sparsecbm.data.attributes import ATTRIBUTES
 from sparsecbm.data.base import EncodedImages, LoadOptions
 from sparsecbm.data.files import FileCatalogue, PictureFolder, read_folder
 from sparsecbm.data.select import select
@@ -32,7 +34,10 @@ def load(path: str, options: LoadOptions, spec: str) -> EncodedImages:
     for column in ("image_column", "label_column"):
         if getattr(options, column) is not None:
             raise InputError(f"{column}={getattr(options, column)!r} does not apply to {spec!r}: no columns there")
-    return select(FolderCatalogue(Path(path).expanduser(), spec), options, spec)
+    root = Path(path).expanduser()
+    if options.concept_labels is None and (root / ATTRIBUTES).is_file():
+        options = replace(options, concept_labels=str(root / ATTRIBUTES))
+    return select(FolderCatalogue(root, spec), options, spec)
 
 
 class FolderCatalogue(FileCatalogue):
@@ -44,6 +49,7 @@ class FolderCatalogue(FileCatalogue):
             raise InputError(f"folder {str(root)!r} {problem}: expected one with a sub-folder of pictures a class")
         super().__init__((), repr(spec), root)
         tree = read_folder(root)
+        tree.left_out = [path for path in tree.left_out if path != root / ATTRIBUTES]
         splits = self._split_folders(tree)
         self.official = {}
         tops = list(splits.values())

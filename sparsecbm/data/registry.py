@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sparsecbm._base.errors import InputError, unknown
@@ -22,6 +22,7 @@ def load_images(
     on_error: OnError = "raise",
     image_column: str | None = None,
     label_column: str | None = None,
+    concept_labels: str | Sequence[str] | None = None,
     splits: Mapping[str, str] | None = None,
 ) -> ImageSource:
     """Open a collection of pictures.
@@ -46,6 +47,10 @@ def load_images(
         the start, leaves the bad ones out of pictures, labels and ids, and lists them in ``.skipped``.
     image_column, label_column : str, optional
         Columns of a hub or parquet data set; found by their type if there is only one candidate.
+    concept_labels : str or sequence of str, optional
+        What people say the pictures show, kept as ``.attributes`` (n, A) and ``.attribute_names``: a file ``.csv`` (see
+        `sparsecbm.data.attributes`), or columns of a hub or parquet data set. A folder's own is ``attributes.csv``;
+        painted birds know theirs.
     splits : mapping of str to str, optional
         Which official split to use as which, for instance ``{"test": "validation"}`` where the official test labels are
         secret (validation is then carved out of train).
@@ -67,7 +72,7 @@ def load_images(
     >>> len(birds), birds[0].mode
     (40, 'RGB')
     """
-    options = LoadOptions(split, seed, max_images, on_error, image_column, label_column, splits)
+    options = LoadOptions(split, seed, max_images, on_error, image_column, label_column, concept_labels, splits)
     if not isinstance(spec, str):
         raise InputError(f"images {spec!r}: expected a text such as {', '.join(_FORMS.values())}")
     kind, colon, rest = spec.partition(":")

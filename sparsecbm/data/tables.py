@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from sparsecbm._base.errors import InputError, StoredFileError
+from sparsecbm._base.errors import InputError, StoredFileError, unknown
 from sparsecbm._base.hub import hub_problem
 from sparsecbm._base.names import name_list
 from sparsecbm._base.untrusted import check_packed, open_parquet
+from sparsecbm.data.attributes import column_attributes
 from sparsecbm.data.base import Catalogue, EncodedImages, LoadOptions
 from sparsecbm.data.columns import class_list, image_column, label_column
 from sparsecbm.data.decode import MAX_PICTURE_BYTES, UndecodableError, read_picture
@@ -51,7 +52,11 @@ def load_hub(rest: str, options: LoadOptions, spec: str) -> EncodedImages:
     if label is not None and local.is_dir():
         _refuse_other_numbers(local, label, columns, spec)
     parts = {name: _pictures(table, image) for name, table in loaded.items()}
-    return select(TableCatalogue(parts, columns, spec, _hub_roots(local)), options, spec)
+    catalogue = TableCatalogue(parts, columns, spec, _hub_roots(local))
+    if wanted := _attribute_columns(schemas, options, spec):
+        held = {n: [table.select_columns(n).with_format("arrow")[:][n] for table in loaded.values()] for n in wanted}
+        catalogue.attribute_names, catalogue.attributes = column_attributes(held, repr(spec))
+    return select(catalogue, options, spec)
 
 
 def _refuse_other_numbers(folder: Path, label: str, columns: Sequence[LabelColumn], spec: str) -> None:
@@ -95,13 +100,22 @@ def load_parquet(pattern: str, options: LoadOptions, spec: str) -> EncodedImages
         with open_parquet(file) as table:  # refuses what `datasets` would unfold to gigabytes
             schemas[file] = table.schema_arrow
     image, label = _columns(schemas, options, spec)
+    held: dict[str, list[pa.ChunkedArray]] = {name: [] for name in _attribute_columns(schemas, options, spec)}
     for file, schema in schemas.items():
+        wanted = [*held, *([] if label is None else [label])]
+        if not wanted:
+            continue
+        with open_parquet(file) as table:
+            read = table.read(columns=wanted)
         if label is not None:
-            with open_parquet(file) as table:
-                values = table.read(columns=[label])[label]
-            columns.append(LabelColumn(values, f"{Path(file).name!r}", class_list(schema, label)))
+            columns.append(LabelColumn(read[label], f"{Path(file).name!r}", class_list(schema, label)))
+        for name, parts in held.items():
+            parts.append(read[name])
     roots = tuple(sorted({Path(file).parent.resolve() for file in files}))
-    return select(TableCatalogue(_read_parquet(by_split, image, spec), columns, spec, roots), options, spec)
+    catalogue = TableCatalogue(_read_parquet(by_split, image, spec), columns, spec, roots)
+    if held:
+        catalogue.attribute_names, catalogue.attributes = column_attributes(held, repr(spec))
+    return select(catalogue, options, spec)
 
 
 def _columns(schemas: Mapping[str, pa.Schema], options: LoadOptions, spec: str) -> tuple[str, str | None]:
@@ -114,6 +128,19 @@ def _columns(schemas: Mapping[str, pa.Schema], options: LoadOptions, spec: str) 
             if column not in other.names:
                 raise InputError(f"{spec!r}: {where} has no column {column!r}, which {first} has")
     return image, label
+
+
+def _attribute_columns(schemas: Mapping[str, pa.Schema], options: LoadOptions, spec: str) -> list[str]:
+    """Columns of concept labels, which every part must have; none where a file holds them."""
+    given = options.concept_labels
+    wanted = [given] if isinstance(given, str) else list(given or ())
+    if isinstance(given, str) and given.lower().endswith(".csv"):
+        return []
+    for name in wanted:
+        for schema in schemas.values():
+            if name not in schema.names:
+                raise unknown(f"concept_labels of {spec!r}", name, schema.names)
+    return wanted
 
 
 def _split_of(file: Path) -> str:

@@ -22,8 +22,14 @@ _NO_RECIPE = ("concept_names", "device", "log_dir", "log_with", "verbose")
 
 
 def unfitted(classifier: Any) -> Any:
-    """Return the recipe of a fitted classifier, to be trained again without a progress bar of its own."""
+    """Return the recipe of a fitted classifier, to be trained again without a progress bar of its own.
+
+    Directions that mean nothing have no labels: where the head of the classifier learnt on these, theirs learns on what
+    they say.
+    """
     made = clone(classifier)
+    if getattr(classifier, "label_counts_", None) is not None and made.training != "joint":
+        made.set_params(training="sequential", **({"gate": "auto"} if made.gate == "presence" else {}))
     return made.set_params(verbose=False) if "verbose" in made.get_params(deep=False) else made
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsecbm._base.errors import DataWarning, DomainWarning, InputError
+from sparsecbm._base.names import match_names, name_list
 from sparsecbm.concepts.cleaning import dropped_lines
 from sparsecbm.config.schema import EncoderConfig, ImagesConfig, RunConfig, SearchConfig
 from sparsecbm.inputs.class_texts import describe_classes, embed_class_texts, embed_names, read_class_texts
@@ -49,6 +50,8 @@ class Inputs:
         Wall time of embedding or reading, in all.
     opened : dict of str to float
         That of each split.
+    concept_labels : ndarray of shape (n, M), or None
+        What people say of the training pictures, a column a concept of the bank; NaN where nobody says.
     notes : tuple of str
         What a reader of the results must know about data and encoder, a line each.
     skipped : tuple of (str, str, str)
@@ -61,6 +64,7 @@ class Inputs:
     encoder: dict[str, Any] | None
     class_texts: NDArray[np.float32] | None = None
     descriptions: list[NDArray[np.float32]] | None = None
+    concept_labels: NDArray[np.float64] | None = None
     seconds: float = 0.0
     opened: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -103,6 +107,7 @@ def open_images(config: ImagesConfig, split: str) -> ImageSource:
         on_error=config.on_error,
         image_column=config.image_column,
         label_column=config.label_column,
+        concept_labels=config.concept_labels,
         splits=cast(Mapping[str, str] | None, config.splits),
     )
 
@@ -151,8 +156,33 @@ def prepare(config: RunConfig) -> Inputs:
         texts = read_class_texts(config.embeddings, made.class_names, made.pictures.dim)
     train = made.splits["train"]
     found = encoder_fit(train.vectors, made.bank.vectors, train.labels, texts).note
-    notes = () if found is None else (_said(found),)
-    return replace(made, class_texts=texts, notes=(*made.notes, *notes))
+    notes = [] if found is None else [_said(found)]
+    labels = _concept_labels(config.images, train, made.bank.names, notes)
+    return replace(made, class_texts=texts, concept_labels=labels, notes=(*made.notes, *notes))
+
+
+def _concept_labels(
+    config: ImagesConfig, train: Embeddings, concepts: Sequence[str], notes: list[str]
+) -> NDArray[np.float64] | None:
+    """Labels (n, M) of concepts, from the attributes of their names; None where nobody asked for any."""
+    attributes = getattr(train.images, "attributes", None)
+    # Painted birds know their attributes also where these are there to measure with.
+    if attributes is None or (config.concept_labels is None and not config.spec.startswith("folder:")):
+        return None
+    names = train.images.attribute_names
+    match = match_names(names, concepts)
+    if len(match.missing) == len(names):
+        raise InputError(
+            f"concept labels of {config.spec!r}: no column has the name of a concept: {name_list(names, 3)}; concepts "
+            f"are {name_list(concepts, 3)}"
+        )
+    if match.missing:
+        notes.append(_said(f"concept labels of no concept are left out: {match.line('columns')}"))
+    made = np.full((len(attributes), len(concepts)), np.nan)
+    for values, j in zip(attributes.T, match.positions):
+        if j is not None:
+            made[:, j] = values
+    return made
 
 
 def prepare_search(config: SearchConfig) -> Inputs:

@@ -456,8 +456,8 @@ def measure(
         metrics["concept_auc"] = {"mean": of_activations, "units": auc_of_units, "each": dict(zip(names, each))}
         metrics["clarity"] = clarity(metrics["accuracy"], activations[:, known], flags[rows])
     attributes = getattr(split.images, "attributes", None)
-    if attributes is not None:
-        metrics["leakage"] = _leakage(activations, attributes[rows], columns[rows])
+    if attributes is not None and not np.isnan(attributes).any():
+        metrics["leakage"] = _leakage(activations, attributes[rows] >= 0.5, columns[rows])
     return plain(metrics)
 
 
@@ -473,15 +473,15 @@ def _leakage(activations: NDArray, attributes: NDArray[np.bool_], y: NDArray[np.
 
 
 def concept_truth(names: Sequence[str], split: Embeddings) -> tuple[list[int], NDArray[np.bool_]] | None:
-    """Return which concepts the pictures know the truth of, and that truth, shape (n, len(known)); None without."""
+    """Return of which concepts every picture knows the truth, and that truth, shape (n, len(known)); None without."""
     attributes = getattr(split.images, "attributes", None)
     if attributes is None:
         return None
-    column = {name: j for j, name in enumerate(split.images.attribute_names)}
+    column = {name: j for j, name in enumerate(split.images.attribute_names) if not np.isnan(attributes[:, j]).any()}
     known = [j for j, name in enumerate(names) if name in column]
     if not known:
         return None
-    return known, attributes[:, [column[names[j]] for j in known]]
+    return known, attributes[:, [column[names[j]] for j in known]] >= 0.5
 
 
 def spread(n: int, limit: int) -> NDArray[np.int64]:

@@ -193,10 +193,12 @@ def make_recipe(config: RunConfig, prepared: Inputs) -> tuple[SparseCBMClassifie
 def _fit(config: RunConfig, prepared: Inputs, checkpoint: Path) -> SparseCBMClassifier:
     train, validation = prepared.splits["train"], prepared.splits.get("validation")
     classifier, known = make_recipe(config, prepared)
-    held_out: dict[str, Any] = {}
+    more: dict[str, Any] = {}
     if validation is not None and validation.labels is not None:
-        held_out = {"X_val": validation.vectors, "y_val": validation.labels}
-    classifier.fit(train.vectors, np.asarray(train.labels), **held_out, checkpoint_dir=checkpoint)
+        more = {"X_val": validation.vectors, "y_val": validation.labels}
+    if prepared.concept_labels is not None:
+        more["concept_labels"] = prepared.concept_labels
+    classifier.fit(train.vectors, np.asarray(train.labels), **more, checkpoint_dir=checkpoint)
     classifier.metadata_ = _metadata(config, prepared, known.tolist())
     return classifier
 
