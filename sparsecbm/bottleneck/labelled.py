@@ -25,6 +25,8 @@ _FOLDS = 5
 _PRIOR_LABELS = 20
 _PRIOR = (0.2, 0.05)
 """Nats, twice, that it costs to take slope and intercept of a concept without labels to 0: worth a few labels."""
+_FLAT = 0.01
+"""Least slope, of the guess."""
 _SAMPLE = 1024
 
 
@@ -85,7 +87,7 @@ def learn_concepts(
     few = np.flatnonzero(~enough & (counts.sum(axis=0) > 0))
     if len(few) and texts is not None:
         z, prior = H @ texts[few].T, (slope[few], intercept[few])
-        slope[few], intercept[few] = logistic_columns(z, there[:, few], known[:, few] * 1.0, *prior, _precision(*prior))
+        slope[few], intercept[few] = _presence(z, there[:, few], known[:, few] * 1.0, *prior)
     chosen = np.flatnonzero(enough)
     if not len(chosen):
         return made
@@ -115,8 +117,27 @@ def learn_concepts(
     auc[chosen] = table[s, p, columns]
     held = z[s, p, :, columns].T
     start = unlabelled_presence(sample @ directions[chosen].T, seed)
-    slope[chosen], intercept[chosen] = logistic_columns(held, C, known.astype(float), *start, _precision(*start))
+    slope[chosen], intercept[chosen] = _presence(held, C, known.astype(float), *start)
     return made
+
+
+def _presence(
+    z: np.ndarray, C: np.ndarray, weight: np.ndarray, slope: np.ndarray, intercept: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Slope and intercept (M,) of labels on scores (n, M), from a guess. Along its own direction a concept rises:
+
+    a few labels that say otherwise are chance, and make it flat.
+    """
+    precision = _precision(slope, intercept)
+    a, b = logistic_columns(z, C, weight, slope, intercept, precision)
+    least = _FLAT * slope
+    falls = np.flatnonzero(a < least)
+    if len(falls):
+        fixed = (np.full(len(falls), 1e9), precision[1][falls])
+        a[falls], b[falls] = logistic_columns(
+            z[:, falls], C[:, falls], weight[:, falls], least[falls], intercept[falls], fixed
+        )
+    return a, b
 
 
 def unlabelled_presence(z: np.ndarray, seed: int, iterations: int = 25) -> tuple[np.ndarray, np.ndarray]:

@@ -107,9 +107,11 @@ class ExplainedScores(ABC):
         Ledgers
             One ledger an image.
         """
+        from sparsecbm.estimators.inference import told_presence
         from sparsecbm.explain import explain
 
         activations, weights, intercept, names, scores, left = self._parts(X)
         best = None if scores is None else scores.argmax(axis=1)
-        said = {"targets": best, "sources": sources, "truths": truths, "remainder": left}
+        said: dict[str, Any] = {"targets": best, "sources": sources, "truths": truths, "remainder": left}
+        said |= told_presence(self, X)
         return explain(activations, weights, intercept, names, self._class_labels(), **said)

@@ -63,6 +63,14 @@ def check_concept_labels(
         raise InputError(
             f"concept_labels hold {found[i, j]:g} for {name!r} in row {i}: expected 0, 1, a probability, or NaN"
         )
+    between = known & (found > 0) & (found < 1)
+    if between.any():
+        warnings.warn(
+            f"concept_labels hold {int(between.sum())} values between 0 and 1, such as {found[between][0]:g}: they are "
+            "taken as probabilities",
+            ConceptWarning,
+            stacklevel=3,
+        )
     return found
 
 
@@ -76,6 +84,7 @@ class ConceptTrust:
     head_intercept_: NDArray[np.float64]
     n_features_in_: int
 
+    label_counts_: NDArray[np.int64] | None = None
     _presence: NDArray[np.float64] | None = None
     _worth: NDArray[np.float64] | None = None
     _looked_at: tuple[NDArray[np.float32], NDArray[np.float64] | None, int] | None = None
@@ -204,7 +213,7 @@ class ConceptTrust:
     ) -> LabelledConcepts | None:
         """Move concepts to where their labels say; None without labels."""
         self.concept_directions_: NDArray[np.float32] | None = None
-        self._presence = self._worth = self._looked_at = None
+        self._presence = self._worth = self._looked_at = self.label_counts_ = None
         if truth is None:
             return None
         m, rows = truth.shape[1], self.concept_embeddings_
@@ -218,6 +227,7 @@ class ConceptTrust:
         self.label_share_, self.label_auc_ = np.zeros(m), np.full(m, np.nan)
         if not len(seen):
             return None
+        self.label_counts_ = sides.astype(np.int64)
         rng = np.random.default_rng([seed, 7])
         some = np.sort(rng.permutation(len(truth))[:_SAMPLE_PRIOR])
         H, sample = (

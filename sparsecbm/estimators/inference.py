@@ -16,6 +16,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
+from sparsecbm._base.logistic import sigmoid
 from sparsecbm._base.model_files import holds_together
 from sparsecbm._base.parameters import Count, Flag
 from sparsecbm._base.rows import finite, row_lengths
@@ -38,6 +39,20 @@ def standardised(rows: np.ndarray, concepts: np.ndarray | None, mean: np.ndarray
     """Concept scores (n, M) of rows of length one, by training statistics."""
     rows = rows.astype(np.float64)
     return ((rows if concepts is None else rows @ concepts.T.astype(np.float64)) - mean) / scale
+
+
+def told_presence(model: Any, X: np.ndarray) -> dict[str, np.ndarray]:
+    """What the ledgers of embeddings X are told: how probable each labelled concept is (n, M), and `worth_`.
+
+    Concepts without labels are NaN: their probability is a guess that nobody has checked. Nothing without any labels.
+    """
+    counts = getattr(model, "label_counts_", None)
+    if counts is None or model.presence_ is None or model.worth_ is None:
+        return {}
+    slope, intercept = model.presence_
+    found = sigmoid(model.units(X).astype(np.float64) * slope + intercept)
+    found[:, counts.sum(axis=0) == 0] = np.nan
+    return {"presence": found, "worth": model.worth_}
 
 
 class _Limits(BaseModel):
@@ -69,6 +84,8 @@ class InferenceModel:
         In place of `concept_embeddings_` in concept scores, where labels moved them.
     presence_, worth_ : ndarray of shape (2, M), float64, or None
         Of `SparseCBMClassifier`; None in models of version 0.1.
+    label_counts_ : ndarray of shape (2, M), int64, or None
+        Of `SparseCBMClassifier`; None without concept labels.
     max_active_concepts : int or None
     metadata_ : dict
     device : str
@@ -86,6 +103,7 @@ class InferenceModel:
     concept_directions_: np.ndarray | None = None
     presence_: np.ndarray | None = None
     worth_: np.ndarray | None = None
+    label_counts_: np.ndarray | None = None
     max_active_concepts: int | None = None
     metadata_: dict[str, Any] = field(default_factory=dict)
     device: InitVar[str] = "auto"
@@ -146,6 +164,7 @@ class InferenceModel:
             "scores.directions": (np.float32, (m, d)),
             "concepts.presence": (np.float64, (2, m)),
             "concepts.worth": (np.float64, (2, m)),
+            "concepts.label_counts": (np.int64, (2, m)),
         }
         expected |= {name: found for name, found in optional.items() if name in arrays}
         check_arrays(arrays, expected)
@@ -164,6 +183,7 @@ class InferenceModel:
             concept_directions_=arrays.get("scores.directions"),
             presence_=arrays.get("concepts.presence"),
             worth_=arrays.get("concepts.worth"),
+            label_counts_=arrays.get("concepts.label_counts"),
             max_active_concepts=limits.max_active_concepts,
             metadata_=record.metadata,
             device=device,
@@ -200,6 +220,7 @@ class InferenceModel:
             "scores.directions": self.concept_directions_,
             "concepts.presence": self.presence_,
             "concepts.worth": self.worth_,
+            "concepts.label_counts": self.label_counts_,
         }
         return stored | {name: value for name, value in optional.items() if value is not None}
 

@@ -207,6 +207,8 @@ class SparseCBMClassifier(
         Slope and intercept of each concept's probability in its unit.
     worth_ : ndarray of shape (2, M), float64
         Activation that an absent and a present concept are worth.
+    label_counts_ : ndarray of shape (2, M), int64, or None
+        Labelled pictures without and with each concept; None where `fit` had no concept labels.
     label_share_, label_auc_ : ndarray of shape (M,), float64
         How far labels moved each concept from its text, in [0, 1], and its AUC on held-out labelled pictures (NaN
         without). Only with concept labels; not stored.
@@ -632,7 +634,7 @@ class SparseCBMClassifier(
                 setattr(model, name, getattr(self, name)[kept])
         model.concept_names_ = [self.concept_names_[j] for j in kept]
         model.concept_embeddings, model.concept_names = model.concept_embeddings_, model.concept_names_
-        for name in ("concept_relevance", "cone_widths", "presence_", "worth_"):
+        for name in ("concept_relevance", "cone_widths", "presence_", "worth_", "label_counts_"):
             if getattr(self, name, None) is not None:
                 setattr(model, name, np.asarray(getattr(self, name))[..., kept])
         return model
@@ -800,6 +802,7 @@ class SparseCBMClassifier(
             concept_directions_=self.concept_directions_,
             presence_=self._presence,
             worth_=self._worth,
+            label_counts_=self.label_counts_,
             classes_=self.classes_,
             concept_names_=self.concept_names_,
             device=self.device,
@@ -973,7 +976,7 @@ class SparseCBMClassifier(
         self.concept_embeddings, self.concept_names = held.concept_embeddings_, held.concept_names_
         for name in (
             "bottleneck_", "head_weights_", "head_intercept_", "score_mean_", "score_scale_", "concept_embeddings_",
-            "concept_names_", "concept_directions_", "presence_", "worth_",
+            "concept_names_", "concept_directions_", "presence_", "worth_", "label_counts_",
         ):  # fmt: skip
             setattr(self, name, getattr(held, name))
         if "tie.cone_widths" in arrays:  # not in models of version 0.1, nor of the published variant

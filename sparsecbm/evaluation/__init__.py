@@ -28,6 +28,7 @@ from sparsecbm.evaluation.meaning import (
 from sparsecbm.evaluation.metrics import (
     active_concepts,
     classification_metrics,
+    concept_reliability,
     expected_calibration_error,
     paired_bootstrap,
     paired_difference,
@@ -52,6 +53,7 @@ __all__ = [
     "clarity",
     "classification_metrics",
     "concept_auc",
+    "concept_reliability",
     "control_table",
     "disguise",
     "encoder_fit",

@@ -13,6 +13,7 @@ from sklearn.metrics import (
     accuracy_score,
     balanced_accuracy_score,
     log_loss,
+    roc_auc_score,
     top_k_accuracy_score,
 )
 
@@ -94,6 +95,53 @@ def expected_calibration_error(y: ArrayLike, proba: ArrayLike) -> float:
     confidence, right = proba.max(1), (proba.argmax(1) == np.asarray(y)).astype(float)
     bins = np.clip(np.ceil(confidence * _BINS).astype(int) - 1, 0, _BINS - 1)
     return float(np.abs(np.bincount(bins, right - confidence, minlength=_BINS)).sum() / len(right))
+
+
+def concept_reliability(C: ArrayLike, proba: ArrayLike, names: Sequence[str]) -> dict[str, Any]:
+    """How far probabilities of concepts can be trusted, over labelled entries.
+
+    Parameters
+    ----------
+    C : array-like of shape (n, M)
+        Truth in [0, 1]; NaN where it is not known.
+    proba : array-like of shape (n, M)
+        Predicted presence in [0, 1].
+    names : sequence of str, length M
+
+    Returns
+    -------
+    dict
+        ``ece``: calibration error (`expected_calibration_error`, of presence itself), mean over concepts; ``bins``: for
+        all concepts together, mean probability, share present and number of entries of each of 15 bins of equal width
+        that holds any; ``each``: by name ``ece``, ``auc`` (None where truth does not vary), ``labelled``, ``present``.
+
+    Examples
+    --------
+    >>> found = concept_reliability([[1], [0], [np.nan]], [[0.9], [0.2], [0.3]], ["crest"])
+    >>> round(found["ece"], 3), found["each"]["crest"]["labelled"]
+    (0.15, 2)
+    """
+    truth, p = np.asarray(C, dtype=float), check_matrix("proba", proba).astype(float)
+    if truth.shape != p.shape or len(names) != p.shape[1]:
+        raise InputError(
+            f"C {truth.shape}, proba {p.shape} and {len(names)} names do not fit: expected one shape (n, M)"
+        )
+    known = ~np.isnan(truth)
+    truth = np.where(known, truth, 0.0)
+    cell = np.minimum((p * _BINS).astype(int), _BINS - 1)
+    each: dict[str, dict[str, Any]] = {}
+    for j in np.flatnonzero(known.any(axis=0)):
+        rows = known[:, j]
+        t, q = truth[rows, j], p[rows, j]
+        gaps = np.abs(np.bincount(cell[rows, j], t - q, minlength=_BINS))
+        varies = 0 < (t >= 0.5).sum() < len(t)
+        auc = float(roc_auc_score(t >= 0.5, q)) if varies else None
+        counts = {"labelled": len(t), "present": int((t >= 0.5).sum())}
+        each[names[j]] = {"ece": float(gaps.sum() / len(t)), "auc": auc, **counts}
+    sums = [np.bincount(cell[known], part, minlength=_BINS) for part in (p[known], truth[known], np.ones(known.sum()))]
+    bins = [[float(a / n), float(b / n), int(n)] for a, b, n in zip(*sums) if n]
+    mean = float(np.mean([found["ece"] for found in each.values()])) if each else 0.0
+    return {"ece": mean, "bins": bins, "each": each}
 
 
 def active_concepts(A: ArrayLike) -> dict[str, float]:

@@ -82,6 +82,8 @@ class Ledger:
         True class, where it is known.
     maps : PictureMaps, optional
         Where in the picture the concepts are seen.
+    presence, told : ndarray of float64, shape (M,), optional
+        How probable it is that each concept is there, and what was said instead, in [0, 1]; NaN where nothing is known.
 
     Examples
     --------
@@ -103,6 +105,8 @@ class Ledger:
     source: str | None = None
     truth: str | None = None
     maps: PictureMaps | None = None
+    presence: FloatArray | None = None
+    told: FloatArray | None = None
 
     @cached_property
     def contributions(self) -> FloatArray:
@@ -187,16 +191,19 @@ class Ledger:
         InputError
             If `k` is negative.
         """
-        mapped = self.maps is not None
+        mapped, shown = self.maps is not None, self.top(k)
+        if self.told is not None:  # also what a correction took away
+            corrected = [j for j in np.flatnonzero(~np.isnan(self.told)) if self.contributions[j] == 0]
+            shown += [Entry(self.concepts[j], 0.0, float(self.weights[j]), 0.0) for j in corrected]
         lines = [
             Line(
-                entry.concept,
+                entry.concept + self._presence_of(entry.concept),
                 entry.contribution,
                 "concept",
                 f"activation {entry.activation:.3g} × weight {entry.weight:.3g}",
                 self.place(entry.concept) if mapped else None,
             )
-            for entry in self.top(k)
+            for entry in shown
         ]
         others, remainder = self.rest(k)
         if others:
@@ -207,6 +214,17 @@ class Ledger:
         said = (self.target, self.against, self.question, self.probability, self.source, self.truth)
         whole = (self.place(), self.maps.picture) if self.maps is not None else (None, None)
         return Account(tuple(lines), self.score, *said, *whole)
+
+    def _presence_of(self, concept: str) -> str:
+        """How probable a concept is, and what was said of it, in words; empty where nothing is known."""
+        if self.presence is None:
+            return ""
+        j = self.concepts.index(concept)
+        before = "" if np.isnan(self.presence[j]) else f"{self.presence[j]:.0%}"
+        if self.told is None or np.isnan(self.told[j]):
+            return f": {before}" if before else ""
+        now = {0.0: "absent", 1.0: "present"}.get(float(self.told[j]), f"{self.told[j]:.0%}")
+        return f": {before} -> corrected to {now}" if before else f": corrected to {now}"
 
     @property
     def question(self) -> str:
@@ -306,6 +324,12 @@ class Ledgers(Sequence[Ledger]):
         more line, `EVERYTHING_ELSE`, of each ledger.
     maps : sequence of PictureMaps, optional
         Where in each picture its active concepts are seen.
+    presence : ndarray of float64, shape (n, M), optional
+        How probable it is that each picture shows each concept; NaN where that is not known.
+    worth : ndarray of float64, shape (2, M), optional
+        Activation that an absent and a present concept are worth.
+    told : ndarray of float64, shape (n, M), optional
+        What was said of concepts in place of what was seen, in [0, 1]; NaN elsewhere (`Interventions.correct`).
     """
 
     activations: FloatArray
@@ -319,6 +343,9 @@ class Ledgers(Sequence[Ledger]):
     truths: tuple[str, ...] | None = None
     remainder: FloatArray | None = None
     maps: Sequence[PictureMaps] | None = None
+    presence: FloatArray | None = None
+    worth: FloatArray | None = None
+    told: FloatArray | None = None
     _index: dict[str, int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -414,6 +441,8 @@ class Ledgers(Sequence[Ledger]):
             truths=None if self.truths is None else tuple(self.truths[i] for i in chosen),
             remainder=None if self.remainder is None else self.remainder[chosen],
             maps=None if self.maps is None else [self.maps[i] for i in chosen],
+            presence=None if self.presence is None else self.presence[chosen],
+            told=None if self.told is None else self.told[chosen],
         )
 
     def with_maps(
@@ -561,6 +590,8 @@ class Ledgers(Sequence[Ledger]):
             source=None if self.sources is None else self.sources[i],
             truth=None if self.truths is None else self.truths[i],
             maps=None if self.maps is None else self.maps[i],
+            presence=None if self.presence is None else self.presence[i],
+            told=None if self.told is None else self.told[i],
         )
 
     def _account(
@@ -599,6 +630,8 @@ def explain(
     sources: Sequence[str] | None = None,
     truths: Sequence[object] | None = None,
     remainder: ArrayLike | None = None,
+    presence: ArrayLike | None = None,
+    worth: ArrayLike | None = None,
 ) -> Ledgers:
     """Account for the class scores of images under a linear head.
 
@@ -622,6 +655,8 @@ def explain(
         n true class names.
     remainder : array_like, shape (n, K), optional
         What the concepts leave over of each score; one more line of each ledger.
+    presence, worth : array_like, shape (n, M) and (2, M), optional
+        See `Ledgers`.
 
     Returns
     -------
@@ -669,6 +704,8 @@ def explain(
         sources=None if sources is None else tuple(map(str, sources)),
         truths=None if truths is None else tuple(map(str, truths)),
         remainder=left,
+        presence=None if presence is None else np.asarray(presence, dtype=np.float64).reshape(a.shape),
+        worth=None if worth is None else np.asarray(worth, dtype=np.float64),
     )
     if targets is None:
         chosen = made.scores.argmax(axis=1)

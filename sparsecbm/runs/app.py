@@ -17,6 +17,7 @@ import numpy as np
 from sparsecbm._base.errors import InputError
 from sparsecbm._base.extras import require
 from sparsecbm.data.decode import UndecodableError, decode_image, read_picture
+from sparsecbm.estimators.inference import told_presence
 from sparsecbm.explain import Ledgers, explain
 from sparsecbm.explain.glossary import GLOSSARY
 from sparsecbm.explain.html import ledger_html
@@ -74,17 +75,35 @@ class Session:
             image = decode_image(read_picture(picture), MAX_PIXELS)
         except UndecodableError as error:
             raise InputError(f"the picture cannot be used: {error}") from error
-        ledgers = self._ledgers(self.stored.classifier.transform(self.encoder.encode_images([image])))
+        vectors = self.encoder.encode_images([image])
+        ledgers = self._ledgers(self.stored.classifier.transform(vectors), vectors)
         try:
             return mapped(ledgers, self.stored, [image])
         except InputError:  # an encoder that does not open
             return ledgers
 
-    def _ledgers(self, activations: Any) -> Ledgers:
+    @property
+    def probabilities(self) -> bool:
+        """Whether activations are the probabilities of concepts."""
+        return self.stored.classifier.bottleneck_.gate.name == "presence"
+
+    def _ledgers(self, activations: Any, vectors: Any = None) -> Ledgers:
         model = self.stored.classifier
+        told = {} if vectors is None else told_presence(model, vectors)
+        if self.probabilities:
+            told = {"presence": activations, "worth": model.worth_}
         return explain(
-            activations, model.head_weights_, model.head_intercept_, model.concept_names_, self.stored.class_names
+            activations,
+            model.head_weights_,
+            model.head_intercept_,
+            model.concept_names_,
+            self.stored.class_names,
+            **told,
         )
+
+    def reach(self, activations: Any) -> float:
+        """Upper end of the sliders."""
+        return 1.0 if self.probabilities else _reach(activations)
 
     def sliders(self, ledgers: Ledgers) -> list[tuple[str, float, float]]:
         """Return name, value and upper end of the concepts that matter most for this picture."""
@@ -98,7 +117,7 @@ class Session:
                 chosen.append(ledgers.concepts[j])
         place = {name: j for j, name in enumerate(ledgers.concepts)}
         values = [float(ledgers.activations[0, place[name]]) for name in chosen]
-        return [(name, value, _reach(ledgers.activations)) for name, value in zip(chosen, values)]
+        return [(name, value, self.reach(ledgers.activations)) for name, value in zip(chosen, values)]
 
     def quality(self) -> str:
         """Say how good the model is, never without its control; empty where nobody measured it."""
@@ -126,14 +145,17 @@ class Session:
     def edited(self, activations: Any, changes: dict[str, float]) -> Ledgers:
         """Return the ledgers of activations with some concepts changed."""
         edits = Interventions(self._ledgers(np.atleast_2d(activations)))
-        if changes:
+        if self.probabilities:
+            for name, value in changes.items():
+                edits.correct(0, name, value)
+        elif changes:
             edits.replace(0, changes)
         return edits.ledgers
 
     def smallest_change(self, activations: Any) -> str:
         """Say in words which fewest concepts would turn the prediction."""
         ledgers = self._ledgers(np.atleast_2d(activations))
-        high = np.maximum(ledgers.activations[0], _reach(ledgers.activations))
+        high = np.maximum(ledgers.activations[0], self.reach(ledgers.activations))
         found = counterfactual(ledgers, 0, high=high) or counterfactual(ledgers, 0, any_class=True, high=high)
         return "No change of concepts turns this prediction." if found is None else found.to_text()
 
@@ -210,7 +232,11 @@ def build_page(session: Session) -> Any:
         before = [(name, _shown(float(np.asarray(row)[concepts[name]]))) for name in added]
         made = [
             gr.Slider(
-                label=name, value=held.get(name, value), minimum=min(0.0, value), maximum=_reach(row), visible=True
+                label=name,
+                value=held.get(name, value),
+                minimum=min(0.0, value),
+                maximum=session.reach(row),
+                visible=True,
             )
             for name, value in before
         ]

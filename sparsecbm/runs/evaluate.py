@@ -19,6 +19,7 @@ import numpy as np
 from sparsecbm._base.errors import InputError, StoredFileError
 from sparsecbm._base.extras import has
 from sparsecbm._base.files import atomic_path, plain, read_json, write_json, write_text
+from sparsecbm.explain.html import svg_file
 from sparsecbm.inputs.model_data import DataOptions, model_class_texts, open_split, training_split
 from sparsecbm.inputs.models import StoredModel, load_model
 from sparsecbm.inputs.words import word_vectors
@@ -113,7 +114,8 @@ def evaluate_run(
         Concepts per class of the accuracy-against-NEC path. None: 5, 10, ..., 30 (and 1, 2, 3 for few concepts), fewer
         where that would take many minutes; an empty sequence leaves the path out.
     output : str or Path, optional
-        Folder to write ``SPLIT.json``, ``SPLIT-confusion.csv`` and ``SPLIT-nec.png`` to, in the place of those of any
+        Folder to write ``SPLIT.json``, ``SPLIT-confusion.csv``, ``SPLIT-nec.png`` and ``SPLIT-reliability.svg`` (where
+        pictures know concepts) to, in the place of those of any
         other model, and to keep in ``checkpoint/``, while it works, what the same call resumes from; None writes
         nothing.
     encoder, device : str
@@ -276,10 +278,11 @@ def _confusion(stored: StoredModel, held: Embeddings) -> tuple[np.ndarray, list[
 
 def _save(result: EvaluateResult, folder: Path, matrix: np.ndarray, stored: StoredModel) -> EvaluateResult:
     names = evaluation_files(re.sub(r"[^\w.-]+", "_", result.split))
-    confusion, drawn, metrics = (folder / name for name in names)
+    confusion, drawn, reliability, metrics = (folder / name for name in names)
 
     def saved(plotted: bool) -> EvaluateResult:
         plot = {"plot": drawn} if plotted else {}
+        plot |= {"reliability": reliability} if "concepts" in result.metrics else {}
         return dataclasses.replace(result, files={"metrics": metrics, "confusion": confusion, **plot})
 
     if result.controls is None and _same_numbers(metrics, result):
@@ -299,6 +302,9 @@ def _save(result: EvaluateResult, folder: Path, matrix: np.ndarray, stored: Stor
         if "plot" in done.files:
             with atomic_path(new / drawn.name) as temporary:
                 nec_figure(result).savefig(temporary, format="png", dpi=150)
+        if "reliability" in done.files:
+            label = "Probabilities of concepts against their truth"
+            write_text(new / reliability.name, svg_file("reliability", result.metrics["concepts"], label))
         write_json(new / metrics.name, done.to_json())
 
     publish(folder, names, write)

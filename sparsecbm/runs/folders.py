@@ -141,9 +141,9 @@ def model_checksum(model: Path) -> str:
     return sha256_file(model / "config.json")
 
 
-def evaluation_files(split: str) -> tuple[str, str, str]:
-    """Names of what an evaluation writes: confusion matrix, picture of accuracy against NEC, metrics."""
-    return f"{split}-confusion.csv", f"{split}-nec.png", f"{split}.json"
+def evaluation_files(split: str) -> tuple[str, str, str, str]:
+    """Names of what an evaluation writes: confusion matrix, accuracy against NEC and reliability drawn, metrics."""
+    return f"{split}-confusion.csv", f"{split}-nec.png", f"{split}-reliability.svg", f"{split}.json"
 
 
 def remove_evaluations(folder: Path, keep: str) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from sparsecbm._base.errors import InputError, unknown
 from sparsecbm._base.files import atomic_path, plain, remove_leftovers
 from sparsecbm.data.files import picture_files
+from sparsecbm.estimators.inference import told_presence
 from sparsecbm.explain import Entry, Ledger, Ledgers, explain
 from sparsecbm.inputs.models import StoredModel, load_model
 from sparsecbm.runs.base import Result
@@ -108,7 +109,8 @@ class ExplainResult(Result):
 
 def _line(ledger: Ledger, entry: Entry) -> dict[str, Any]:
     where = {} if ledger.maps is None else ledger.place(entry.concept)._asdict()
-    return entry._asdict() | where
+    p = None if ledger.presence is None else float(ledger.presence[ledger.concepts.index(entry.concept)])
+    return entry._asdict() | where | ({} if p is None or np.isnan(p) else {"probability": p})
 
 
 def predict_run(
@@ -206,6 +208,7 @@ def explain_run(
         classifier.concept_names_,
         stored.class_names,
         sources=pictures.ids,
+        **told_presence(classifier, vectors),
     )
     if maps is not None:
         ledgers = mapped(ledgers, stored, [pictures[i] for i in range(len(pictures))])

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from sparsecbm._base.errors import InputError, StoredFileError
 from sparsecbm._base.files import plain, read_json, remove_leftovers, write_text
+from sparsecbm.estimators.inference import told_presence
 from sparsecbm.explain import Ledgers, explain
 from sparsecbm.explain.cues import find_cues
 from sparsecbm.explain.interventions import (
@@ -22,7 +23,7 @@ from sparsecbm.explain.interventions import (
     concept_uncertainty,
     intervention_curve,
 )
-from sparsecbm.explain.interventions.curves import ORDERS
+from sparsecbm.explain.interventions.curves import BLIND, ORDERS
 from sparsecbm.explain.maps.regions import blanked
 from sparsecbm.explain.maps.whereabouts import Whereabout, whereabouts
 from sparsecbm.explain.pages.base import Figure
@@ -90,7 +91,7 @@ def make_report(
         if train is not None and train_labels is not None:
             train_ledgers = split_ledgers(model, train, train_rows, train_labels)
         cues = find_cues(ledgers, labels, train_ledgers, train_labels)
-        if train is not None and train_ledgers is not None and truth is not None:
+        if truth is not None:
             curves = _curves(model, split, rows, ledgers, labels, truth, train, train_rows, train_ledgers, seed)
     figures = headline(metrics) if metrics is not None else []
     auc = {} if metrics is None else metrics.get("concept_auc", {}).get("each", {})
@@ -115,6 +116,7 @@ def make_report(
         edits=ModelEdits(classifier).to_text().splitlines() if "edits" in model.metadata else (),
         curves=curves,
         truth=truth,
+        reliability=(metrics or {}).get("concepts"),
         concept_auc={name: value for name, value in auc.items() if value is not None},
         examples=examples,
         seed=seed,
@@ -175,13 +177,18 @@ def _curves(
     ledgers: Ledgers,
     labels: np.ndarray,
     truth: tuple[list[int], np.ndarray],
-    train: Embeddings,
+    train: Embeddings | None,
     train_rows: np.ndarray,
-    train_ledgers: Ledgers,
+    train_ledgers: Ledgers | None,
     seed: int,
 ) -> list[InterventionCurve]:
-    """Accuracy as concepts are set to their true values, in each order; empty where training has no truth."""
+    """Accuracy as concepts are set to their true values, by each order; empty where truth cannot be translated."""
     classifier, (known, flags) = model.classifier, truth
+    if ledgers.presence is not None and ledgers.worth is not None:  # labels taught it what presence is worth
+        values = ConceptTruth(*ledgers.worth[::-1]).values(flags, known)
+        return [intervention_curve(ledgers, labels, values, order=order, seed=seed) for order in ORDERS]
+    if train is None or train_ledgers is None:
+        return []
     of_train = concept_truth(classifier.concept_names_, train)
     if of_train is None or of_train[0] != known or not hasattr(classifier, "units"):
         return []
@@ -193,20 +200,23 @@ def _curves(
     )
     unsure = concept_uncertainty(units, of_trained, of_train[1][train_rows], known)
     values = translated.values(flags, known)
-    return [intervention_curve(ledgers, labels, values, order=order, uncertainty=unsure, seed=seed) for order in ORDERS]
+    orders = [order for order in ORDERS if order not in BLIND]
+    return [intervention_curve(ledgers, labels, values, order=order, uncertainty=unsure, seed=seed) for order in orders]
 
 
 def split_ledgers(model: StoredModel, split: Embeddings, rows: np.ndarray, labels: np.ndarray | None = None) -> Ledgers:
     """Return the ledgers of the predicted classes of some rows of a split."""
     names = model.class_names
+    vectors = np.asarray(split.vectors[rows])
     return explain(
-        model.classifier.transform(np.asarray(split.vectors[rows])),
+        model.classifier.transform(vectors),
         model.classifier.head_weights_,
         model.classifier.head_intercept_,
         model.classifier.concept_names_,
         names,
         sources=[split.ids[i] for i in rows],
         truths=None if labels is None else [names[k] for k in labels],
+        **told_presence(model.classifier, vectors),
     )
 
 
@@ -389,8 +399,8 @@ def measure(
         ``used_concepts`` (active and with a weight for the predicted class: mean and max), ``name_alignment``, its
         mean, 5th percentile and least value over the concepts that decide (``alignment``), their ``survival``, and
         ``warnings``; with class texts ``plausibility``; where the pictures know which concepts they show, also
-        ``concept_auc``, ``clarity`` and ``leakage`` (how much more the activations know about the class than the true
-        concepts do).
+        ``concept_auc``, ``clarity``, ``concepts`` (`concept_reliability`) and ``leakage`` (how much more the
+        activations know about the class than the true concepts do).
 
     Raises
     ------
@@ -402,6 +412,7 @@ def measure(
         clarity,
         classification_metrics,
         concept_auc,
+        concept_reliability,
         disguise,
         name_alignment,
         plausibility,
@@ -455,6 +466,11 @@ def measure(
         names = [classifier.concept_names_[j] for j in known]
         metrics["concept_auc"] = {"mean": of_activations, "units": auc_of_units, "each": dict(zip(names, each))}
         metrics["clarity"] = clarity(metrics["accuracy"], activations[:, known], flags[rows])
+    labels = concept_labels(classifier.concept_names_, split)
+    if labels is not None and getattr(classifier, "presence_", None) is not None:
+        metrics["concepts"] = concept_reliability(
+            labels[rows], classifier.predict_concepts_proba(kept), classifier.concept_names_
+        )
     attributes = getattr(split.images, "attributes", None)
     if attributes is not None and not np.isnan(attributes).any():
         metrics["leakage"] = _leakage(activations, attributes[rows] >= 0.5, columns[rows])
@@ -482,6 +498,19 @@ def concept_truth(names: Sequence[str], split: Embeddings) -> tuple[list[int], N
     if not known:
         return None
     return known, attributes[:, [column[names[j]] for j in known]] >= 0.5
+
+
+def concept_labels(names: Sequence[str], split: Embeddings) -> NDArray[np.float64] | None:
+    """Return what the pictures know of concepts (n, M), NaN where nothing; None where they know none of them."""
+    attributes = getattr(split.images, "attributes", None)
+    if attributes is None:
+        return None
+    column = {name: j for j, name in enumerate(split.images.attribute_names)}
+    made = np.full((len(attributes), len(names)), np.nan)
+    for j, name in enumerate(names):
+        if name in column:
+            made[:, j] = attributes[:, column[name]]
+    return None if np.isnan(made).all() else made
 
 
 def spread(n: int, limit: int) -> NDArray[np.int64]:
@@ -537,6 +566,12 @@ def headline(metrics: Mapping[str, Any]) -> list[Figure]:
         figures.append(
             Figure("Concept AUC", f"{auc['mean']:.3f}", f"activations against truth; units {auc['units']:.3f}")
         )
+    if "concepts" in metrics:
+        found = metrics["concepts"]
+        worst = max(found["each"], key=lambda name: found["each"][name]["ece"])
+        most = f"most of {worst}, {found['each'][worst]['ece']:.3f}"
+        note = f"error (ECE) of the probabilities of {len(found['each'])} concepts; {most}"
+        figures.append(Figure("Concept calibration", f"{found['ece']:.3f}", note))
     if "clarity" in metrics:
         parts = metrics["clarity"]
         figures.append(

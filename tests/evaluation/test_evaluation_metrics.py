@@ -15,6 +15,7 @@ from sparsecbm.evaluation import (
     active_concepts,
     classification_metrics,
     concept_auc,
+    concept_reliability,
     expected_calibration_error,
     name_alignment,
     paired_bootstrap,
@@ -104,3 +105,18 @@ def test_paired_bootstrap_covers_and_detects():
 def test_bad_input_is_named(call, message):
     with pytest.raises(InputError, match=message):
         call()
+
+
+def test_reliability_of_concepts_is_the_calibration_of_their_presence_where_it_is_known():
+    rng = np.random.default_rng(0)
+    p = rng.random((200, 3))
+    truth = (rng.random((200, 3)) < p).astype(float)
+    truth[:150, 1] = np.nan
+    truth[:, 2] = np.nan
+    found = concept_reliability(truth, p, ["a", "b", "c"])
+    assert list(found["each"]) == ["a", "b"]
+    assert found["each"]["b"]["labelled"] == 50
+    assert found["each"]["b"]["auc"] == pytest.approx(roc_auc_score(truth[150:, 1], p[150:, 1]))
+    gaps = [abs((truth[:, 0] - p[:, 0])[(p[:, 0] * 15).astype(int) == b].sum()) for b in range(15)]
+    assert found["each"]["a"]["ece"] == pytest.approx(sum(gaps) / 200)
+    assert sum(count for *_, count in found["bins"]) == 250

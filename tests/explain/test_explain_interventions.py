@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import softmax
 
 from sparsecbm import SparseCBMClassifier
 from sparsecbm._base.errors import InputError
-from sparsecbm.explain import explain
+from sparsecbm.explain import Ledgers, explain
 from sparsecbm.explain.interventions import (
     ConceptTruth,
     Interventions,
@@ -362,3 +363,77 @@ def test_bad_model_edits_are_named(problem) -> None:
         with pytest.raises(InputError, match=match):
             bad()
     np.testing.assert_array_equal(fitted.head_weights_, before)
+
+
+def labelled_ledgers() -> tuple[Ledgers, np.ndarray, np.ndarray, np.ndarray]:
+    """Ledgers of probabilities of six concepts, their truth, its activations, and the classes that follow from it."""
+    rng = np.random.default_rng(3)
+    p = rng.random((60, 6))
+    truth, weights = (rng.random((60, 6)) < p).astype(float), rng.normal(size=(4, 6))
+    worth = np.repeat([[0.0], [1.0]], 6, axis=1)
+    ledgers = explain(p, weights, np.zeros(4), list("abcdef"), list("WXYZ"), presence=p, worth=worth)
+    return ledgers, truth, truth, (truth @ weights.T).argmax(1)
+
+
+@pytest.mark.parametrize("order", ["expected_gain", "flip"])
+def test_orders_that_see_no_label_weigh_both_answers(order: str) -> None:
+    ledgers, _, values, y = labelled_ledgers()
+    costs = np.array([1.0, 2.0, 1.0, 3.0, 1.0, 1.0])
+    curve = intervention_curve(ledgers, y, values, order=order, costs=costs)
+    # Brute force, a picture at a time.
+    accuracy, cost = np.zeros(7), np.zeros(7)
+    for i in range(len(y)):
+        scores, left, paid = ledgers.scores[i].copy(), set(range(6)), 0.0
+        accuracy[0] += scores.argmax() == y[i]
+        for step in range(6):
+            promised = {}
+            for j in left:
+                p, hoped = ledgers.presence[i, j], 0.0
+                for answer, chance in ((0.0, 1 - p), (1.0, p)):
+                    tried = scores + (answer - p) * ledgers.weights[:, j]
+                    rise = softmax(tried).max() - softmax(scores).max()
+                    hoped += chance * (rise if order == "expected_gain" else tried.argmax() != scores.argmax())
+                promised[j] = (hoped + 1e-9 * (0.5 - abs(p - 0.5))) / costs[j]
+            best = max(sorted(left), key=promised.__getitem__)
+            left.remove(best)
+            paid += costs[best]
+            scores = scores + (values[i, best] - ledgers.presence[i, best]) * ledgers.weights[:, best]
+            accuracy[step + 1] += scores.argmax() == y[i]
+            cost[step + 1] += paid
+    np.testing.assert_allclose(curve.accuracy, accuracy / len(y))
+    np.testing.assert_allclose(curve.cost, cost / len(y))
+    assert curve.accuracy[-1] == 1.0
+
+
+def test_an_expert_may_be_wrong() -> None:
+    ledgers, truth, values, y = labelled_ledgers()
+    wrong = intervention_curve(ledgers, y, values, order="uncertainty", noise=1.0).accuracy[-1]
+    assert wrong == ((1 - truth) @ ledgers.weights.T).argmax(1).__eq__(y).mean()
+    some = intervention_curve(ledgers, y, values, order="uncertainty", noise=0.1).accuracy[-1]
+    assert wrong < some < 1
+    bare = explain(ledgers.activations, ledgers.weights, ledgers.bias, ledgers.concepts, ledgers.classes)
+    for options in ({"order": "flip"}, {"order": "random", "noise": 0.5}):
+        with pytest.raises(InputError, match="needs presence"):
+            intervention_curve(bare, y, values, **options)
+    with pytest.raises(InputError, match="costs"):
+        intervention_curve(ledgers, y, values, order="random", costs=np.zeros(6))
+
+
+def test_corrections_are_said_in_probabilities_and_undone() -> None:
+    worth = [[0.0, -0.5], [1.0, 2.0]]
+    ledgers = explain(
+        [[0.03, 0.4]], [[2.0, 1.0], [0.0, 0.5]], [0, 0], ["red crown", "crest"], ["finch", "jay"],
+        presence=[[0.03, np.nan]], worth=worth,
+    )  # fmt: skip
+    assert [line.name for line in ledgers[0].lines().lines] == ["crest", "red crown: 3%", "bias"]
+    edits = Interventions(ledgers)
+    edits.correct(0, "red crown", 1)
+    edits.correct(0, "crest", 0.2)
+    np.testing.assert_allclose(edits.activations, [[1.0, 0.0]])
+    names = [line.name for line in edits.ledger(0).lines().lines]
+    assert names == ["red crown: 3% -> corrected to present", "crest: corrected to 20%", "bias"]
+    assert edits.ledgers[0].score == pytest.approx(edits.scores[0].max())
+    edits.undo(2)
+    assert [line.name for line in edits.ledger(0).lines().lines] == ["crest", "red crown: 3%", "bias"]
+    with pytest.raises(InputError, match="0, 1, or a probability"):
+        edits.correct(0, "crest", 2)

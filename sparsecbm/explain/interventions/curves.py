@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,8 +14,10 @@ from sparsecbm._base.logistic import logistic_columns, sigmoid
 from sparsecbm.explain.ledger import Ledgers
 
 FloatArray = NDArray[np.float64]
-ORDERS = ("uncertainty", "greedy", "random")
-_CHUNK = 4_000_000  # numbers held at once by the greedy order
+ORDERS = ("uncertainty", "expected_gain", "flip", "greedy", "random")
+BLIND = ("expected_gain", "flip")
+"""Orders that weigh both answers by their probability; like "uncertainty", they see neither label nor truth."""
+_CHUNK = 4_000_000  # numbers held at once where every concept of a picture is tried
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,11 +133,14 @@ class InterventionCurve:
     accuracy : ndarray of float64, shape (steps + 1,)
         ``accuracy[k]`` after k concepts of every image; ``accuracy[0]`` without any.
     n_images : int
+    cost : ndarray of float64, shape (steps + 1,)
+        What was paid for the answers of a picture so far, mean over pictures; the number of answers where all cost 1.
     """
 
     order: str
     accuracy: FloatArray
     n_images: int
+    cost: FloatArray = field(default_factory=lambda: np.zeros(0))
 
     @property
     def area(self) -> float:
@@ -152,6 +158,10 @@ def intervention_curve(
     *,
     order: str = "uncertainty",
     uncertainty: ArrayLike | None = None,
+    presence: ArrayLike | None = None,
+    worth: ArrayLike | None = None,
+    noise: float = 0.0,
+    costs: ArrayLike | None = None,
     steps: int | None = None,
     repeats: int = 5,
     seed: int = 0,
@@ -166,17 +176,26 @@ def intervention_curve(
         True class indices.
     values : array_like, shape (n, M)
         True activations (`ConceptTruth.values`); NaN for concepts that are never set.
-    order : {"uncertainty", "greedy", "random"}
-        Which concept of an image comes next: the one the model is least sure of; the one whose correction raises the
-        probability of the true class most (an upper bound that needs the label); or any.
+    order : {"uncertainty", "expected_gain", "flip", "greedy", "random"}
+        Which concept of an image comes next: the one the model is least sure of; the one whose answer is expected to
+        raise the probability of the class decided for most, given the answers so far (the value of information), or to
+        change that class most often (after KFlip of concept-benchmark, Skirzynski et al. 2026, an answer at a time);
+        the one whose correction raises the probability of the true class most (an upper bound that needs the label); or
+        any.
     uncertainty : array_like, shape (n, M), optional
-        For ``"uncertainty"``: see `concept_uncertainty`.
+        For ``"uncertainty"``, of models without `presence`: see `concept_uncertainty`.
+    presence, worth : array_like, shape (n, M) and (2, M), optional
+        How probable each concept is, and the activations that absent and present are worth. None: those of the ledgers.
+    noise : float
+        In [0, 1]: share of answers that are wrong.
+    costs : array_like, shape (M,), optional
+        Above 0, of an answer about each concept; what an order hopes for is then divided by it. None: 1 each.
     steps : int, optional
         Concepts set for each image; by default all that are known.
     repeats : int
         Random orders averaged.
     seed : int
-        Of the random orders.
+        Of random orders and wrong answers.
 
     Raises
     ------
@@ -195,25 +214,102 @@ def intervention_curve(
     count = len(known) if steps is None else steps
     if not 0 < count <= len(known):
         raise InputError(f"steps={steps!r}: expected 1 to {len(known)}, the number of known concepts")
+    of = _Known.of(ledgers, known, presence, worth)
+    price = np.ones(shape[1]) if costs is None else np.asarray(costs, dtype=np.float64)
+    if price.shape != shape[1:] or not (price > 0).all():
+        raise InputError(f"costs of shape {price.shape}: expected a number above 0 for each of {shape[1]} concepts")
+    if not 0 <= noise <= 1:
+        raise InputError(f"noise={noise!r}: expected the share of wrong answers, from 0 to 1")
+    price, rng = price[known], np.random.default_rng(seed)
     change = (v - ledgers.activations)[:, known]
+    if noise:
+        absent, present = of.change_to("noise")
+        # The other answer: what absent and present add up to, less the right one.
+        change = np.where(rng.random(change.shape) < noise, absent + present - change, change)
     weights = np.ascontiguousarray(ledgers.weights[:, known].T)
-    if order == "greedy":
-        chosen = _greedy(ledgers.scores, y, change, weights, count)
-        return InterventionCurve(order, _follow(ledgers.scores, y, change, weights, chosen), len(y))
+
+    def followed(chosen: NDArray[np.int64]) -> InterventionCurve:
+        paid = np.concatenate([[0.0], price[chosen].mean(axis=0).cumsum()])
+        return InterventionCurve(order, _follow(ledgers.scores, y, change, weights, chosen), len(y), paid)
+
+    if order == "random":
+        curves = [followed(rng.permuted(_rows(len(known), len(y)), axis=1)[:, :count]) for _ in range(max(1, repeats))]
+        accuracy, paid = (np.mean([getattr(curve, name) for curve in curves], axis=0) for name in ("accuracy", "cost"))
+        return InterventionCurve(order, accuracy, len(y), paid)
     if order == "uncertainty":
-        if uncertainty is None:
-            raise InputError("order='uncertainty' needs uncertainty, shape (n, M): see concept_uncertainty")
-        u = np.asarray(uncertainty, dtype=np.float64)
-        if u.shape != shape:
-            raise InputError(f"uncertainty has shape {u.shape}: expected {shape}")
-        chosen = np.argsort(-u[:, known], axis=1, kind="stable")[:, :count]
-        return InterventionCurve(order, _follow(ledgers.scores, y, change, weights, chosen), len(y))
-    rng = np.random.default_rng(seed)
-    curves = [
-        _follow(ledgers.scores, y, change, weights, rng.permuted(_rows(len(known), len(y)), axis=1)[:, :count])
-        for _ in range(max(1, repeats))
-    ]
-    return InterventionCurve(order, np.mean(curves, axis=0), len(y))
+        if uncertainty is not None:
+            u = np.asarray(uncertainty, dtype=np.float64)
+            if u.shape != shape:
+                raise InputError(f"uncertainty has shape {u.shape}: expected {shape}")
+            u = u[:, known]
+        elif of.presence is not None:
+            u = 0.5 - np.abs(of.presence - 0.5)
+        else:
+            raise InputError("order='uncertainty' needs uncertainty or presence, shape (n, M): see concept_uncertainty")
+        return followed(np.argsort(-u / price, axis=1, kind="stable")[:, :count])
+    if order == "greedy":
+
+        def gain(part: slice, now: FloatArray) -> FloatArray:
+            tried = now[:, None, :] + change[part][:, :, None] * weights[None]
+            rise = _log_softmax(tried) - _log_softmax(now)[:, None]
+            return rise[np.arange(len(now)), :, y[part]]
+
+    else:
+        absent, present = of.change_to(order)
+        p, hope = of.presence, _confidence if order == "expected_gain" else _flipped
+        # Where all promise the same, the least certain concept is asked for.
+        doubt = 1e-9 * (0.5 - np.abs(p - 0.5))
+
+        def gain(part: slice, now: FloatArray) -> FloatArray:
+            found = doubt[part].copy()
+            for side, chance in ((absent[part], 1 - p[part]), (present[part], p[part])):
+                found += chance * hope(now, now[:, None, :] + side[:, :, None] * weights[None])
+            return found
+
+    return followed(_one_by_one(ledgers.scores, change, weights, count, price, gain))
+
+
+def _log_softmax(scores: FloatArray) -> FloatArray:
+    shifted = scores - scores.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+def _confidence(now: FloatArray, tried: FloatArray) -> FloatArray:
+    """Rise (r, M) of the probability of the class decided for, from scores (r, K) to (r, M, K)."""
+    return np.exp(_log_softmax(tried).max(axis=2)) - np.exp(_log_softmax(now).max(axis=1))[:, None]
+
+
+def _flipped(now: FloatArray, tried: FloatArray) -> FloatArray:
+    """Whether (r, M) another class is decided for."""
+    return (tried.argmax(axis=2) != now.argmax(axis=1)[:, None]).astype(np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class _Known:
+    """Of the concepts that can be set: presence (n, known), and what absent and present are worth (2, known)."""
+
+    activations: FloatArray
+    presence: FloatArray | None
+    worth: FloatArray | None
+
+    @classmethod
+    def of(cls, ledgers: Ledgers, known: NDArray[np.int64], presence: Any, worth: Any) -> _Known:
+        p, w = (ledgers.presence if presence is None else presence), (ledgers.worth if worth is None else worth)
+        made = [None if part is None else np.asarray(part, dtype=np.float64) for part in (p, w)]
+        shapes = (ledgers.activations.shape, (2, ledgers.activations.shape[1]))
+        for name, part, shape in zip(("presence", "worth"), made, shapes):
+            if part is not None and part.shape != shape:
+                raise InputError(f"{name} has shape {part.shape}: expected {shape}")
+        p, w = (None if part is None else part[:, known] for part in made)
+        return cls(ledgers.activations[:, known], None if p is None else np.nan_to_num(p, nan=0.5), w)
+
+    def change_to(self, order: str) -> tuple[FloatArray, FloatArray]:
+        """By how much each activation changes if the answer is absent, or present."""
+        if self.worth is None or (self.presence is None and order in BLIND):
+            raise InputError(
+                f"{order!r} needs presence (n, M) and worth (2, M): take the ledgers of a model with labels"
+            )
+        return self.worth[0] - self.activations, self.worth[1] - self.activations
 
 
 def _rows(m: int, n: int) -> NDArray[np.int64]:
@@ -233,26 +329,27 @@ def _follow(
     return np.array(made)
 
 
-def _greedy(
-    scores: FloatArray, labels: NDArray[np.int64], change: FloatArray, weights: FloatArray, steps: int
+def _one_by_one(
+    scores: FloatArray,
+    change: FloatArray,
+    weights: FloatArray,
+    steps: int,
+    price: FloatArray,
+    gain: Callable[[slice, FloatArray], FloatArray],
 ) -> NDArray[np.int64]:
-    """Per image the concept whose correction raises log p(true class) most, again and again."""
+    """Per image the concept that promises most for its price, again and again, each time with the answers so far."""
     n, m = change.shape
     chosen = np.empty((n, steps), dtype=np.int64)
     rows = max(1, _CHUNK // (m * scores.shape[1]))
     for start in range(0, n, rows):
         part = slice(start, min(start + rows, n))
         now, left = scores[part].copy(), np.ones((part.stop - start, m), dtype=bool)
-        images, truth = np.arange(len(now)), labels[part]
+        images = np.arange(len(now))
         for step in range(steps):
-            tried = now[:, None, :] + change[part][:, :, None] * weights[None]
-            top = tried.max(axis=2)
-            log_sum = top + np.log(np.exp(tried - top[:, :, None]).sum(axis=2))
-            gain = np.where(left, tried[images, :, truth] - log_sum, -np.inf)
-            best = gain.argmax(axis=1)
+            best = np.where(left, gain(part, now) / price, -np.inf).argmax(axis=1)
             chosen[part, step] = best
             left[images, best] = False
-            now = tried[images, best]
+            now += change[part][images, best, None] * weights[best]
     return chosen
 
 

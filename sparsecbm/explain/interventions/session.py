@@ -24,6 +24,7 @@ class _Step(NamedTuple):
     before: FloatArray
     after: FloatArray
     scores: FloatArray
+    told: FloatArray
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class LoggedEdit:
 
     Attributes
     ----------
-    kind : {"set", "zero", "replace"}
+    kind : {"set", "zero", "replace", "correct"}
     images : list of int
     concepts : list of str
     before, after : list of list of float, shape (images, concepts)
@@ -75,6 +76,7 @@ class Interventions:
         self._ledgers = ledgers
         self._activations = np.array(ledgers.activations, dtype=np.float64)
         self._scores = np.array(ledgers.scores, dtype=np.float64)
+        self._told = np.full(self._activations.shape, np.nan) if ledgers.told is None else ledgers.told.copy()
         self._weights = np.ascontiguousarray(ledgers.weights.T)  # a row a concept
         self._columns = {name: j for j, name in enumerate(ledgers.concepts)}
         self._rows = {name: i for i, name in enumerate(ledgers.sources or ())}
@@ -105,12 +107,14 @@ class Interventions:
     @property
     def ledgers(self) -> Ledgers:
         """Ledgers of the edited activations, explaining the class that is predicted now."""
-        return self._ledgers._replace(activations=self._activations.copy(), targets=self.targets, against=None)
+        now = {"activations": self._activations.copy(), "told": self._told.copy()}
+        return self._ledgers._replace(**now, targets=self.targets, against=None)
 
     def ledger(self, image: int | str, target: str | int | None = None, against: str | int | None = None) -> Ledger:
         """Return the ledger of one edited image; see `Ledgers.ledger`."""
         i = int(self._images(image))
-        one = self._ledgers.select([i])._replace(activations=self._activations[[i]].copy(), against=None)
+        now = {"activations": self._activations[[i]].copy(), "told": self._told[[i]].copy()}
+        one = self._ledgers.select([i])._replace(**now, against=None)
         return one._replace(targets=self._scores[[i]].argmax(axis=1)).ledger(0, target, against)
 
     def accuracy(self, labels: ArrayLike) -> float:
@@ -141,6 +145,31 @@ class Interventions:
             raise InputError(f"value has shape {after.shape}: expected one number, or one an image {np.shape(rows)}")
         self._apply("set", rows, [self._concept(concept)], after.reshape(-1, 1))
 
+    def correct(self, image: Images, concept: str | int, presence: float | ArrayLike) -> None:
+        """Say whether a concept is there: its activation becomes what that is worth to the model.
+
+        Parameters
+        ----------
+        image, concept
+            See `set`.
+        presence : float or array_like
+            0 absent, 1 present, or a probability; one for all the images, or one an image.
+
+        Raises
+        ------
+        InputError
+            If the ledgers do not know what presence is worth (they come from a model with concept labels), or a value
+            is outside [0, 1].
+        """
+        j, said = self._concept(concept), np.asarray(presence, dtype=np.float64)
+        if self._ledgers.worth is None:
+            raise InputError("what is present or absent worth? expected ledgers of a model with concept labels")
+        if not ((said >= 0) & (said <= 1)).all():
+            raise InputError(f"presence={presence!r}: expected 0, 1, or a probability")
+        absent, present = self._ledgers.worth[:, j]
+        after = (absent + said * (present - absent)).reshape(-1, 1)
+        self._apply("correct", self._images(image), [j], after, said.reshape(-1, 1))
+
     def zero(self, image: Images, concept: str | int) -> None:
         """Make one concept inactive; see `set`."""
         self._apply("zero", self._images(image), [self._concept(concept)], 0.0)
@@ -168,7 +197,7 @@ class Interventions:
         count = min(steps, len(self._done))
         for _ in range(count):
             step = self._done.pop()
-            self._activations[step.cells] = step.before
+            self._activations[step.cells], self._told[step.cells] = step.before, step.told
             self._scores[step.cells[0][:, 0]] = step.scores
         return count
 
@@ -203,7 +232,7 @@ class Interventions:
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
-    def _apply(self, kind: str, rows: Any, columns: Sequence[int], after: Any) -> None:
+    def _apply(self, kind: str, rows: Any, columns: Sequence[int], after: Any, told: Any = np.nan) -> None:
         rows, index = np.atleast_1d(rows), np.array(columns, dtype=np.int64)
         cells = rows[:, None], index
         before = self._activations[cells]
@@ -211,8 +240,8 @@ class Interventions:
         values[...] = after
         if not np.isfinite(values).all():
             raise InputError(f"{kind}: the values hold NaN or infinity; expected finite activations")
-        self._done.append(_Step(kind, cells, before, values, self._scores[rows]))
-        self._activations[cells] = values
+        self._done.append(_Step(kind, cells, before, values, self._scores[rows], self._told[cells]))
+        self._activations[cells], self._told[cells] = values, told
         self._scores[rows] += (values - before) @ self._weights[index]
 
     def _images(self, image: Images) -> Any:

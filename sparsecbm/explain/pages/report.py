@@ -108,6 +108,8 @@ class Report(Page):
         Accuracy as concepts are set to their true values.
     truth : tuple of (columns, flags), optional
         Concept columns whose truth is known, and that truth, bool of shape (n, len(columns)).
+    reliability : mapping, optional
+        Of the probabilities of concepts: `sparsecbm.evaluation.concept_reliability`.
     examples : int
         Pictures explained at most: half of them wrong ones, if there are so many.
     seed : int
@@ -130,6 +132,7 @@ class Report(Page):
     edits: Sequence[str] = ()
     curves: Sequence[InterventionCurve] = ()
     truth: tuple[Sequence[int], ArrayLike] | None = None
+    reliability: Mapping[str, Any] | None = None
     examples: int = 12
     seed: int = 0
 
