@@ -36,6 +36,25 @@ def label_column(y: ArrayLike, n_rows: int, what: str = "y") -> NDArray[Any]:
     return labels
 
 
+def indicator(y: Any) -> NDArray[np.float32] | None:
+    """Return labels that are an indicator matrix (n, K) of 0 and 1, of which a row may hold any number; else None.
+
+    Raises
+    ------
+    InputError
+        If a class has no row, or all.
+    """
+    given = np.asarray(y) if not hasattr(y, "toarray") else y.toarray()
+    if given.ndim != 2 or given.shape[1] < 2 or given.dtype.kind not in "biuf" or not np.isin(given, (0, 1)).all():
+        return None
+    share = given.mean(axis=0)
+    empty = np.flatnonzero((share == 0) | (share == 1))
+    if len(empty):
+        what = "no" if share[empty[0]] == 0 else "every"
+        raise InputError(f"y: {what} row is of class {empty[0]} ({len(empty)} such classes): leave the column out")
+    return given.astype(np.float32)
+
+
 def number_classes(y: ArrayLike, n_rows: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Return the sorted classes of training labels, shape (K,), and the number of each label's class, shape (n,).
 

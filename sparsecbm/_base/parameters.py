@@ -49,6 +49,9 @@ Positives: TypeAlias = Annotated[
 Flag: TypeAlias = Annotated[bool, Field(strict=True), "True or False"]
 Verbosity: TypeAlias = Annotated[StrictBool | StrictInt | None, "True, False or None"]
 Text: TypeAlias = Annotated[str, Field(strict=True, min_length=1), "a text"]
+ClassWeights: TypeAlias = Annotated[
+    Literal["balanced"] | dict[Any, Positive], '"balanced", or a positive weight for classes by name'
+]
 Annealing: TypeAlias = Annotated[
     tuple[Positive, Positive],
     Field(strict=False),

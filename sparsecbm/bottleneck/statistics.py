@@ -83,12 +83,19 @@ def whitening(X: ArrayLike | Rows, shrinkage: float) -> Whitening:
 
 
 def class_means(X: np.ndarray | Rows, labels: np.ndarray, n_classes: int) -> np.ndarray:
-    """Mean rows (K, d), float64, of each class in one pass; zero for a class without rows."""
+    """Mean rows (K, d), float64, of each class in one pass; zero for a class without rows.
+
+    Labels are class numbers (n,), or 0 and 1 (n, K).
+    """
     from scipy.sparse import csr_matrix
 
     sums = np.zeros((n_classes, X.shape[1]))
     for start in range(0, len(labels), _ROWS):
         some = labels[start : start + _ROWS]
-        members = csr_matrix((np.ones(len(some)), (some, np.arange(len(some)))), (n_classes, len(some)))
+        if some.ndim == 2:
+            members = csr_matrix(some.T)
+        else:
+            members = csr_matrix((np.ones(len(some)), (some, np.arange(len(some)))), (n_classes, len(some)))
         sums += members @ X[start : start + _ROWS].astype(np.float64)
-    return sums / np.maximum(np.bincount(labels, minlength=n_classes), 1)[:, None]
+    counts = labels.sum(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=n_classes)
+    return sums / np.maximum(counts, 1)[:, None]

@@ -92,6 +92,8 @@ class Trainer(TrainingLoop):
     options : TrainingOptions
     decide : callable or None
         Called at half time; training goes on with only the concepts and weights of the head that it returns.
+    weights : ndarray of shape (n,) or None
+        Of the training embeddings in the cross-entropy; their mean is 1.
     scores : callable or None
         Maps embeddings (n, d) to standardised concept scores (n, M), for the losses that look at them.
     **settings
@@ -107,10 +109,11 @@ class Trainer(TrainingLoop):
         options: TrainingOptions,
         *,
         decide: Decide | None = None,
+        weights: np.ndarray | None = None,
         scores: Callable[[Tensor], Tensor] | None = None,
         **settings: Any,
     ) -> None:
-        self.loss, self.decide, self.scores = loss, decide, scores
+        self.loss, self.decide, self.scores, self.weights = loss, decide, scores, weights
         groups: list[dict[str, Any]] = [
             {"params": list(model.layer.parameters()), "lr": options.layer_learning_rate},
             {"params": list(model.head.parameters()), "lr": options.learning_rate},
@@ -144,7 +147,7 @@ class Trainer(TrainingLoop):
         X_val: np.ndarray | Rows | None = None,
         y_val: np.ndarray | None = None,
     ) -> list[dict[str, float]]:
-        """Train on embeddings `X` (n, d) and class indices `y` (n,); return the history.
+        """Train on embeddings `X` (n, d) and class indices `y` (n,), or 0 and 1 (n, K); return the history.
 
         Embeddings may be memory-mapped, and of any floating type: rows become float32 a batch at a time.
 
@@ -229,7 +232,8 @@ class Trainer(TrainingLoop):
             units, activations, logits = self.wrapped(x, temperature, input_noise, gate_noise)
         logits = logits.float()
         # Summed over this process's rows and divided by the global batch; DDP averages over processes.
-        cross_entropy = F.cross_entropy(logits, labels, reduction="sum") * (world / total)
+        each = None if self.weights is None else torch.from_numpy(self.weights[rows[mine]]).to(logits)
+        cross_entropy = _cross_entropy(logits, labels, each) * (world / total)
         batch = Batch(
             x=x,
             scores=self.scores(x) if self.loss.needs_scores and self.scores else None,
@@ -273,9 +277,10 @@ class Trainer(TrainingLoop):
         for start in range(0, len(y), rows):
             x = torch.from_numpy(np.array(X[start : start + rows], dtype=np.float32)).to(self.accelerator.device)
             activations = self.model.gate(self.model.layer(x))
-            predicted = self.model.logits(activations).argmax(1).cpu().numpy()
+            logits = self.model.logits(activations).cpu().numpy()
+            predicted = logits > 0 if y.ndim == 2 else logits.argmax(1)
             right += int((predicted == y[start : start + rows]).sum())
-        return right / len(y)
+        return right / y.size
 
     def _job(
         self, X: np.ndarray | Rows, y: np.ndarray, X_val: np.ndarray | Rows | None, y_val: np.ndarray | None
@@ -291,10 +296,20 @@ class Trainer(TrainingLoop):
             self.decide is not None,
             [[name, list(value.shape)] for name, value in state.items()],
         ]
-        data: list[Any] = []
+        data: list[Any] = [] if self.weights is None else [self.weights]
         for rows in (X, y, X_val, y_val):
             data += rows.parts if isinstance(rows, Rows) else (None if rows is None else np.asanyarray(rows),)
         return fingerprint(description, *loss.values(), *state.values(), *data)
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
+    """Sum of the cross-entropies of class numbers (n,); of 0 and 1 (n, K), of binary ones."""
+    if labels.ndim == 2:
+        column = None if weights is None else weights[:, None]
+        return F.binary_cross_entropy_with_logits(logits, labels.to(logits), column, reduction="sum")
+    if weights is None:
+        return F.cross_entropy(logits, labels, reduction="sum")
+    return weights @ F.cross_entropy(logits, labels, reduction="none")
 
 
 def _gather_batch(batch: Batch, total: int, share: int) -> Batch:

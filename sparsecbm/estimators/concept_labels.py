@@ -85,6 +85,7 @@ class ConceptTrust:
     n_features_in_: int
 
     label_counts_: NDArray[np.int64] | None = None
+    multilabel_: bool
     _presence: NDArray[np.float64] | None = None
     _worth: NDArray[np.float64] | None = None
     _looked_at: tuple[NDArray[np.float32], NDArray[np.float64] | None, int] | None = None
@@ -180,7 +181,7 @@ class ConceptTrust:
         InputError
             If shapes do not fit, or a value that counts is outside [0, 1].
         """
-        from sparsecbm.estimators.inference import softmax_rows
+        from sparsecbm.estimators.inference import class_probabilities
 
         absent, present = self._known("worth_")
         values = np.atleast_2d(np.asarray(C, dtype=np.float64))
@@ -204,7 +205,9 @@ class ConceptTrust:
                 raise InputError(f"X has {len(activations)} rows for {len(values)} rows of C")
         stand_in = absent + np.where(counts, values, 0.0) * (present - absent)
         scores = np.where(counts, stand_in, activations) @ self.head_weights_.T + self.head_intercept_
-        return softmax_rows(scores) if proba else self.classes_[scores.argmax(axis=1)]
+        if proba:
+            return class_probabilities(scores, self.multilabel_)
+        return (scores > 0).astype(np.int64) if self.multilabel_ else self.classes_[scores.argmax(axis=1)]
 
     # -- of fit --------------------------------------------------------------------------------------------------------
 
@@ -279,8 +282,12 @@ class ConceptTrust:
     def _warn_of_concepts(self, activations: np.ndarray, labels: np.ndarray, found: LabelledConcepts | None) -> None:
         weighed = (self.head_weights_ != 0).any(axis=0)
         scores = activations.astype(np.float64) @ self.head_weights_.T
-        right = float(((scores + self.head_intercept_).argmax(axis=1) == labels).mean())
-        most = float(np.bincount(labels).max() / len(labels))
+        if self.multilabel_:  # right and most: of all classes together
+            right = float(((scores + self.head_intercept_ > 0) == labels).mean())
+            most = float(np.maximum(labels.mean(axis=0), 1 - labels.mean(axis=0)).mean())
+        else:
+            right = float(((scores + self.head_intercept_).argmax(axis=1) == labels).mean())
+            most = float(np.bincount(labels).max() / len(labels))
         # Two deviations of a share: what fitting noise with few weights gains.
         if right <= most + 2.0 * np.sqrt(most * (1.0 - most) / len(labels)):
             shut = not (scores != scores[:1]).any()

@@ -35,13 +35,18 @@ def softmax_rows(scores: np.ndarray) -> np.ndarray:
     return scores / scores.sum(axis=1, keepdims=True)
 
 
+def class_probabilities(scores: np.ndarray, multilabel: bool) -> np.ndarray:
+    """Probabilities of class scores (n, K): of one class a row, or of each by itself."""
+    return sigmoid(scores) if multilabel else softmax_rows(scores)
+
+
 def standardised(rows: np.ndarray, concepts: np.ndarray | None, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
     """Concept scores (n, M) of rows of length one, by training statistics."""
     rows = rows.astype(np.float64)
     return ((rows if concepts is None else rows @ concepts.T.astype(np.float64)) - mean) / scale
 
 
-def told_presence(model: Any, X: np.ndarray) -> dict[str, np.ndarray]:
+def told_presence(model: Any, X: Any) -> dict[str, np.ndarray]:
     """What the ledgers of embeddings X are told: how probable each labelled concept is (n, M), and `worth_`.
 
     Concepts without labels are NaN: their probability is a guess that nobody has checked. Nothing without any labels.
@@ -87,6 +92,8 @@ class InferenceModel:
     label_counts_ : ndarray of shape (2, M), int64, or None
         Of `SparseCBMClassifier`; None without concept labels.
     max_active_concepts : int or None
+    multilabel_ : bool
+        Whether classes do not exclude each other.
     metadata_ : dict
     device : str
         Where to compute, if it is there.
@@ -105,6 +112,7 @@ class InferenceModel:
     worth_: np.ndarray | None = None
     label_counts_: np.ndarray | None = None
     max_active_concepts: int | None = None
+    multilabel_: bool = False
     metadata_: dict[str, Any] = field(default_factory=dict)
     device: InitVar[str] = "auto"
 
@@ -185,6 +193,7 @@ class InferenceModel:
             worth_=arrays.get("concepts.worth"),
             label_counts_=arrays.get("concepts.label_counts"),
             max_active_concepts=limits.max_active_concepts,
+            multilabel_=record.multilabel,
             metadata_=record.metadata,
             device=device,
         )
@@ -253,8 +262,8 @@ class InferenceModel:
             yield finite(scores, "class scores")
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
-        """Softmax of the class scores: shape (n, K)."""
-        return np.concatenate([softmax_rows(scores) for scores in self.score_blocks(X)])
+        """Class probabilities: shape (n, K)."""
+        return np.concatenate([class_probabilities(scores, self.multilabel_) for scores in self.score_blocks(X)])
 
 
 def _within(limits: _Limits, options: Mapping[str, Any]) -> dict[str, Any]:

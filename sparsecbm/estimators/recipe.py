@@ -57,6 +57,8 @@ class Trained:
     seed : int
     truth : ndarray of shape (n, pool) or None
         Concept labels on which the head learns in place of the activations; NaN where there is none.
+    weights : ndarray of shape (n,) or None
+        Of the training embeddings.
     """
 
     bottleneck: FrozenBottleneck
@@ -66,6 +68,7 @@ class Trained:
     pool: np.ndarray
     seed: int
     truth: np.ndarray | None = None
+    weights: np.ndarray | None = None
 
     def decide(
         self,
@@ -95,7 +98,8 @@ class Trained:
             assert self.dense is not None
             return self._whole(self.bottleneck, self.dense)
         kept = self.bottleneck.copy(max_active_concepts)
-        last = HeadChoice(concepts_per_class, nonnegative, self.seed, checkpoint_dir=checkpoint_dir, truth=self.truth)
+        told = {"truth": self.truth, "weights": self.weights}
+        last = HeadChoice(concepts_per_class, nonnegative, self.seed, checkpoint_dir=checkpoint_dir, **told)
         if isinstance(kept.gate, TopKGate):
             first = replace(last, method="forward", checkpoint_dir=None)
             head = first(self.bottleneck, X, labels)
@@ -130,6 +134,8 @@ class HeadChoice:
         Of `SparseHead`.
     truth : ndarray of shape (n, M) or None
         Concept labels: where one is known, the head learns on what an absent or a present concept is worth.
+    weights : ndarray of shape (n,) or None
+        Of the embeddings.
     """
 
     concepts_per_class: int | None
@@ -138,6 +144,7 @@ class HeadChoice:
     method: str = "splice"
     checkpoint_dir: str | Path | None = None
     truth: np.ndarray | None = None
+    weights: np.ndarray | None = None
 
     def __call__(self, bottleneck: FrozenBottleneck, X: np.ndarray | Rows, labels: np.ndarray) -> Head:
         """Choose on the activations of embeddings `X` (n, d)."""
@@ -156,7 +163,7 @@ class HeadChoice:
             method=self.method,
             l2=_DENSE_L2 if self.concepts_per_class is None else _HEAD_L2,
             random_state=self.seed,
-        ).fit(activations, labels, checkpoint_dir=self.checkpoint_dir)
+        ).fit(activations, labels, self.weights, checkpoint_dir=self.checkpoint_dir)
         return Head(np.asarray(head.coef_), np.asarray(head.intercept_), head.certificate_)
 
     def at_half_time(self, X: np.ndarray | Rows, labels: np.ndarray) -> Any:

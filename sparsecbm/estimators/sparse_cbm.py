@@ -16,12 +16,13 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, clone
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from sparsecbm._base.errors import InputError, unknown
-from sparsecbm._base.labels import class_numbers, number_classes
+from sparsecbm._base.labels import class_numbers, indicator, number_classes
 from sparsecbm._base.parameters import (
     Annealing,
+    ClassWeights,
     Count,
     Flag,
     NonNegative,
@@ -153,6 +154,9 @@ class SparseCBMClassifier(
         Whether weights may only speak for a class. Needs `concepts_per_class`.
     loss_weight : float or None
         Weight of the concept loss; None takes the loss's own default.
+    class_weight : "balanced", dict or None
+        Weight of the classes in every cross-entropy, by label; "balanced": as heavy as they are rare, together one
+        apiece. None: 1 each.
     covariance_shrinkage : float
         In [0, 1], of the training embeddings' covariance.
     input_noise : float
@@ -212,6 +216,8 @@ class SparseCBMClassifier(
     label_share_, label_auc_ : ndarray of shape (M,), float64
         How far labels moved each concept from its text, in [0, 1], and its AUC on held-out labelled pictures (NaN
         without). Only with concept labels; not stored.
+    multilabel_ : bool
+        Whether `y` was an indicator matrix; `classes_` are then the numbers of its columns.
     metadata_ : dict
         JSON values of the user's choice that `save` keeps (encoder, class names, prompts).
     n_features_in_ : int
@@ -249,6 +255,7 @@ class SparseCBMClassifier(
         nonnegative: Flag = True,
         nonnegative_head: Flag = False,
         loss_weight: NonNegative | None = None,
+        class_weight: ClassWeights | None = None,
         covariance_shrinkage: Share = 0.3,
         input_noise: NonNegative = 1.0,
         temperature: Annealing = (1.0, 0.1),
@@ -284,6 +291,7 @@ class SparseCBMClassifier(
         self.nonnegative = nonnegative
         self.nonnegative_head = nonnegative_head
         self.loss_weight = loss_weight
+        self.class_weight = class_weight
         self.covariance_shrinkage = covariance_shrinkage
         self.input_noise = input_noise
         self.temperature = temperature
@@ -314,6 +322,7 @@ class SparseCBMClassifier(
         *,
         concept_labels: ArrayLike | None = None,
         concept_X: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
         checkpoint_dir: str | Path | None = None,
     ) -> SparseCBMClassifier:
         """Train layer, gate and head.
@@ -324,8 +333,8 @@ class SparseCBMClassifier(
             Embeddings, or concept scores if there are no concept embeddings: the columns of a DataFrame name the
             concepts then. Of what `embed_images` returns the model remembers the encoder. Memory-mapped float16 or
             float32 arrays stay on disk: they are never copied whole, also not to scale rows or to hold some out.
-        y : array-like of shape (n,)
-            Class labels.
+        y : array-like of shape (n,), or (n, K) of 0 and 1
+            Class labels; an indicator matrix for classes that do not exclude each other, each with its own sigmoid.
         X_val, y_val : array-like, optional
             Validation data, for the history and for early stopping.
         concept_labels : array-like of shape (n, M), optional
@@ -335,6 +344,9 @@ class SparseCBMClassifier(
             with another number of columns than X, labels alone make the concepts.
         concept_X : array-like of shape (n', d), optional
             Pictures that `concept_labels` (n', M) are about, in place of those of `X`.
+        sample_weight : array-like of shape (n,), optional
+            Not negative: weight of each picture in every cross-entropy. A picture of weight 0 is left out; what is
+            measured of the pictures alone (their mean, covariance, class means) counts the others alike.
         checkpoint_dir : path, optional
             Keep a checkpoint there, and resume from it if the same fit was interrupted.
 
@@ -349,18 +361,37 @@ class SparseCBMClassifier(
         """
         given = checked_parameters(self)
         made_by = encoder_note(X)
-        checked, y = self._validated(X, y, ensure_min_samples=2)
-        self.classes_, labels = number_classes(y, len(checked))
+        many = indicator(y) if np.ndim(y) == 2 or hasattr(y, "toarray") else None
+        checked, y = self._validated(X, y, ensure_min_samples=2, multi_output=many is not None)
         truth = check_concept_labels(concept_labels, concept_X, len(checked), self.concept_names)
+        weights, kept = None, None
+        if sample_weight is not None:
+            weights = _check_sample_weight(sample_weight, checked, dtype=np.float64, ensure_non_negative=True)
+            kept = None if weights.all() else np.flatnonzero(weights)
+        self.multilabel_ = many is not None
+        if many is not None:
+            self.classes_, labels = np.arange(many.shape[1]), many if kept is None else many[kept]
+        else:
+            self.classes_, labels = number_classes(
+                y if kept is None else y[kept], len(checked if kept is None else kept)
+            )
         names = column_names(self) if self.concept_names is None and truth is None else self.concept_names
         concepts, self.concept_names_ = check_concepts(
             self.concept_embeddings, names, self.n_features_in_, None if truth is None else truth.shape[1]
         )
         rows = self._rows(checked)
-        pictures = rows if concept_X is None else self._rows(self._validated(concept_X, reset=False))
+        if kept is not None and weights is not None:
+            rows, weights = (rows if isinstance(rows, Rows) else Rows(rows)).take(kept), weights[kept]
+            truth = truth[kept] if truth is not None and concept_X is None else truth
+        weights = self._weights(given, labels, weights)
         validation = self._validation_data(X_val, y_val)
         if given.early_stopping and validation is None:
-            rows, labels, validation = self._hold_out(rows, labels, given)
+            train, held = self._hold_out(labels, given)
+            whole = rows if isinstance(rows, Rows) else Rows(rows)
+            validation = whole.take(held), labels[held]
+            rows, labels, weights = whole.take(train), labels[train], None if weights is None else weights[train]
+            truth = truth[train] if truth is not None and concept_X is None else truth
+        pictures = rows if concept_X is None else self._rows(self._validated(concept_X, reset=False))
         seed = int(check_random_state(given.random_state).randint(np.iinfo(np.int32).max))
 
         space = whitening(rows, given.covariance_shrinkage)
@@ -371,14 +402,14 @@ class SparseCBMClassifier(
         if given.nonnegative_head and given.concepts_per_class is None and given.variant == "default":
             raise InputError("nonnegative_head=True needs concepts_per_class: a dense head has no sign constraint")
         if given.variant == "published":
-            self._fit_published(given, concepts, rows, labels, validation, seed, checkpoint_dir)
+            self._fit_published(given, concepts, rows, labels, weights, validation, seed, checkpoint_dir)
         elif how == "joint":
-            self._fit_default(given, space, rows, labels, validation, seed, checkpoint_dir)
+            self._fit_default(given, space, rows, labels, weights, validation, seed, checkpoint_dir)
         else:
             if how == "independent" and (truth is None or concept_X is not None):
                 raise InputError('training="independent" needs concept_labels of the pictures of X: try "sequential"')
             told = truth if how == "independent" else None
-            self._fit_head(given, space, rows, labels, told, seed, checkpoint_dir)
+            self._fit_head(given, space, rows, labels, weights, told, seed, checkpoint_dir)
         self._check_converged(given)
         self._judge_concepts(rows, labels, presence, truth if concept_X is None else None, seed)
         self.metadata_: dict[str, Any] = {} if made_by is None else {"encoder": made_by}
@@ -390,6 +421,7 @@ class SparseCBMClassifier(
         space: Whitening,
         X: np.ndarray | Rows,
         labels: np.ndarray,
+        weights: np.ndarray | None,
         truth: np.ndarray | None,
         seed: int,
         checkpoint_dir: str | Path | None,
@@ -407,12 +439,16 @@ class SparseCBMClassifier(
         told = None if truth is None else truth[:, pool]
         # With a budget of weights nobody reads a head of all.
         whole = given.concepts_per_class is None
-        dense = HeadChoice(None, False, seed, truth=told)(bottleneck, X, labels) if whole else None
-        self._trained = Trained(bottleneck, dense, tied, space, pool, seed, told)
+        dense = HeadChoice(None, False, seed, truth=told, weights=weights)(bottleneck, X, labels) if whole else None
+        self._trained = Trained(bottleneck, dense, tied, space, pool, seed, told, weights)
         self._decide(given, X, labels, checkpoint_dir)
         X, labels = X[:_LOOK], labels[:_LOOK]
         scores = np.concatenate(list(self._inference().score_blocks(X)))
-        lost = float(np.mean(np.logaddexp.reduce(scores, axis=1) - scores[np.arange(len(labels)), labels]))
+        if self.multilabel_:
+            each = (np.logaddexp(0.0, scores) - scores * labels).sum(axis=1)
+        else:
+            each = np.logaddexp.reduce(scores, axis=1) - scores[np.arange(len(labels)), labels]
+        lost = float(each.mean())
         self.history_, self.n_iter_ = [{"step": 1, "loss": lost, "cross_entropy": lost}], 1
 
     def _untrained(
@@ -433,7 +469,8 @@ class SparseCBMClassifier(
         self, given: SimpleNamespace, space: Whitening, means: np.ndarray, labels: np.ndarray, tie: str, seed: int
     ) -> tuple[Tied, np.ndarray]:
         """Anchors and turns of all concepts, and the numbers of those that take part."""
-        geometry = ConceptGeometry.measure(space, self._score_rows(), means, np.bincount(labels), seed)
+        counts = None if self.multilabel_ else np.bincount(labels)
+        geometry = ConceptGeometry.measure(space, self._score_rows(), means, counts, seed)
         tied = make_tie(tie, given.min_alignment if tie == given.tie else None).bind(geometry)
         pool = tied.pool(given.candidates_per_class)
         if self.cone_widths is not None:
@@ -449,11 +486,14 @@ class SparseCBMClassifier(
         space: Whitening,
         X: np.ndarray | Rows,
         labels: np.ndarray,
+        weights: np.ndarray | None,
         validation: tuple[np.ndarray | Rows, np.ndarray] | None,
         seed: int,
         checkpoint_dir: str | Path | None,
     ) -> None:
         kind = loss_class(given.loss)
+        if self.multilabel_ and kind.needs_relevance:
+            raise InputError(f"loss={given.loss!r} needs one class a picture, and y is an indicator matrix")
         means = class_means(X, labels, len(self.classes_))
         tied, pool = self._tied(given, space, means, labels, given.tie, seed)
         budget = given.concepts_per_class is not None
@@ -465,16 +505,19 @@ class SparseCBMClassifier(
         few = limit is None and len(pool) <= _FEW
         gate = given.gate if given.gate != "auto" else "dense" if few else loss.gate_name(limit)
         model = self._untrained(space, tied, pool, gate, limit, given.nonnegative)
-        half = HeadChoice(max(given.concepts_per_class or 0, LEAST_NEC), given.nonnegative_head, seed)
+        most = max(given.concepts_per_class or 0, LEAST_NEC)
+        half = HeadChoice(most, given.nonnegative_head, seed, weights=weights)
         trainer = self._train(
             model, loss, given, kind.default_weight, X, labels, validation, seed,
             checkpoint_dir,
             decide=half.at_half_time(X, labels) if budget else None,
+            weights=weights,
             scores=self._torch_scores(pool),
         )  # fmt: skip
         self._trained = Trained(
-            FrozenBottleneck.freeze(trainer.model), _trained_head(trainer.model), tied, space, pool, seed
-        )
+            FrozenBottleneck.freeze(trainer.model), _trained_head(trainer.model), tied, space, pool, seed,
+            weights=weights,
+        )  # fmt: skip
         self._decide(given, X, labels, checkpoint_dir)
 
     def _decide(
@@ -493,11 +536,14 @@ class SparseCBMClassifier(
         concepts: np.ndarray | None,
         X: np.ndarray | Rows,
         labels: np.ndarray,
+        weights: np.ndarray | None,
         validation: tuple[np.ndarray | Rows, np.ndarray] | None,
         seed: int,
         checkpoint_dir: str | Path | None,
     ) -> None:
         kind = loss_class(given.loss, "published")
+        if self.multilabel_:
+            raise InputError("y is an indicator matrix with variant='published': the published models have one class")
         if given.max_active_concepts is not None:
             raise InputError("max_active_concepts with variant='published': the published models have no hard limit")
         if given.gate != "auto":
@@ -510,13 +556,13 @@ class SparseCBMClassifier(
         model = ConceptBottleneck(layer, gate, len(self.classes_), generator)
         trainer = self._train(
             model, loss, given, kind.default_weight, X, labels, validation, seed, checkpoint_dir,
-            scores=self._torch_scores(None),
+            weights=weights, scores=self._torch_scores(None),
         )  # fmt: skip
         self.bottleneck_, head = FrozenBottleneck.freeze(trainer.model), _trained_head(trainer.model)
         if given.concepts_per_class is not None:
-            head = HeadChoice(given.concepts_per_class, given.nonnegative_head, seed, checkpoint_dir=checkpoint_dir)(
-                self.bottleneck_, X, labels
-            )
+            head = HeadChoice(
+                given.concepts_per_class, given.nonnegative_head, seed, checkpoint_dir=checkpoint_dir, weights=weights
+            )(self.bottleneck_, X, labels)
         self.head_weights_, self.head_intercept_ = head.weights, head.intercept
         self.certificate_ = head.certificate
 
@@ -591,9 +637,41 @@ class SparseCBMClassifier(
         # Units stay, and so their probabilities; what a concept is worth is a matter of the new gate.
         model._presence, model._looked_at = self._presence, self._looked_at
         given = checked_parameters(model)
-        checked, y = self._validated(X, y, reset=False)
-        model._decide(given, self._rows(checked), class_numbers(y, len(checked), self.classes_, "y"))
+        checked = self._validated(X, reset=False)
+        rows, labels = self._rows(checked), self._numbers(y, len(checked), "y")
+        weights = model._trained.weights
+        if weights is not None and len(weights) != len(labels):
+            raise InputError("refit after sample weights of 0, or with some held out: give the other pictures alone")
+        model._decide(given, rows, labels)
         return model
+
+    def _numbers(self, y: ArrayLike, n_rows: int, what: str) -> np.ndarray:
+        """Class numbers (n,) of labels, or 0 and 1 (n, K)."""
+        if not self.multilabel_:
+            return class_numbers(y, n_rows, self.classes_, what)
+        given = np.asarray(y)
+        if given.shape != (n_rows, len(self.classes_)) or not np.isin(given, (0, 1)).all():
+            raise InputError(f"{what} of shape {given.shape}: expected 0 or 1 for each of {len(self.classes_)} classes")
+        return given.astype(np.float32)
+
+    def _weights(self, given: SimpleNamespace, labels: np.ndarray, weights: np.ndarray | None) -> np.ndarray | None:
+        """Weights (n,) of pictures, their classes' included, with mean 1; None where all are alike."""
+        if given.class_weight is not None:
+            if self.multilabel_:
+                raise InputError("class_weight needs one class a picture, and y is an indicator matrix")
+            counts = np.bincount(labels)
+            if given.class_weight == "balanced":
+                of_class = len(labels) / (len(counts) * counts)
+            else:
+                names = self.classes_.tolist()
+                for name in given.class_weight:
+                    if name not in names:
+                        raise unknown("class of class_weight", name, names)
+                of_class = np.array([given.class_weight.get(name, 1.0) for name in names])
+            weights = of_class[labels] * (1.0 if weights is None else weights)
+        if weights is None or not np.ptp(weights):
+            return None
+        return weights / weights.mean()
 
     def without(self, concepts: str | Sequence[str]) -> SparseCBMClassifier:
         """Return the fitted model without some concepts; no training pictures are needed.
@@ -725,23 +803,21 @@ class SparseCBMClassifier(
         if X_val is None or y_val is None:
             raise InputError("X_val and y_val go together: one of them is missing")
         rows = self._rows(self._validated(X_val, reset=False))
-        return rows, class_numbers(y_val, len(rows), self.classes_, "y_val")
+        return rows, self._numbers(y_val, len(rows), "y_val")
 
-    def _hold_out(
-        self, X: np.ndarray | Rows, labels: np.ndarray, given: SimpleNamespace
-    ) -> tuple[Rows, np.ndarray, tuple[Rows, np.ndarray]]:
-        counts = np.bincount(labels)
+    def _hold_out(self, labels: np.ndarray, given: SimpleNamespace) -> tuple[np.ndarray, np.ndarray]:
+        """Rows to train on and rows to hold out, ascending."""
+        counts = np.bincount(labels) if not self.multilabel_ else np.array([len(labels)])
         if counts.min() < 2:
             raise InputError(
                 f"class {self.classes_.tolist()[counts.argmin()]!r} has one image: early_stopping cannot split it; "
                 "give X_val and y_val, or set early_stopping=False"
             )
         state = check_random_state(given.random_state).randint(np.iinfo(np.int32).max)
-        n_held = max(round(given.validation_fraction * len(X)), len(self.classes_))
-        split = train_test_split(np.arange(len(X)), test_size=n_held, stratify=labels, random_state=int(state))
-        rows = X if isinstance(X, Rows) else Rows(X)
-        train, held = ((rows.take(index), labels[index]) for index in map(np.sort, split))
-        return *train, held
+        n, by = len(labels), None if self.multilabel_ else labels
+        n_held = max(round(given.validation_fraction * n), 1 if by is None else len(self.classes_))
+        train, held = train_test_split(np.arange(n), test_size=n_held, stratify=by, random_state=int(state))
+        return np.sort(train), np.sort(held)
 
     def _score_rows(self) -> np.ndarray | None:
         """What concept scores are products with, (M, d); None: the columns of X are the scores."""
@@ -786,6 +862,7 @@ class SparseCBMClassifier(
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
         tags.transformer_tags.preserves_dtype = ["float32"]  # activations are float32 whatever comes in
         return tags
 
@@ -806,6 +883,7 @@ class SparseCBMClassifier(
             classes_=self.classes_,
             concept_names_=self.concept_names_,
             device=self.device,
+            multilabel_=self.multilabel_,
         )
 
     def _checked(self, X: ArrayLike) -> np.ndarray:
@@ -868,16 +946,18 @@ class SparseCBMClassifier(
     def decision_function(self, X: ArrayLike) -> np.ndarray:
         """Class scores: shape (n, K); for two classes, the second's minus the first's, shape (n,)."""
         scores = self.logits(X)
-        return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
+        return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 and not self.multilabel_ else scores
 
     def predict_proba(self, X: ArrayLike) -> np.ndarray:
-        """Softmax of the class scores: shape (n, K), rows sum to 1."""
+        """Class probabilities (n, K): softmax of the class scores; a sigmoid each for an indicator matrix."""
         X = self._checked(X)
         return self._inference().predict_proba(X)
 
     def predict(self, X: ArrayLike) -> np.ndarray:
-        """Class of each image: shape (n,). Memory does not grow with n times M or K."""
+        """Class of each image: shape (n,), or 0 and 1 (n, K). Memory does not grow with n times M."""
         X = self._checked(X)
+        if self.multilabel_:
+            return np.concatenate([(scores > 0).astype(np.int64) for scores in self._inference().score_blocks(X)])
         best = [scores.argmax(axis=1) for scores in self._inference().score_blocks(X)]
         return self.classes_[np.concatenate(best)]
 
@@ -967,6 +1047,7 @@ class SparseCBMClassifier(
         return {
             "gate": {"name": gate.name, "options": gate.options()},
             "concept_names": self.concept_names_,
+            "multilabel": self.multilabel_,
             "history": self.history_,
             "certificate": getattr(self, "certificate_", None),
         }
@@ -983,6 +1064,7 @@ class SparseCBMClassifier(
             shape = (len(self.concept_names_),)
             check_arrays(arrays, {"tie.cone_widths": (np.float64, shape)})
             self.cone_widths_ = arrays["tie.cone_widths"]
+        self.multilabel_ = held.multilabel_
         self.history_, self.certificate_ = record.history, record.certificate
         self.n_iter_ = int(record.history[-1]["step"])
 

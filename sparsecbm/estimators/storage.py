@@ -91,6 +91,7 @@ class ModelRecord(BaseModel):
     concept_names: list[_Name] = []
     description_names: list[_Name] = []
     gate: GateRecord | None = None
+    multilabel: bool = False
     history: list[dict[str, _Number]] = []
     certificate: dict[str, _Number] | None = None
     metadata: dict[str, Any]

@@ -30,6 +30,7 @@ from sparsecbm.evaluation.metrics import (
     classification_metrics,
     concept_reliability,
     expected_calibration_error,
+    multilabel_metrics,
     paired_bootstrap,
     paired_difference,
 )
@@ -63,6 +64,7 @@ __all__ = [
     "leakage",
     "linear_probe",
     "matched_directions",
+    "multilabel_metrics",
     "name_alignment",
     "nec_grid",
     "paired_bootstrap",

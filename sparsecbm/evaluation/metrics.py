@@ -11,7 +11,9 @@ from numpy.typing import ArrayLike
 from scipy.stats import bootstrap, norm, t
 from sklearn.metrics import (
     accuracy_score,
+    average_precision_score,
     balanced_accuracy_score,
+    f1_score,
     log_loss,
     roc_auc_score,
     top_k_accuracy_score,
@@ -76,6 +78,43 @@ def classification_metrics(y: ArrayLike, proba: ArrayLike) -> dict[str, float]:
     return out
 
 
+def multilabel_metrics(Y: ArrayLike, proba: ArrayLike) -> dict[str, float]:
+    """Of classes that do not exclude each other.
+
+    Parameters
+    ----------
+    Y : array-like of shape (n, K)
+        0 and 1.
+    proba : array-like of shape (n, K)
+        Probability of each class by itself.
+
+    Returns
+    -------
+    dict
+        ``map``: average precision, mean over classes with a positive; ``f1`` and ``f1_micro`` at probability .5, mean
+        over classes and of all entries; ``exact``: rows with every class right; ``ece``: calibration error, mean over
+        classes.
+
+    Raises
+    ------
+    InputError
+        If shapes do not fit, or labels are not 0 and 1.
+    """
+    table, truth = check_matrix("proba", proba), np.asarray(Y)
+    if truth.shape != table.shape or not np.isin(truth, (0, 1)).all():
+        raise InputError(f"Y has shape {truth.shape}: expected 0 and 1 of shape {table.shape}")
+    truth, said = truth.astype(int), table > 0.5
+    names = list(map(str, range(table.shape[1])))
+    held = truth.any(axis=0)
+    return {
+        "map": float(average_precision_score(truth[:, held], table[:, held])) if held.any() else 0.0,
+        "f1": float(f1_score(truth, said, average="macro", zero_division=0)),
+        "f1_micro": float(f1_score(truth, said, average="micro", zero_division=0)),
+        "exact": float((said == truth).all(axis=1).mean()),
+        "ece": float(concept_reliability(truth, np.clip(table, 0, 1), names)["ece"]),
+    }
+
+
 def expected_calibration_error(y: ArrayLike, proba: ArrayLike) -> float:
     """Expected calibration error of the predicted class (Guo et al. 2017, eq. 3), 15 bins of equal width.
 
@@ -130,7 +169,7 @@ def concept_reliability(C: ArrayLike, proba: ArrayLike, names: Sequence[str]) ->
     truth = np.where(known, truth, 0.0)
     cell = np.minimum((p * _BINS).astype(int), _BINS - 1)
     each: dict[str, dict[str, Any]] = {}
-    for j in np.flatnonzero(known.any(axis=0)):
+    for j in np.flatnonzero(known.any(axis=0)).tolist():
         rows = known[:, j]
         t, q = truth[rows, j], p[rows, j]
         gaps = np.abs(np.bincount(cell[rows, j], t - q, minlength=_BINS))

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sparsecbm._base.errors import InputError, unknown
+from sparsecbm._base.logistic import sigmoid
 from sparsecbm.explain.lines import Account, Line, Place
 from sparsecbm.explain.maps.picture_maps import MapsPictures, PictureMaps, map_pictures
 
@@ -330,6 +331,8 @@ class Ledgers(Sequence[Ledger]):
         Activation that an absent and a present concept are worth.
     told : ndarray of float64, shape (n, M), optional
         What was said of concepts in place of what was seen, in [0, 1]; NaN elsewhere (`Interventions.correct`).
+    multilabel : bool
+        Whether classes do not exclude each other.
     """
 
     activations: FloatArray
@@ -346,6 +349,7 @@ class Ledgers(Sequence[Ledger]):
     presence: FloatArray | None = None
     worth: FloatArray | None = None
     told: FloatArray | None = None
+    multilabel: bool = False
     _index: dict[str, int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -359,7 +363,9 @@ class Ledgers(Sequence[Ledger]):
 
     @cached_property
     def probabilities(self) -> FloatArray:
-        """Softmax of the scores, shape (n, K)."""
+        """Softmax of the scores, or a sigmoid each where classes do not exclude each other: shape (n, K)."""
+        if self.multilabel:
+            return sigmoid(self.scores)
         shifted = np.exp(self.scores - self.scores.max(axis=1, keepdims=True))
         return shifted / shifted.sum(axis=1, keepdims=True)
 
@@ -632,6 +638,7 @@ def explain(
     remainder: ArrayLike | None = None,
     presence: ArrayLike | None = None,
     worth: ArrayLike | None = None,
+    multilabel: bool = False,
 ) -> Ledgers:
     """Account for the class scores of images under a linear head.
 
@@ -655,7 +662,7 @@ def explain(
         n true class names.
     remainder : array_like, shape (n, K), optional
         What the concepts leave over of each score; one more line of each ledger.
-    presence, worth : array_like, shape (n, M) and (2, M), optional
+    presence, worth, multilabel : optional
         See `Ledgers`.
 
     Returns
@@ -706,6 +713,7 @@ def explain(
         remainder=left,
         presence=None if presence is None else np.asarray(presence, dtype=np.float64).reshape(a.shape),
         worth=None if worth is None else np.asarray(worth, dtype=np.float64),
+        multilabel=multilabel,
     )
     if targets is None:
         chosen = made.scores.argmax(axis=1)

@@ -18,7 +18,8 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from sparsecbm._base.checkpoint import Steps
 from sparsecbm._base.errors import InputError
-from sparsecbm._base.labels import class_numbers, number_classes
+from sparsecbm._base.labels import class_numbers, indicator, number_classes
+from sparsecbm._base.logistic import sigmoid
 from sparsecbm._base.parameters import (
     Count,
     Counts,
@@ -36,6 +37,7 @@ from sparsecbm.heads.nec import anec, counting_rules
 from sparsecbm.heads.selection import SELECTIONS, Budget, State
 from sparsecbm.heads.selection.base import gains, refit, saliency
 from sparsecbm.heads.solver.elastic_net import make_problem, multinomial_logistic
+from sparsecbm.heads.solver.logistic import LogisticProblem
 from sparsecbm.heads.solver.newton import newton
 from sparsecbm.heads.solver.softmax import Problem, Support, few_threads
 from sparsecbm.heads.solver.softmax_sparse import AnyProblem, SparseProblem, class_scores, sparse_problem, stays_sparse
@@ -57,6 +59,10 @@ class SparseHead(ClassifierMixin, BaseEstimator):
 
     Minimises the mean cross-entropy plus ``l2 / 2 * ||W||^2`` over weights W with the asked number of non-zeros,
     by the named selection method, and solves the final support to optimality.
+
+    Labels may be an indicator matrix (n, K), classes that do not exclude each other: the loss is then a sum of K binary
+    cross-entropies, the budget is shared as ever, and probabilities are sigmoids. Methods "splice" and "forward", dense
+    activations, and one number for `l2`.
 
     Parameters
     ----------
@@ -93,6 +99,8 @@ class SparseHead(ClassifierMixin, BaseEstimator):
         ``objective``; ``gap``, ``relative_gap`` and ``kkt`` of the final fit on its support (proof of optimality
         there); ``add_gain`` and ``drop_price``, the best second-order gain of one more weight and the least price of
         one fewer (the selection is locally optimal where the first is below the second); ``nonzeros``.
+    multilabel_ : bool
+        Whether the labels were an indicator matrix.
     nec_ : dict
         The three counting rules (`counting_rules`).
     l2_ : float
@@ -149,7 +157,7 @@ class SparseHead(ClassifierMixin, BaseEstimator):
             Activations (or concept scores); columns that are constant are never chosen. A SciPy sparse matrix stays
             sparse where a dense float64 copy would take more than 512 MB (`stays_sparse`) and the method is "splice" or
             "forward": time and memory then go with the non-zeros. Otherwise it is made dense.
-        y : array-like of shape (n,)
+        y : array-like of shape (n,), or (n, K) of 0 and 1
             Labels of at least two classes.
         sample_weight : array-like of shape (n,), optional
             Non-negative.
@@ -206,7 +214,7 @@ class SparseHead(ClassifierMixin, BaseEstimator):
         sizes = sorted(set(checked("nec", nec, Counts)))
         first = clone(self).set_params(concepts_per_class=sizes[0])
         A, codes, weights = first._check(A, y, sample_weight)
-        labels = first.classes_[codes]
+        labels = codes.astype(np.int64) if first.multilabel_ else first.classes_[codes]
         steps = first._steps(checkpoint_dir, A, codes, weights)
         penalty = first._choose_l2(A, codes, weights, validation, steps)
         problem, mean, scale = first._problem(A, codes, weights)
@@ -215,6 +223,7 @@ class SparseHead(ClassifierMixin, BaseEstimator):
         for number, size in enumerate(sizes):
             head = clone(self).set_params(concepts_per_class=size)
             head.classes_, head.n_features_in_ = first.classes_, first.n_features_in_
+            head.multilabel_ = first.multilabel_
             if hasattr(first, "feature_names_in_"):
                 head.feature_names_in_ = first.feature_names_in_
             with few_threads(problem.product):
@@ -232,14 +241,18 @@ class SparseHead(ClassifierMixin, BaseEstimator):
     def decision_function(self, A: ArrayLike) -> np.ndarray:
         """Class scores (n, K), or for two classes the score of the second minus that of the first (n,)."""
         scores = self._scores(A)
+        if self.multilabel_:
+            return scores
         return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
 
     def predict_proba(self, A: ArrayLike) -> np.ndarray:
         """Class probabilities (n, K)."""
-        return softmax(self._scores(A), axis=1)
+        return sigmoid(self._scores(A)) if self.multilabel_ else softmax(self._scores(A), axis=1)
 
     def predict(self, A: ArrayLike) -> np.ndarray:
-        """Labels (n,)."""
+        """Labels (n,), or 0 and 1 (n, K)."""
+        if self.multilabel_:
+            return (self._scores(A) > 0).astype(np.int64)
         rows = self._checked(A)
         step = max(1, _SCORES // len(self.classes_))
         blocks = [self._linear(rows[start : start + step]).argmax(1) for start in range(0, rows.shape[0], step)]
@@ -249,6 +262,7 @@ class SparseHead(ClassifierMixin, BaseEstimator):
         """Declare sparse input to scikit-learn."""
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
+        tags.classifier_tags.multi_label = True
         return tags
 
     def _checked(self, A: ArrayLike) -> Any:
@@ -269,15 +283,22 @@ class SparseHead(ClassifierMixin, BaseEstimator):
         if given.concepts_per_class is None and given.nonnegative:
             raise InputError("nonnegative=True needs concepts_per_class: the dense head has no sign constraint")
         kinds = [np.float64, np.float32] if issparse(A) else np.float64
-        rows, labels = validate_data(self, A, y, dtype=kinds, accept_sparse="csr")
+        many = indicator(y) if np.ndim(y) == 2 or issparse(y) else None
+        rows, labels = validate_data(self, A, y, dtype=kinds, accept_sparse="csr", multi_output=many is not None)
         low, high = _SCALES if given.scaling and rows.dtype == np.float64 else _UNSCALED
         check_scale(rows.data if issparse(rows) else rows, "A", low, high)
         growing = given.method in _GROWING and given.concepts_per_class is not None
-        if issparse(rows) and not (growing and stays_sparse(rows.shape)):
+        if many is not None and not (growing or given.concepts_per_class is None):
+            raise InputError(f"method={given.method!r} with an indicator matrix: expected {' or '.join(_GROWING)}")
+        if issparse(rows) and not (growing and many is None and stays_sparse(rows.shape)):
             rows = rows.toarray().astype(np.float64, copy=False)
         weights = None
         if sample_weight is not None:
             weights = _check_sample_weight(sample_weight, rows, dtype=np.float64, ensure_non_negative=True)
+        self.multilabel_ = many is not None
+        if many is not None:
+            self.classes_ = np.arange(many.shape[1])
+            return rows, many, weights
         self.classes_, codes = number_classes(labels, rows.shape[0])
         return rows, codes, weights
 
@@ -299,6 +320,9 @@ class SparseHead(ClassifierMixin, BaseEstimator):
             scale[varying] = deviation[varying]
         # Rounding leaves specks in constant columns; exact zeros mark them as unusable.
         centred[:, ~varying] = 0.0
+        if self.multilabel_:
+            columns, targets = (np.array(part.T, dtype=np.float64, order="C") for part in (centred / scale, codes))
+            return LogisticProblem(columns, targets, share), mean, scale
         return make_problem(centred / scale, codes, weights, n_classes=len(self.classes_)), mean, scale
 
     def _choose_l2(
@@ -313,6 +337,8 @@ class SparseHead(ClassifierMixin, BaseEstimator):
         grid = tuple(given) if isinstance(given, (Sequence, np.ndarray)) else (given,)
         if len(grid) == 1:
             return float(grid[0])
+        if self.multilabel_:
+            raise InputError("y is an indicator matrix: give one number for l2")
         if validation is None:
             if np.bincount(codes).min() < 2:
                 raise InputError(
@@ -370,6 +396,10 @@ class SparseHead(ClassifierMixin, BaseEstimator):
         return {**self._finish(problem, state, penalty, mean, scale), **grown}
 
     def _select(self, problem: AnyProblem, penalty: float, state: State | None = None) -> State:
+        if isinstance(problem, LogisticProblem) and self.concepts_per_class is None:
+            mask = np.repeat(problem.usable[None], problem.n_classes, axis=0)
+            prior = problem.log_prior()
+            return refit(problem.single, mask, np.zeros(mask.shape), prior, Budget(1), penalty, steps=50)
         if self.concepts_per_class is None:
             assert isinstance(problem, Problem)  # only growing methods keep activations sparse
             result = multinomial_logistic(problem, l1=0.0, l2=penalty, tol=self.tol)
@@ -383,7 +413,7 @@ class SparseHead(ClassifierMixin, BaseEstimator):
     ) -> dict[str, Any]:
         """Solve a selected support; what `_take` takes."""
         coef, intercept = state.coef, state.intercept
-        if self.concepts_per_class is None:
+        if self.concepts_per_class is None and not self.multilabel_:
             assert isinstance(problem, Problem)
             result = multinomial_logistic(problem, l1=0.0, l2=penalty, tol=self.tol, start=state.fit)
             coef, intercept = result.coef, result.intercept
@@ -394,7 +424,8 @@ class SparseHead(ClassifierMixin, BaseEstimator):
                 coef, intercept = state.coef, state.intercept
             certificate = _certificate(state, self.nonnegative, penalty, self.counting)
         coef = coef / scale
-        intercept = intercept - intercept.mean() - coef @ mean
+        # A softmax does not see what all intercepts share.
+        intercept = intercept - (0.0 if self.multilabel_ else intercept.mean()) - coef @ mean
         return {"coef": coef, "intercept": intercept, "certificate": certificate, "l2": penalty}
 
     def _take(self, found: dict[str, Any]) -> SparseHead:

@@ -46,7 +46,13 @@ def fitted(problem: dict[str, np.ndarray]) -> SparseCBMClassifier:
     return model.fit(problem["X"], problem["y"])
 
 
-@parametrize_with_checks([SparseCBMClassifier(max_iter=200)])
+# Batches are drawn by row, so a picture that is there twice is not quite one that counts double.
+UNLIKE = dict.fromkeys(
+    ["check_sample_weight_equivalence_on_dense_data", "check_sample_weight_equivalence_on_sparse_data"], "batches"
+)
+
+
+@parametrize_with_checks([SparseCBMClassifier(max_iter=200)], expected_failed_checks=lambda _: UNLIKE)
 def test_scikit_learn_estimator_checks(estimator, check) -> None:
     check(estimator)
 

@@ -40,10 +40,20 @@ class ConceptGeometry:
 
     @classmethod
     def measure(
-        cls, space: Whitening, concepts: np.ndarray | None, class_means: np.ndarray, counts: np.ndarray, seed: int = 0
+        cls,
+        space: Whitening,
+        concepts: np.ndarray | None,
+        class_means: np.ndarray,
+        counts: np.ndarray | None,
+        seed: int = 0,
     ) -> ConceptGeometry:
-        """Build from class means (K, d) of the embeddings and the number of embeddings of each class (K,)."""
+        """Build from class means (K, d) of the embeddings and the number of embeddings of each class (K,).
+
+        Without numbers the classes overlap, and what varies within them is taken for all that varies.
+        """
         means = (class_means - space.center) @ space.matrix
+        if counts is None:
+            return cls(space, concepts, means, space.matrix @ space.covariance @ space.matrix, seed)
         between = (means * (counts / counts.sum())[:, None]).T @ means
         within = space.matrix @ space.covariance @ space.matrix - between
         # Unbiased, like the variance of a sample; with one image a class there is nothing to divide by.

@@ -256,6 +256,7 @@ def intervention_curve(
 
     else:
         absent, present = of.change_to(order)
+        assert of.presence is not None
         p, hope = of.presence, _confidence if order == "expected_gain" else _flipped
         # Where all promise the same, the least certain concept is asked for.
         doubt = 1e-9 * (0.5 - np.abs(p - 0.5))

@@ -91,8 +91,8 @@ class Problem:
         if self.columns.dtype == np.float32:
             return self
         factors = self.factors and (self.factors[0].astype(np.float32), self.factors[1].astype(np.float32))
-        out = Problem(self.columns.astype(np.float32), self.targets.astype(np.float32),
-                      self.weights.astype(np.float32), factors, self)  # fmt: skip
+        out = type(self)(self.columns.astype(np.float32), self.targets.astype(np.float32),
+                         self.weights.astype(np.float32), factors, self)  # fmt: skip
         out.__dict__["labels"] = self.labels
         return out
 
@@ -131,7 +131,7 @@ class Problem:
         kept = np.sort(order[stride // 2 :: stride])
         weights = self.weights[kept]
         columns, targets = (np.ascontiguousarray(rows[:, kept]) for rows in (self.columns, self.targets))
-        out = Problem(columns, targets, weights / weights.sum())
+        out = type(self)(columns, targets, weights / weights.sum())
         out.__dict__["labels"] = None if self.labels is None else self.labels[kept]
         return out
 
@@ -148,6 +148,22 @@ class Problem:
         losses = np.log(total) - matched
         probabilities /= total
         return float(self.weights.astype(np.float64) @ losses.astype(np.float64)), probabilities
+
+    def bend(self, probabilities: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+        """Product of the loss's second derivative with a change u of the logits: s_i (p_k u_k - p_k sum_l p_l u_l)."""
+        curvature = self.weights * probabilities
+
+        def product(change: np.ndarray) -> np.ndarray:
+            change -= np.einsum("kn,kn->n", probabilities, change)
+            change *= curvature
+            return change
+
+        return product
+
+    def entropies(self, probabilities: np.ndarray) -> np.ndarray:
+        """Negative entropy (n,) of the probabilities of each sample: the conjugate of its loss."""
+        p = probabilities
+        return np.where(p > 0, p * np.log(np.maximum(p, 1e-300)), 0.0).sum(0)
 
     def logits(self, coef: np.ndarray) -> np.ndarray:
         """Logits (K, n) without intercepts of weights (K, M), most of whose columns may be zero."""
@@ -374,14 +390,11 @@ class Support(Layout):
         return self.adjoint(residual), residual.sum(1)
 
     def hessian(self, fit: Fit) -> Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-        """Product of the loss's Hessian with a direction: s_i (p_k u_k - p_k sum_l p_l u_l), back to the weights."""
-        p = fit.probabilities
-        curvature = self.problem.weights * p
+        """Product of the loss's Hessian with a direction: `Problem.bend` on the logits, back to the weights."""
+        bend = self.problem.bend(fit.probabilities)
 
         def product(u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            change = self.shift(u, v)
-            change -= np.einsum("kn,kn->n", p, change)
-            change *= curvature
+            change = bend(self.shift(u, v))
             return self.adjoint(change), change.sum(1)
 
         return product
@@ -392,9 +405,7 @@ class Support(Layout):
 
     def dual_parts(self, fit: Fit) -> tuple[np.ndarray, np.ndarray, float]:
         """Derivatives of the loss (weights, intercepts), and the weighted mean entropy of the probabilities."""
-        p = fit.probabilities
-        entropy = np.where(p > 0, p * np.log(np.maximum(p, 1e-300)), 0.0).sum(0)
-        return (*self.slopes(fit), -float(self.problem.weights @ entropy))
+        return (*self.slopes(fit), -float(self.problem.weights @ self.problem.entropies(fit.probabilities)))
 
     def inverses(self, bends: Bends, l2: float) -> np.ndarray:
         """Inverses (K, S, S) of the per-class Hessian blocks, padded by unit rows (`slots`)."""
