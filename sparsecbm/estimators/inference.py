@@ -46,7 +46,7 @@ def standardised(rows: np.ndarray, concepts: np.ndarray | None, mean: np.ndarray
     return ((rows if concepts is None else rows @ concepts.T.astype(np.float64)) - mean) / scale
 
 
-def told_presence(model: Any, X: Any) -> dict[str, np.ndarray]:
+def told_presence(model: Any, X: Any) -> dict[str, Any]:
     """What the ledgers of embeddings X are told: how probable each labelled concept is (n, M), and `worth_`.
 
     Concepts without labels are NaN: their probability is a guess that nobody has checked. Nothing without any labels.

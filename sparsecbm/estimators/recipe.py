@@ -98,7 +98,7 @@ class Trained:
             assert self.dense is not None
             return self._whole(self.bottleneck, self.dense)
         kept = self.bottleneck.copy(max_active_concepts)
-        told = {"truth": self.truth, "weights": self.weights}
+        told: dict[str, Any] = {"truth": self.truth, "weights": self.weights}
         last = HeadChoice(concepts_per_class, nonnegative, self.seed, checkpoint_dir=checkpoint_dir, **told)
         if isinstance(kept.gate, TopKGate):
             first = replace(last, method="forward", checkpoint_dir=None)

@@ -369,12 +369,12 @@ class SparseCBMClassifier(
             weights = _check_sample_weight(sample_weight, checked, dtype=np.float64, ensure_non_negative=True)
             kept = None if weights.all() else np.flatnonzero(weights)
         self.multilabel_ = many is not None
+        labels: np.ndarray
         if many is not None:
             self.classes_, labels = np.arange(many.shape[1]), many if kept is None else many[kept]
         else:
-            self.classes_, labels = number_classes(
-                y if kept is None else y[kept], len(checked if kept is None else kept)
-            )
+            some = y if kept is None else np.asarray(y)[kept]
+            self.classes_, labels = number_classes(some, len(checked) if kept is None else len(kept))
         names = column_names(self) if self.concept_names is None and truth is None else self.concept_names
         concepts, self.concept_names_ = check_concepts(
             self.concept_embeddings, names, self.n_features_in_, None if truth is None else truth.shape[1]
