@@ -44,7 +44,10 @@ def indicator(y: Any) -> NDArray[np.float32] | None:
     InputError
         If a class has no row, or all.
     """
-    given = np.asarray(y) if not hasattr(y, "toarray") else y.toarray()
+    try:
+        given = y.toarray() if hasattr(y, "toarray") else np.asarray(y)
+    except ValueError:  # rows of different lengths
+        return None
     if given.ndim != 2 or given.shape[1] < 2 or given.dtype.kind not in "biuf" or not np.isin(given, (0, 1)).all():
         return None
     share = given.mean(axis=0)

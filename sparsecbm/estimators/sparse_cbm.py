@@ -361,7 +361,7 @@ class SparseCBMClassifier(
         """
         given = checked_parameters(self)
         made_by = encoder_note(X)
-        many = indicator(y) if np.ndim(y) == 2 or hasattr(y, "toarray") else None
+        many = indicator(y)
         checked, y = self._validated(X, y, ensure_min_samples=2, multi_output=many is not None)
         truth = check_concept_labels(concept_labels, concept_X, len(checked), self.concept_names)
         weights, kept = None, None

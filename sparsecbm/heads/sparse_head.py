@@ -283,7 +283,7 @@ class SparseHead(ClassifierMixin, BaseEstimator):
         if given.concepts_per_class is None and given.nonnegative:
             raise InputError("nonnegative=True needs concepts_per_class: the dense head has no sign constraint")
         kinds = [np.float64, np.float32] if issparse(A) else np.float64
-        many = indicator(y) if np.ndim(y) == 2 or issparse(y) else None
+        many = indicator(y)
         rows, labels = validate_data(self, A, y, dtype=kinds, accept_sparse="csr", multi_output=many is not None)
         low, high = _SCALES if given.scaling and rows.dtype == np.float64 else _UNSCALED
         check_scale(rows.data if issparse(rows) else rows, "A", low, high)
