@@ -216,22 +216,22 @@ def train_detector(data: dict[str, Side], seed: int, epochs: int = 50, patience:
     def logits(name: str) -> np.ndarray:
         return np.concatenate([network(part).numpy() for part in pictures[name].split(256)])
 
-    best, made, waited = -1.0, {}, 0
+    best, kept, waited = -1.0, {}, 0
     for _ in range(epochs):
         for index in torch.randperm(len(target)).split(32):
             optimizer.zero_grad()
             loss = nn.functional.binary_cross_entropy_with_logits(network(pictures["train"][index]), target[index])
             loss.backward()
             optimizer.step()
-        found = logits("val")
-        score = float(f1_score(data["val"].C, found > 0, average="macro"))
+        score = float(f1_score(data["val"].C, logits("val") > 0, average="macro"))
         waited += 1
         if score > best:
             best, waited = score, 0
-            made = {"val": found, "train": logits("train"), "test": logits("test")}
+            kept = {name: value.clone() for name, value in network.state_dict().items()}
         if waited == patience:
             break
-    return made
+    network.load_state_dict(kept)
+    return {name: logits(name) for name in data}
 
 
 def run_robots(folder: Path, seeds: int) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -152,7 +153,8 @@ def train_run(config: RunConfig) -> TrainResult:
     with output_folder(output, _FILES, lambda folder: is_model_folder(folder / "model")) as checkpoint:
         prepared = prepare(config)
         start = time.perf_counter()
-        classifier = _fit(config, prepared, checkpoint)
+        classifier, said = _fit(config, prepared, checkpoint)
+        prepared = replace(prepared, notes=(*prepared.notes, *said))
         seconds = {"embedding": prepared.seconds, "training": time.perf_counter() - start}
         if not is_main_process():
             return TrainResult(output, {})
@@ -190,7 +192,10 @@ def make_recipe(config: RunConfig, prepared: Inputs) -> tuple[SparseCBMClassifie
     return classifier, known
 
 
-def _fit(config: RunConfig, prepared: Inputs, checkpoint: Path) -> SparseCBMClassifier:
+def _fit(config: RunConfig, prepared: Inputs, checkpoint: Path) -> tuple[SparseCBMClassifier, list[str]]:
+    """Fitted classifier, and what it warned of its concepts."""
+    from sparsecbm.estimators.concept_labels import ConceptWarning
+
     train, validation = prepared.splits["train"], prepared.splits.get("validation")
     classifier, known = make_recipe(config, prepared)
     more: dict[str, Any] = {}
@@ -198,9 +203,13 @@ def _fit(config: RunConfig, prepared: Inputs, checkpoint: Path) -> SparseCBMClas
         more = {"X_val": validation.vectors, "y_val": validation.labels}
     if prepared.concept_labels is not None:
         more["concept_labels"] = prepared.concept_labels
-    classifier.fit(train.vectors, np.asarray(train.labels), **more, checkpoint_dir=checkpoint)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ConceptWarning)
+        classifier.fit(train.vectors, np.asarray(train.labels), **more, checkpoint_dir=checkpoint)
+    for warning in caught:
+        warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
     classifier.metadata_ = _metadata(config, prepared, known.tolist())
-    return classifier
+    return classifier, [str(warning.message) for warning in caught if warning.category is ConceptWarning]
 
 
 def _metadata(config: RunConfig, prepared: Inputs, known: Sequence[int]) -> dict[str, Any]:
@@ -284,8 +293,6 @@ def _class_texts(prepared: Inputs) -> np.ndarray | None:
 
 def _controls(config: RunConfig, classifier: SparseCBMClassifier, prepared: Inputs) -> dict[str, Any]:
     """What meaningless directions reach by the same recipe, and what needs no concepts at all reaches."""
-    import warnings
-
     from sparsecbm.embeddings import cache_dir
     from sparsecbm.evaluation import ProbeInDisguiseWarning, control_table, run_controls, unfitted
 

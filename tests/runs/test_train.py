@@ -84,6 +84,24 @@ def test_same_seed_same_model(trained: runs.TrainResult, output: Path, tmp_path:
     assert again.metrics["test"] == trained.metrics["test"]
 
 
+def test_concept_labels_of_a_configuration_teach_and_are_judged(
+    trained: runs.TrainResult, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPARSECBM_CACHE", str(tmp_path_factory.getbasetemp() / "sparsecbm-cache"))
+    labels = ("images.concept_labels=attributes", "model.max_active_concepts=null", "model.concepts_per_class=null")
+    taught = runs.train_run(load_config("birds_gumbel", [*SMALL, *labels, f"output={tmp_path / 'out'}"]))
+    ours, texts = (made.metrics["test"]["concepts"] for made in (taught, trained))
+    assert ours["ece"] < texts["ece"]
+    assert len(ours["each"]) == 31
+    assert sum(count for *_, count in ours["bins"]) == 31 * 120
+    page = taught.report.read_text()
+    assert "How far their probabilities can be trusted" in page
+    assert "expected gain" in page
+    made = runs.evaluate_run(taught.output, controls=False, output=tmp_path / "evaluation")
+    assert made.metrics == taught.metrics["test"]
+    assert made.files["reliability"].read_text().startswith("<svg")
+
+
 def test_evaluate_reproduces_the_metrics(trained: runs.TrainResult, output: Path) -> None:
     measured = runs.evaluate_run(output, controls=False).metrics
     assert measured == trained.metrics["test"]
