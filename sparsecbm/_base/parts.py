@@ -90,6 +90,7 @@ METHODS: Registry[Any] = Registry(
         "cdm": "cdm:ConceptDiscoveryModel",
         "vlg": "vlg:VLGCBM",
         "res_cbm": "residual:ResidualCBM",
+        "dn_cbm": "dn_cbm:DNCBM",
         "splice": "splice:SpliceCBM",
         "lm4cv": "lm4cv:LM4CV",
         "sparsecbm_gumbel": "sparse_cbm:gumbel",

@@ -17,6 +17,7 @@ from sparsecbm import SparseCBMClassifier
 from sparsecbm._base.errors import InputError
 from sparsecbm._base.parts import METHODS
 from sparsecbm.estimators.methods import (
+    DNCBM,
     LM4CV,
     VLGCBM,
     ConceptDiscoveryModel,
@@ -31,6 +32,7 @@ from sparsecbm.estimators.methods.base import snap
 from sparsecbm.estimators.methods.cdm import divergence
 from sparsecbm.estimators.methods.label_free import cos_cubed
 from sparsecbm.estimators.methods.post_hoc import fit_residual
+from sparsecbm.estimators.sparse_autoencoder import SparseAutoencoder
 
 K, M, D = 4, 30, 12
 SHORT = {"steps": 60}
@@ -42,6 +44,7 @@ ALL = [
     VLGCBM(**SHORT),
     ResidualCBM(**SHORT),
     SpliceCBM(),
+    DNCBM(**SHORT, active=3),
     LM4CV(**SHORT),
     PublishedSparseCBM(**SHORT),
 ]
@@ -284,6 +287,19 @@ def test_res_cbm_discovers_the_concept_that_the_base_set_lacks() -> None:
     assert model.score(X, y) > 0.95
     assert "concept 4" in model.concept_names_
     assert len(model.discovered_) == 1
+
+
+def test_dn_cbm_reads_the_codes_of_its_autoencoder_and_names_units_last(data: dict) -> None:
+    X, C = data["X"], data["C"]
+    model = DNCBM(C, n_concepts=12, active=2, steps=200, random_state=0).fit(X, data["y"])
+    sae = SparseAutoencoder(12, active=2, max_iter=200, random_state=model._seed, device="cpu", verbose=False).fit(X)
+    codes, A = sae.transform(X), model.transform(X)
+    np.testing.assert_allclose(A * (codes.max() / A.max()), codes, atol=1e-4)  # but for one factor
+    assert (A != 0).sum(1).max() <= 2
+    nearest = (sae.components_ @ C.T).argmax(1)
+    assert [name.split(" (")[0] for name in model.concept_names_] == [f"concept {j}" for j in nearest]
+    other = DNCBM(C[::-1], n_concepts=12, active=2, steps=200, random_state=0).fit(X, data["y"])
+    np.testing.assert_array_equal(other.logits(X), model.logits(X))  # its claim: concepts before names
 
 
 # -- SpLiCE, SparseCBM -------------------------------------------------------------------------------------------------

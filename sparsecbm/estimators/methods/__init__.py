@@ -11,6 +11,7 @@ from typing import Any
 _HOMES = {
     "ConceptDiscoveryModel": "cdm",
     "ConceptMethod": "base",
+    "DNCBM": "dn_cbm",
     "LM4CV": "lm4cv",
     "LaBo": "labo",
     "LabelFreeCBM": "label_free",
