@@ -247,13 +247,14 @@ class SparseHead(ClassifierMixin, BaseEstimator):
 
     def predict_proba(self, A: ArrayLike) -> np.ndarray:
         """Class probabilities (n, K)."""
-        return sigmoid(self._scores(A)) if self.multilabel_ else softmax(self._scores(A), axis=1)
+        scores = self._scores(A)
+        return sigmoid(scores) if self.multilabel_ else softmax(scores, axis=1)
 
     def predict(self, A: ArrayLike) -> np.ndarray:
         """Labels (n,), or 0 and 1 (n, K)."""
-        if self.multilabel_:
-            return (self._scores(A) > 0).astype(np.int64)
         rows = self._checked(A)
+        if self.multilabel_:
+            return (self._linear(rows) > 0).astype(np.int64)
         step = max(1, _SCORES // len(self.classes_))
         blocks = [self._linear(rows[start : start + step]).argmax(1) for start in range(0, rows.shape[0], step)]
         return self.classes_[np.concatenate(blocks)]
