@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     from sparsecbm.runs import (
         BuildResult,
         CheckResult,
+        DiscoverResult,
         FilterResult,
     )
 
 
 concepts_app = add_group("concepts", "Build, look at, check and filter concept sets.")
 
-ConceptFile = Annotated[Path, typer.Argument(metavar="FILE", help="Concept file: .txt, .json or .yaml.")]
+ConceptFile = Annotated[Path, typer.Argument(metavar="FILE", help="Concept file: .txt, .json, .yaml or .safetensors.")]
 Classes = Annotated[
     str | None, typer.Option(metavar="FILE|SPEC", help="Class names, a name a line; or pictures, such as birds.")
 ]
@@ -87,6 +88,43 @@ def concepts_build(
     thresholds = options.pop("set_")
     options["filters"] = _filters(thresholds) if filters or thresholds else None
     return runs.build_concepts(**options)
+
+
+@command("the same command goes on from there", name="discover", group=concepts_app)
+def concepts_discover(
+    images: Annotated[str, typer.Option(help="Pictures to find concepts in, such as birds or folder:PICTURES.")],
+    encoder: Annotated[str, typer.Option(help="Encoder that looks at them, such as bundled.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help=".safetensors file to write.")],
+    vocabulary: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Words to name them by: a word a line, or .npz with embeddings.")
+    ] = None,
+    words: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Your concepts come first; others are found for the rest."),
+    ] = None,
+    size: Annotated[int, typer.Option(min=1, help="Concepts to find.")] = 512,
+    active: Annotated[int, typer.Option(min=1, help="Concepts a picture may use.")] = 16,
+    kind: Annotated[str, typer.Option(help="Of dictionary: matryoshka, top_k, batch_top_k, concrete, k_means, ...")] = (
+        "matryoshka"
+    ),
+    max_iter: Annotated[int, typer.Option(min=1, help="Steps of training.")] = 2000,
+    max_images: MaxImages = None,
+    templates: Templates = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of training.")] = 0,
+    force: Force = False,
+    device: Device = "auto",
+) -> Any:
+    """Find concepts in pictures without labels, name those that can be named, and show them on a page beside the file.
+
+    Example:  [bold]sparsecbm concepts discover --images birds --encoder bundled --size 64 --vocabulary words.txt -o
+    found.safetensors[/bold]
+
+    Then as any concepts: [bold]sparsecbm train --images birds --encoder bundled --concepts found.safetensors[/bold]
+    """
+    options = dict(locals())
+    from sparsecbm import runs
+
+    return runs.discover_concepts(**options)
 
 
 @command(name="show", group=concepts_app)
@@ -254,6 +292,17 @@ def show_concepts_build(result: BuildResult) -> None:
         console.print(f"  [dim]{escape(line)}[/dim]")
     console.print(f"  [dim]such as[/dim] {escape(', '.join(result.concepts.names[:8]))}")
     console.print(f"written: {escape(str(result.output))}")
+
+
+def show_concepts_discover(result: DiscoverResult) -> None:
+    """Print what was found."""
+    console = make_console()
+    console.print(
+        f"[bold]{result.found:,} concepts[/bold] rebuild {result.variance:.0%} of the variance of {result.pictures:,} "
+        f"pictures; {result.named:,} have a name"
+    )
+    console.print(f"  [dim]such as[/dim] {escape(', '.join(result.concepts.names[:8]))}")
+    console.print(f"written: {escape(str(result.output))}\nlook at them: {escape(str(result.page))}")
 
 
 def show_concepts_filter(result: FilterResult) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from sparsecbm._base.errors import InputError, suggest, unknown
 from sparsecbm._base.names import check_name, match_names, normalise_name, same_name_key
+from sparsecbm._base.rows import as_numpy, unit_rows
 from sparsecbm.concepts.cleaning import CleaningReport, by_reason, clean_names
 
 if TYPE_CHECKING:
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 
 Relevance = np.ndarray | Sequence[Sequence[float]] | Mapping[str, Any]
 
-PARTS = ("names", "groups", "relevance", "class_names", "provenance")
-_PUBLISHED = "concepts.yaml"
+PARTS = ("names", "groups", "relevance", "class_names", "provenance", "vectors")
+_PUBLISHED, _PUBLISHED_VECTORS = "concepts.yaml", "concepts.safetensors"
 
 
 class ConceptSet:
@@ -40,6 +41,9 @@ class ConceptSet:
         Rows of `relevance`; the keys where it is a mapping.
     provenance : mapping or str, optional
         Where the concepts come from; JSON values.
+    vectors : array-like of shape (M, d), optional
+        Directions of the concepts, where they are not (only) what an encoder makes of their names: used in its place.
+        `names` may then be None: "unnamed 0", "unnamed 1", ...
 
     Attributes
     ----------
@@ -48,6 +52,7 @@ class ConceptSet:
     relevance : read-only ndarray of float32, shape (K, M), or None
     class_names : tuple of str or None
     provenance : dict
+    vectors : read-only ndarray of float32, shape (M, d), unit rows, or None
     report : CleaningReport
         What normalising changed.
 
@@ -63,25 +68,30 @@ class ConceptSet:
     (2, ('crown', 'bill'))
     """
 
-    __slots__ = ("_index", "_provenance", "class_names", "groups", "names", "relevance", "report")
+    __slots__ = ("_index", "_provenance", "class_names", "groups", "names", "relevance", "report", "vectors")
 
     names: tuple[str, ...]
     groups: tuple[str | None, ...] | None
     relevance: np.ndarray | None
     class_names: tuple[str, ...] | None
+    vectors: np.ndarray | None
     report: CleaningReport
     _index: dict[str, int]
     _provenance: str
 
     def __init__(
         self,
-        names: Iterable[str],
+        names: Iterable[str] | None,
         *,
         groups: Mapping[str, Sequence[str]] | Sequence[str | None] | None = None,
         relevance: Relevance | None = None,
         class_names: Sequence[str] | None = None,
         provenance: Mapping[str, Any] | str | None = None,
+        vectors: Any = None,
     ) -> None:
+        directions = None if vectors is None else _vectors(vectors)
+        if names is None:
+            names = [f"unnamed {j}" for j in range(0 if directions is None else len(directions))]
         if isinstance(names, str):
             raise InputError(f"concept names {names!r} are one text: expected a list of texts")
         given = list(names)
@@ -94,6 +104,9 @@ class ConceptSet:
         if not clean:
             raise InputError("a concept set needs at least one name, got none")
         index = {same_name_key(name): j for j, name in enumerate(clean)}
+        if directions is not None:
+            _check_length("vectors", len(directions), len(clean))
+        self._set("vectors", directions)
         self._set("names", tuple(clean))
         self._set("_index", index)
         self._set("report", report)
@@ -118,7 +131,8 @@ class ConceptSet:
         names : iterable of str
             Raw names.
         **options
-            As for `ConceptSet`; a `relevance` array and a `groups` sequence have one entry for every raw name.
+            As for `ConceptSet`; a `relevance` array, a `groups` sequence and `vectors` have one entry for every raw
+            name.
         """
         given = list(names)
         clean, report = clean_names(given)
@@ -133,13 +147,16 @@ class ConceptSet:
             matrix = np.asarray(relevance)
             _check_length("columns of relevance", matrix.shape[-1] if matrix.ndim else 0, len(given))
             options["relevance"] = matrix[..., kept]
+        if options.get("vectors") is not None:
+            _check_length("vectors", len(options["vectors"]), len(given))
+            options["vectors"] = np.asarray(options["vectors"])[kept]
         concepts = cls(clean, **options)
         concepts._set("report", report)
         return concepts
 
     @classmethod
     def from_file(cls, path: str | Path) -> ConceptSet:
-        """Read a ``.txt``, ``.json`` or ``.yaml`` file; see `sparsecbm.concepts.files` for the formats.
+        """Read a ``.txt``, ``.json``, ``.yaml`` or ``.safetensors`` file; see `sparsecbm.concepts.files`.
 
         Raises
         ------
@@ -153,7 +170,9 @@ class ConceptSet:
             return cls.clean(**parts)
 
     def save(self, path: str | Path) -> None:
-        """Write a ``.txt`` (names and provenance only), ``.json`` or ``.yaml`` file that `from_file` reads back equal.
+        """Write a file that `from_file` reads back equal.
+
+        ``.txt`` holds names and provenance, ``.json`` and ``.yaml`` all but vectors, ``.safetensors`` everything.
 
         Raises
         ------
@@ -181,7 +200,8 @@ class ConceptSet:
         known = published(self.provenance)
         short = {key: value for key, value in known.items() if key != "dropped"}  # the file names those
         parts = {part: getattr(self, part) for part in PARTS[1:]}
-        ConceptSet(self.names, **{**parts, "provenance": known}).save(Path(folder) / _PUBLISHED)
+        file = Path(folder) / (_PUBLISHED if self.vectors is None else _PUBLISHED_VECTORS)
+        ConceptSet(self.names, **{**parts, "provenance": known}).save(file)
         usage = f'from sparsecbm import ConceptSet\nconcepts = ConceptSet.from_pretrained("{name}")'
         sections = {
             "": f"{len(self):,} concepts for [sparsecbm](https://arxiv.org/abs/2404.03323).",
@@ -207,7 +227,9 @@ class ConceptSet:
         """Read from a folder, or a data set of the Hub, that `save_pretrained` or `push_to_hub` wrote."""
         from sparsecbm._base.hub import download
 
-        return cls.from_file(download(name, [_PUBLISHED], repo_type="dataset", **options) / _PUBLISHED)
+        folder = download(name, [_PUBLISHED, _PUBLISHED_VECTORS], repo_type="dataset", **options)
+        held = folder / _PUBLISHED_VECTORS
+        return cls.from_file(held if held.is_file() else folder / _PUBLISHED)
 
     def filter(self, **options: Any) -> tuple[ConceptSet, FilterReport]:
         """Drop concepts that explain nothing; see `sparsecbm.concepts.filters.filter_concepts` for the options."""
@@ -229,6 +251,7 @@ class ConceptSet:
             relevance=None if self.relevance is None else self.relevance[:, chosen],
             class_names=self.class_names,
             provenance=self.provenance,
+            vectors=None if self.vectors is None else self.vectors[chosen],
         )
 
     def noted(self, dropped: Iterable[tuple[str, str]] = (), /, **notes: Any) -> ConceptSet:
@@ -272,8 +295,8 @@ class ConceptSet:
         return isinstance(name, str) and same_name_key(name) in self._index
 
     def _state(self) -> tuple[object, ...]:
-        matrix = None if self.relevance is None else (self.relevance.shape, self.relevance.tobytes())
-        return self.names, self.groups, self.class_names, matrix, self._provenance
+        arrays = [None if held is None else (held.shape, held.tobytes()) for held in (self.relevance, self.vectors)]
+        return self.names, self.groups, self.class_names, *arrays, self._provenance
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ConceptSet) and self._state() == other._state()
@@ -289,8 +312,17 @@ class ConceptSet:
         return f"<ConceptSet of {len(self)}: {shown}>"
 
 
-def _rebuild(names: Any, groups: Any, relevance: Any, class_names: Any, provenance: Any) -> ConceptSet:
-    return ConceptSet(names, groups=groups, relevance=relevance, class_names=class_names, provenance=provenance)
+def _rebuild(names: Any, *parts: Any) -> ConceptSet:
+    return ConceptSet(names, **dict(zip(PARTS[1:], parts)))
+
+
+def _vectors(vectors: Any) -> np.ndarray:
+    rows = np.asarray(as_numpy(vectors))
+    if rows.ndim != 2 or not rows.size or rows.dtype.kind not in "fiu":
+        raise InputError(f"vectors have shape {rows.shape}: expected a matrix of numbers, one row a concept")
+    rows = unit_rows(rows, "vectors", tolerance=1e-6, dtype=np.float32).copy()
+    rows.flags.writeable = False
+    return rows
 
 
 def _check_length(what: str, got: int, expected: int) -> None:

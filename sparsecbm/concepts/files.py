@@ -8,6 +8,9 @@
     ``groups`` (group: names), ``relevance`` (class: names, or class: {name: weight}), ``class_names`` and
     ``provenance``. Without ``names`` the concepts are those of the groups, in order.
 
+``.safetensors``
+    Concepts found in data: ``vectors`` (M, d) and, in the header, a mapping as above under ``concepts``.
+
 Names are normalised and repetitions dropped on reading; ``ConceptSet.report`` says what changed. In YAML they are words
 as they are written, also ``no``, ``1e3`` and ``2001-01-01``. Files are UTF-8, or begin with the mark of UTF-16.
 """
@@ -22,12 +25,13 @@ from pathlib import Path
 from typing import Any
 
 from sparsecbm._base.errors import InputError, unknown
-from sparsecbm._base.files import write_json, write_text
+from sparsecbm._base.files import atomic_write, write_json, write_text
 from sparsecbm._base.names import check_name, same_name_key
 from sparsecbm._base.texts import NO_TEXT, dump_yaml, parse_yaml, read_text
+from sparsecbm._base.untrusted import regular_file
 
 _KEYS = ("names", "groups", "relevance", "class_names", "provenance")
-_SUFFIXES = (".txt", ".json", ".yaml", ".yml")
+_SUFFIXES = (".txt", ".json", ".yaml", ".yml", ".safetensors")
 _HEADER = re.compile(r"#\s*([A-Za-z][\w ]*):\s+(.*\S)\s*")
 
 
@@ -35,6 +39,8 @@ def read_concepts(path: str | Path) -> dict[str, Any]:
     """Read a concept file as arguments of `ConceptSet.clean`: names, and what else it holds."""
     path = Path(path).expanduser()
     suffix = _suffix(path)
+    if suffix == ".safetensors":
+        return _from_safetensors(path)
     text = read_text(path, "concept file")
     if not text.strip():
         raise InputError(f"concept file {str(path)!r} is empty: expected one concept name a line, or a list")
@@ -57,7 +63,13 @@ def write_concepts(path: str | Path, concepts: Mapping[str, Any]) -> None:
     """Write a concept file; `concepts` has the attributes of a `ConceptSet` by name. See `ConceptSet.save`."""
     path = Path(path).expanduser()
     suffix = _suffix(path)
-    if suffix == ".txt":
+    if suffix == ".safetensors":
+        from safetensors.numpy import save
+
+        held = {} if concepts["vectors"] is None else {"vectors": concepts["vectors"]}
+        note = json.dumps(_to_tree({**concepts, "vectors": None}), ensure_ascii=False)
+        atomic_write(path, lambda handle: handle.write(save(held, metadata={"concepts": note})))
+    elif suffix == ".txt":
         write_text(path, _to_lines(concepts, path))
     elif suffix == ".json":
         write_json(path, _to_tree(concepts))
@@ -68,9 +80,24 @@ def write_concepts(path: str | Path, concepts: Mapping[str, Any]) -> None:
 def _suffix(path: Path) -> str:
     if path.suffix.lower() not in _SUFFIXES:
         raise InputError(
-            f"concept file {str(path)!r} has the unknown type {path.suffix!r}: expected .txt, .json or .yaml"
+            f"concept file {str(path)!r} has the unknown type {path.suffix!r}: expected .txt, .json, .yaml or "
+            ".safetensors"
         )
     return path.suffix.lower()
+
+
+def _from_safetensors(path: Path) -> dict[str, Any]:
+    """What `write_concepts` wrote; nothing in it is trusted."""
+    from safetensors import SafetensorError, safe_open
+
+    with named(path):
+        try:
+            with safe_open(regular_file(path), framework="np") as file:
+                note = (file.metadata() or {}).get("concepts", "")
+                vectors = file.get_tensor("vectors") if "vectors" in file.keys() else None  # noqa: SIM118 - no dict
+        except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
+            raise InputError(f"it is no safetensors file ({' '.join(str(error).split())[:200]})") from error
+        return {**_from_tree(_parse_json(note)), "vectors": vectors}
 
 
 def _from_lines(text: str) -> dict[str, Any]:
@@ -89,9 +116,10 @@ def _from_lines(text: str) -> dict[str, Any]:
 
 def _to_lines(concepts: Mapping[str, Any], path: Path) -> str:
     names, provenance = list(concepts["names"]), concepts["provenance"]
-    lost = [what for what in ("groups", "relevance") if concepts[what] is not None]
+    lost = [what for what in ("groups", "relevance", "vectors") if concepts.get(what) is not None]
     if lost:
-        raise InputError(f"{str(path)!r} cannot hold {' and '.join(lost)}: save as .json or .yaml, which can")
+        better = ".safetensors" if "vectors" in lost else ".json or .yaml"
+        raise InputError(f"{str(path)!r} cannot hold {' and '.join(lost)}: save as {better}, which can")
     if odd := [name for name in names if name.startswith("#")]:
         raise InputError(f"{str(path)!r} cannot hold {odd[0]!r}, a comment in a .txt file: save as .json or .yaml")
     header = [f"# {key}: {value}" for key, value in provenance.items()]
@@ -149,6 +177,8 @@ def _distinct(by_class: Mapping[str, list[Any]]) -> list[Any]:
 
 def _to_tree(concepts: Mapping[str, Any]) -> dict[str, Any]:
     names, groups, relevance = concepts["names"], concepts["groups"], concepts["relevance"]
+    if concepts.get("vectors") is not None:
+        raise InputError("vectors cannot be saved as text: save as .safetensors, which can")
     tree: dict[str, Any] = {"provenance": concepts["provenance"]} if concepts["provenance"] else {}
     tree["names"] = list(names)
     if groups is not None:

@@ -113,11 +113,11 @@ class Vocabulary:
         sketch : bool
             Whether to look along `axes` only.
         """
-        rows = (rows @ self.axes if sketch else rows).astype(np.float32)
-        n, barred = len(rows), np.zeros(0, dtype=np.int64) if forbidden is None else forbidden
+        seen = (rows @ self.axes if sketch else rows).astype(np.float32)
+        n, barred = len(seen), np.zeros(0, dtype=np.int64) if forbidden is None else forbidden
         best, who = np.full((n, keep), -np.inf, dtype=np.float32), np.full((n, keep), -1)
         for start, phrases in self.sketches() if sketch else self.blocks():
-            made = rows @ phrases.T
+            made = seen @ phrases.T
             made[:, barred[(barred >= start) & (barred < start + len(phrases))] - start] = -np.inf
             if start:  # few of a later block are above what is kept
                 row, column = np.divmod(np.flatnonzero(made > best[:, -1:]), made.shape[1])
@@ -126,7 +126,7 @@ class Vocabulary:
                 value = np.full((n, int(counts.max(initial=0))), -np.inf, dtype=np.float32)
                 index = np.full(value.shape, -1)
                 value[row, place], index[row, place] = made[row, column], start + column
-                value, index = np.concatenate([best, value], axis=1), np.concatenate([who, index], axis=1)
+                value, index = np.hstack([best, value]), np.hstack([who, index])
             else:
                 value, index = made, np.broadcast_to(np.arange(made.shape[1]), made.shape)
             top = torch.from_numpy(value).topk(min(keep, value.shape[1]), dim=1)
@@ -212,10 +212,10 @@ class LargeLasso:
                 f"{len(open_rows)} rows are not certified after {_PASSES} passes over the vocabulary: give a larger "
                 "alpha, or fewer concepts"
             )
-        width = max(len(one[0]) for one in found)
-        indices, values = np.full((n, width), -1, dtype=np.int64), np.zeros((n, width))
-        for i, (support, weights, *_) in enumerate(found):
-            indices[i, : len(support)], values[i, : len(support)] = support, weights
+        most = max(len(one[0]) for one in found)
+        indices, values = np.full((n, most), -1, dtype=np.int64), np.zeros((n, most))
+        for row, (support, weights, *_) in enumerate(found):
+            indices[row, : len(support)], values[row, : len(support)] = support, weights
         return LassoCodes(
             indices, values, len(self.vocabulary), *(np.array([one[j] for one in found]) for j in (2, 3, 4))
         )

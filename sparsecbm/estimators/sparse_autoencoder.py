@@ -35,6 +35,27 @@ _LOOK = 65536
 _DEAD = 0.1
 
 
+def left_over(X: ArrayLike, concept_embeddings: ArrayLike, active: int) -> NDArray[np.float32]:
+    """What `active` given concepts a row do not rebuild of rows about their mean, (n, d): data for the concepts beside.
+
+    Parameters
+    ----------
+    X : array-like of shape (n, d)
+    concept_embeddings : array-like of shape (M, d)
+        Texts, seen from their mean where there are several.
+    active : int
+    """
+    texts = unit_rows(as_numpy(concept_embeddings), "concept_embeddings", dtype=np.float64)
+    atoms = unit_rows(texts - texts.mean(axis=0), floor=1e-9) if len(texts) > 1 else texts
+    rows, pursuit = as_numpy(X), Pursuit(atoms)
+    mean = np.mean(rows, axis=0, dtype=np.float64)
+    left = np.empty(rows.shape, dtype=np.float32)
+    for start in range(0, len(rows), _ROWS):
+        block = np.asarray(rows[start : start + _ROWS], dtype=np.float64) - mean
+        left[start : start + _ROWS] = block - pursuit.codes(block, active, nonnegative=True).times(atoms)
+    return left
+
+
 class SparseAutoencoder(PublishedEstimator, TransformerMixin, BaseEstimator):
     """Directions such that a few of them rebuild each embedding: concepts that nobody had to name beforehand.
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sparsecbm._base.errors import InputError
 from sparsecbm.config.schema import EncoderConfig, ImagesConfig
 from sparsecbm.inputs.class_texts import embed_names
+from sparsecbm.inputs.concepts import concept_vectors
 from sparsecbm.inputs.data import embed_pictures, open_encoder, open_images
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class Comparison:
 
     @cached_property
     def pictures(self) -> Embeddings | None:
-        """The pictures, embedded once; None where none are given."""
+        """The pictures, embedded once, with their vectors; None where none are given."""
         if self.images is None:
             return None
         config = ImagesConfig(spec=self.images, max_train=self.max_images)
@@ -95,7 +96,9 @@ class Comparison:
         if self.spec is None:
             return {}
         return {
-            "concept_embeddings": self.texts(concepts.names),
+            "concept_embeddings": self.texts(concepts.names)
+            if concepts.vectors is None
+            else concept_vectors(concepts, self.encoder),
             "class_embeddings": self.texts(self.class_names) if self.class_names else None,
             "image_embeddings": None if self.pictures is None else self.pictures.vectors,
         }

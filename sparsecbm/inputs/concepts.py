@@ -45,7 +45,7 @@ class ConceptBank:
 
 
 def read_concepts(config: EmbeddingsConfig) -> ConceptBank:
-    """Read concept texts embedded elsewhere: an .npz with an (M, d) array and M names.
+    """Read concepts embedded elsewhere: an .npz with an (M, d) array and M names, or what `concepts discover` wrote.
 
     Raises
     ------
@@ -55,6 +55,13 @@ def read_concepts(config: EmbeddingsConfig) -> ConceptBank:
         If an array is missing or has the wrong shape.
     """
     path = Path(config.concepts)
+    if path.suffix == ".safetensors":
+        from sparsecbm.concepts import ConceptSet
+
+        concepts = ConceptSet.from_file(path)
+        if concepts.vectors is None:
+            raise InputError(f"{str(path)!r} holds names and no vectors: expected what `concepts discover` wrote")
+        return ConceptBank(concepts.names, np.array(concepts.vectors), {"source": str(path)})
     with open_npz(path, "concept embeddings") as stored:
         for key in (config.concept_vectors, config.concept_names):
             if key not in stored:
@@ -68,6 +75,26 @@ def read_concepts(config: EmbeddingsConfig) -> ConceptBank:
         )
     rows = unit_rows(vectors, f"{str(path)!r}, {config.concept_vectors}", names=names, dtype=np.float32)
     return ConceptBank(names, rows, {"source": path.name})
+
+
+def concept_vectors(concepts: ConceptSet, encoder: Encoder) -> NDArray[np.float32]:
+    """The vectors that a set brings, once they are of this encoder.
+
+    Raises
+    ------
+    InputError
+        If they were found with another.
+    """
+    assert concepts.vectors is not None
+    made_by = concepts.provenance.get("encoder")
+    made_by = made_by if isinstance(made_by, dict) else {}
+    known = made_by.get("fingerprint")
+    if concepts.vectors.shape[1] != encoder.embed_dim or (known and known != encoder.fingerprint):
+        raise InputError(
+            f"the concepts are {concepts.vectors.shape[1]}-d vectors of the encoder {made_by.get('spec')}, and this "
+            f"one is {encoder.spec} with {encoder.embed_dim} dimensions: find them again with it, or use theirs"
+        )
+    return np.array(concepts.vectors)
 
 
 def open_concepts(config: ConceptsConfig) -> tuple[ConceptSet, list[str] | None]:
@@ -121,7 +148,10 @@ def embed_concepts(
     def embed(texts: Sequence[str], patterns: Sequence[str]) -> NDArray[np.float32]:
         return np.array(embed_texts(encoder, texts, patterns, cache=config.encoder.cache).vectors, dtype=np.float32)
 
-    vectors = embed(prompts, ("{}",)) if prompts is not None else embed(concepts.names, tuple(templates))
+    if concepts.vectors is not None:
+        vectors = concept_vectors(concepts, encoder)
+    else:
+        vectors = embed(prompts, ("{}",)) if prompts is not None else embed(concepts.names, tuple(templates))
     record: dict[str, Any] = {
         "source": Path(config.concepts.file or "").name or config.concepts.builtin or "configuration",
         "provenance": concepts.provenance,

@@ -11,6 +11,7 @@ from sparsecbm.runs.compare import CompareResult, compare_run
 from sparsecbm.runs.compare_data import CompareDataResult, compare_data_run
 from sparsecbm.runs.concept_building import BuildResult, build_concepts
 from sparsecbm.runs.concepts import CheckResult, FilterResult, check_concepts, filter_concepts
+from sparsecbm.runs.discover import DiscoverResult, discover_concepts
 from sparsecbm.runs.edit import EditResult, edit_run
 from sparsecbm.runs.evaluate import EvaluateResult, evaluate_run, nec_figure
 from sparsecbm.runs.folders import default_output
@@ -30,6 +31,7 @@ __all__ = [
     "CheckResult",
     "CompareDataResult",
     "CompareResult",
+    "DiscoverResult",
     "EditResult",
     "EmbedResult",
     "EvaluateResult",
@@ -57,6 +59,7 @@ __all__ = [
     "compare_run",
     "default_output",
     "demo_run",
+    "discover_concepts",
     "edit_run",
     "embed_run",
     "evaluate_run",
