@@ -172,6 +172,11 @@ class EvaluationConfig(_Section):
     """Score a linear probe and the nearest class mean on the same embeddings, as accuracies to compare with."""
 
 
+@declared("encoders/adapting:AdaptOptions", leave=("early_stopping",))
+class AdaptConfig(_Declared):
+    """Options of `sparsecbm adapt`, as `sparsecbm.encoders.adapting.AdaptOptions` declares them."""
+
+
 class RunConfig(_Section):
     """One run, from pictures to a report."""
 
@@ -184,6 +189,7 @@ class RunConfig(_Section):
     encoder: EncoderConfig = EncoderConfig()
     concepts: ConceptsConfig = ConceptsConfig(builtin="birds")
     model: ModelConfig = ModelConfig()
+    adapt: AdaptConfig = AdaptConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     output: Name | None = None
     """Folder for the results; null means ``runs/NAME`` in the current folder."""

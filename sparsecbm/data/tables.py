@@ -216,9 +216,7 @@ def _load_dataset(repo: str, config: str | None, spec: str) -> dict[str, Dataset
             raise
         said = _one_line(_cause(error) if isinstance(error, datasets.exceptions.DatasetsError) else error)
         if "Invalid string class label" in said:  # datasets 5.2 takes the archive's own folder for the class
-            said = (
-                "its classes are folders in an archive, which `datasets` cannot read: unpack it, give folder:PATH"
-            )
+            said = "its classes are folders in an archive, which `datasets` cannot read: unpack it, give folder:PATH"
         raise InputError(f"cannot load {spec!r}: {said}") from error
     return dict(loaded)
 

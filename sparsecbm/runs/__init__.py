@@ -5,6 +5,7 @@ Nothing here prints; the command line shows the results, and a notebook can use 
 
 from sparsecbm.inputs.data import prepare
 from sparsecbm.inputs.models import StoredModel, load_model, model_encoder
+from sparsecbm.runs.adapt import AdaptResult, adapt_run
 from sparsecbm.runs.app import app_run
 from sparsecbm.runs.cache import CacheResult, PruneResult, cache_run, prune_run
 from sparsecbm.runs.compare import CompareResult, compare_run
@@ -26,6 +27,7 @@ from sparsecbm.runs.train import EmbedResult, TrainResult, demo_run, embed_run, 
 from sparsecbm.runs.vae import VaeResult, vae_run
 
 __all__ = [
+    "AdaptResult",
     "BuildResult",
     "CacheResult",
     "CheckResult",
@@ -51,6 +53,7 @@ __all__ = [
     "TableResult",
     "TrainResult",
     "VaeResult",
+    "adapt_run",
     "app_run",
     "build_concepts",
     "cache_run",
