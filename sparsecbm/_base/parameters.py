@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import typing
+from collections.abc import Callable
 from pathlib import Path
 from types import NoneType, SimpleNamespace, UnionType
 from typing import Annotated, Any, Literal, Protocol, TypeAlias, Union
@@ -39,6 +40,7 @@ NonNegative: TypeAlias = Annotated[
 ]
 Share: TypeAlias = Annotated[float, Field(ge=0, le=1, strict=True), "a number in [0, 1]"]
 PositiveShare: TypeAlias = Annotated[float, Field(gt=0, le=1, strict=True), "a number in (0, 1]"]
+Cosine: TypeAlias = Annotated[float, Field(ge=-1, le=1, strict=True), "a cosine between -1 and 1"]
 OpenShare: TypeAlias = Annotated[float, Field(gt=0, lt=1, strict=True), "a number between 0 and 1"]
 Counts: TypeAlias = Annotated[
     tuple[Count, ...], Field(strict=False, min_length=1), "whole numbers of at least 1, one or more"
@@ -101,6 +103,12 @@ def check_fields(options: Any) -> None:
             checked(name, getattr(options, name), hint)
 
 
+def check_arguments(function: Callable[..., Any], **given: Any) -> None:
+    """Check arguments of a function against the types that it declares for them; raises as `checked_parameters`."""
+    for name, value in given.items():
+        checked(name, value, _hints(function)[name])
+
+
 def checked(name: str, value: Any, hint: Any) -> Any:
     """Return one value, plain, once it is of one of the types of this module.
 
@@ -135,9 +143,14 @@ def _adapter(hint: Any) -> TypeAdapter[Any]:
 
 
 @functools.cache
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    return typing.get_type_hints(function, include_extras=True)
+
+
+@functools.cache
 def _schema(estimator: type) -> dict[str, Any]:
     """Types of the parameters that can be checked."""
-    hints = typing.get_type_hints(estimator.__init__, include_extras=True)  # type: ignore[misc]  # this class's own
+    hints = _hints(estimator.__init__)  # type: ignore[misc]  # this class's own
     return {name: hint for name, hint in hints.items() if name != "return" and _words(hint)}
 
 

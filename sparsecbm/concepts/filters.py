@@ -18,6 +18,7 @@ import numpy as np
 
 from sparsecbm._base.errors import InputError
 from sparsecbm._base.names import same_name_key
+from sparsecbm._base.parameters import Cosine, Count, check_arguments
 from sparsecbm._base.rows import as_numpy, unit_rows
 
 _BLOCK = 1024
@@ -91,11 +92,11 @@ def filter_concepts(
     concept_embeddings: np.ndarray | None = None,
     class_embeddings: np.ndarray | None = None,
     image_embeddings: np.ndarray | None = None,
-    max_length: int | None = 30,
-    max_class_similarity: float | None = 0.85,
-    max_mutual_similarity: float | None = 0.90,
-    min_activation: float | None = 0.25,
-    top_images: int = 5,
+    max_length: Count | None = 30,
+    max_class_similarity: Cosine | None = 0.85,
+    max_mutual_similarity: Cosine | None = 0.9,
+    min_activation: Cosine | None = 0.25,
+    top_images: Count = 5,
 ) -> FilterReport:
     """Find the names that explain nothing, by the label-free filters, one after the other.
 
@@ -120,10 +121,15 @@ def filter_concepts(
     image_embeddings : ndarray of shape (n, d), optional
         Embeddings of training images, by the same encoder.
     max_length : int or None
-    max_class_similarity, max_mutual_similarity, min_activation : float or None
-        Cosines in [-1, 1].
+        Longest concept, in characters.
+    max_class_similarity : float or None
+        Drop a concept whose text is more similar than this to a class name; a cosine in [-1, 1].
+    max_mutual_similarity : float or None
+        Drop a concept whose text is more similar than this to another concept.
+    min_activation : float or None
+        Drop a concept whose mean cosine to its best training images is below this.
     top_images : int
-        At least 1; all images if there are fewer.
+        How many best training images `min_activation` looks at, at least 1; all if there are fewer.
 
     Returns
     -------
@@ -144,7 +150,14 @@ def filter_concepts(
     >>> print(report.lines[1])
     dropped 'a bill that is very long and slightly hooked': 44 characters, more than 30
     """
-    _check_thresholds(max_length, max_class_similarity, max_mutual_similarity, min_activation, top_images)
+    check_arguments(
+        filter_concepts,
+        max_length=max_length,
+        max_class_similarity=max_class_similarity,
+        max_mutual_similarity=max_mutual_similarity,
+        min_activation=min_activation,
+        top_images=top_images,
+    )
     text = _directions("concept_embeddings", concept_embeddings, rows=len(names))
     classes = _directions("class_embeddings", class_embeddings, like=text)
     images = _directions("image_embeddings", image_embeddings, like=text)
@@ -268,19 +281,6 @@ def _inactive(
         for j, value in zip(rows.tolist(), activation.tolist())
         if value < limit
     ]
-
-
-def _check_thresholds(
-    max_length: int | None, near_class: float | None, mutual: float | None, activation: float | None, top: int
-) -> None:
-    if max_length is not None and (isinstance(max_length, bool) or not isinstance(max_length, int) or max_length < 1):
-        raise InputError(f"max_length={max_length!r}: expected an integer of at least 1, or None")
-    named = {"max_class_similarity": near_class, "max_mutual_similarity": mutual, "min_activation": activation}
-    for name, value in named.items():
-        if value is not None and not (isinstance(value, (int, float)) and -1 <= value <= 1):
-            raise InputError(f"{name}={value!r}: expected a cosine between -1 and 1, or None")
-    if isinstance(top, bool) or not isinstance(top, (int, np.integer)) or top < 1:
-        raise InputError(f"top_images={top!r}: expected an integer of at least 1")
 
 
 def _directions(

@@ -1,6 +1,6 @@
-"""Options that a class of the package declares, read from the text of its file.
+"""Options that a class or function of the package declares, read from the text of its file.
 
-The signature of an estimator (types, defaults) and its docstring (meanings) are where an option is written; the
+Its signature (types, defaults) and its docstring (meanings) are where an option is written; the
 configuration takes them from there. The file is read, not imported: a wrong key is reported before torch is loaded.
 """
 
@@ -45,22 +45,22 @@ class OneOf:
 
 
 def declared(where: str, leave: tuple[str, ...] = (), **parts: OneOf) -> Callable[[type[Section]], type[Section]]:
-    """Return a decorator that gives a section of the configuration the options that a class declares.
+    """Return a decorator that gives a section of the configuration the options that a class or function declares.
 
     Parameters
     ----------
     where : str
-        ``"FILE:CLASS"``, the file without its ending, below the package. Options are the keyword-only parameters of
-        ``__init__``, or the fields of a dataclass, of types that YAML can hold (`sparsecbm._base.parameters`).
+        ``"FILE:NAME"``, the file without its ending, below the package. Options are the keyword-only parameters of a
+        function or of a class's ``__init__``, or the fields of a dataclass, of types that YAML can hold
+        (`sparsecbm._base.parameters`).
     leave : tuple of str
         Parameters that are no options: they come from elsewhere in a run.
     **parts : OneOf
         Options that name a part.
     """
-    found = _class(where)
     meanings = parameter_meanings(where)
     fields: dict[str, Any] = {}
-    for key, annotation, default in _parameters(found):
+    for key, annotation, default in _parameters(_declaration(where)):
         if key in leave:
             continue
         try:
@@ -77,17 +77,18 @@ def declared(where: str, leave: tuple[str, ...] = (), **parts: OneOf) -> Callabl
     return complete
 
 
-def _class(where: str) -> ast.ClassDef:
+def _declaration(where: str) -> ast.ClassDef | ast.FunctionDef:
     file, _, name = where.partition(":")
     tree = ast.parse((_PACKAGE / f"{file}.py").read_text(encoding="utf-8"))
-    return next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name)
+    kinds = (ast.ClassDef, ast.FunctionDef)
+    return next(node for node in tree.body if isinstance(node, kinds) and node.name == name)
 
 
-def _parameters(found: ast.ClassDef) -> Iterator[tuple[str, ast.expr, ast.expr]]:
-    for node in found.body:
+def _parameters(found: ast.ClassDef | ast.FunctionDef) -> Iterator[tuple[str, ast.expr, ast.expr]]:
+    for node in [found] if isinstance(found, ast.FunctionDef) else found.body:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None:
             yield node.target.id, node.annotation, node.value
-        elif isinstance(node, ast.FunctionDef) and node.name == "__init__":
+        elif isinstance(node, ast.FunctionDef) and (node is found or node.name == "__init__"):
             for argument, default in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True):
                 if argument.annotation is not None and default is not None:
                     yield argument.arg, argument.annotation, default
@@ -116,8 +117,8 @@ def _lenient(hint: Any) -> Any:
 
 
 def parameter_meanings(where: str) -> dict[str, str]:
-    """Return the text of each parameter in the numpydoc docstring of a class, given as in `declared`."""
-    doc = ast.get_docstring(_class(where)) or ""
+    """Return the text of each parameter in the numpydoc docstring of a class or function, given as in `declared`."""
+    doc = ast.get_docstring(_declaration(where)) or ""
     section = re.search(r"^(?:Parameters|Attributes)\n-+\n(.*?)(?=^\S[^\n]*\n-+$|\Z)", doc, re.MULTILINE | re.DOTALL)
     entries = re.findall(r"^(\S[^\n]*?) : [^\n]*\n((?:[ ]+[^\n]*\n?|\n)*)", section[1] if section else "", re.MULTILINE)
     return {name.strip(): inspect.cleandoc(text) for names, text in entries for name in names.split(",")}

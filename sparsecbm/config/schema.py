@@ -24,7 +24,6 @@ from sparsecbm.config.options import OneOf, declared
 
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Count = Annotated[int, Field(ge=1)]
-Cosine = Annotated[float, Field(ge=-1, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 
@@ -113,19 +112,9 @@ class EncoderConfig(_Section):
 CONCEPT_SOURCES = ("file", "names", "builtin")
 
 
-class FiltersConfig(_Section):
-    """Label-free concept filters; null leaves one out. The defaults are those of `ConceptSet.filter`."""
-
-    max_length: Count | None = 30
-    """Longest concept, in characters."""
-    max_class_similarity: Cosine | None = 0.85
-    """Drop a concept whose text is more similar than this to a class name."""
-    max_mutual_similarity: Cosine | None = 0.9
-    """Drop a concept whose text is more similar than this to another concept."""
-    min_activation: Cosine | None = 0.25
-    """Drop a concept whose mean cosine to its best training images is below this."""
-    top_images: Count = 5
-    """How many best training images `min_activation` looks at."""
+@declared("concepts/filters:filter_concepts", leave=("concept_embeddings", "class_embeddings", "image_embeddings"))
+class FiltersConfig(_Declared):
+    """Label-free concept filters, as `filter_concepts` declares them; null leaves one out."""
 
 
 class ConceptsConfig(_Section):

@@ -173,15 +173,6 @@ def test_losses_mirror_the_bottleneck() -> None:
             assert loss_class(loss, variant) is not None
 
 
-def test_filters_mirror_the_filters() -> None:
-    from sparsecbm.concepts.filters import filter_concepts
-    from sparsecbm.config.schema import FiltersConfig
-
-    parameters = inspect.signature(filter_concepts).parameters
-    for key, value in FiltersConfig().model_dump().items():
-        assert value == parameters[key].default, key
-
-
 def test_yaml_is_safe() -> None:
     assert yaml.safe_load(dump_config(RunConfig()))["seed"] == 0
 
