@@ -4,8 +4,8 @@
 
 DATA holds ``clip_vitb32/{caltech101,oxford_pets,oxford_flowers,dtd,concepts_objects}.npz``. Each model sees 16 images
 a class (dtd: its whole ``val``, 24 a class) and all 1,608 object names, and decides by 5 concepts a class, at most 32
-or 8
-of them active in an image; one training serves both budgets. Beside it stands the same recipe on directions drawn with
+or 8 of
+them active in an image; one training serves both budgets. Beside it stands the same recipe on directions drawn with
 the concepts' mean and covariance (*own recipe*), and on the same directions with the cones that the concepts earned
 (*equal freedom*; the same thing where all concepts are equally free). *Survival*: of the 20 test pictures with the
 highest score of a concept, the share among the 20 highest of its unit, mean over concepts used in a decision.
@@ -26,6 +26,7 @@ from sparsecbm._base.files import read_json, write_json
 DATA_SETS = {"caltech101": "train16", "oxford_pets": "train16", "oxford_flowers": "train16", "dtd": "val"}
 SETTINGS: dict[str, dict[str, Any]] = {
     "earned": {},
+    "earned, survival .9": {"min_survival": 0.9},
     "earned, weights >= 0": {"nonnegative_head": True},
     "free, .9985": {"tie": "free", "min_alignment": 0.9985},
     "shared": {"tie": "shared"},

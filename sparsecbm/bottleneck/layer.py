@@ -19,7 +19,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sparsecbm.bottleneck.rows import Rows
 from sparsecbm.bottleneck.statistics import Whitening
+
+_TOP, _JUDGED, _HALVINGS = 20, 10_000, 6
+"""Highest pictures that a unit must keep; of so many, evenly spread; steps of bisection."""
 
 
 class ConceptBottleneckLayer(nn.Module):
@@ -33,6 +37,8 @@ class ConceptBottleneckLayer(nn.Module):
         Directions in whitened space, of any length above 0.
     turns : ndarray of shape (M,)
         Tangent of the angle that each unit may turn away from its anchor.
+    min_survival : float
+        In [0, 1]: the share of its anchor's highest training pictures that each unit must keep; see `narrow`.
     """
 
     center: Tensor
@@ -40,8 +46,9 @@ class ConceptBottleneckLayer(nn.Module):
     anchors: Tensor
     max_turn: Tensor
 
-    def __init__(self, whitening: Whitening, anchors: np.ndarray, turns: np.ndarray) -> None:
+    def __init__(self, whitening: Whitening, anchors: np.ndarray, turns: np.ndarray, min_survival: float = 0.0) -> None:
         super().__init__()
+        self.min_survival = min_survival
         self.register_buffer("center", torch.as_tensor(whitening.center, dtype=torch.float32))
         self.register_buffer("matrix", torch.as_tensor(whitening.matrix, dtype=torch.float32))
         self.register_buffer("anchors", F.normalize(torch.as_tensor(anchors, dtype=torch.float32), dim=1))
@@ -56,6 +63,36 @@ class ConceptBottleneckLayer(nn.Module):
         length = turn.norm(dim=1, keepdim=True).clamp_min(1e-12)
         turn = turn * (self.max_turn / length).clamp(max=1.0)
         return (self.anchors + turn) * torch.rsqrt(1.0 + turn.square().sum(1, keepdim=True))
+
+    @torch.no_grad()
+    def narrow(self, X: np.ndarray | Rows) -> None:
+        """Narrow each cone until its unit keeps `min_survival` of the pictures (n, d) that its anchor ranks highest.
+
+        Within the plane of anchor and unit, in the direction that training took: a unit at angle t orders pictures as
+        anchor + tan(t) aside does, so the widest t that keeps enough is found by bisection. It stays narrow from then.
+        """
+        if not (self.turn.requires_grad and self.min_survival > 0):
+            return
+        rows = np.linspace(0, len(X) - 1, min(len(X), _JUDGED)).astype(np.int64)
+        top = min(_TOP, max(1, len(rows) // 4))
+        h = (torch.from_numpy(np.array(X[rows], dtype=np.float32)).to(self.center) - self.center) @ self.matrix
+        units = self.directions()
+        along = (units * self.anchors).sum(1, keepdim=True)
+        aside = units / along - self.anchors
+        scores, turned = h @ self.anchors.T, h @ aside.T
+        own = torch.zeros_like(scores).scatter_(0, scores.topk(top, dim=0).indices, 1.0)
+
+        def keeps(share: Tensor) -> Tensor:
+            highest = (scores + share * turned).topk(top, dim=0).indices
+            return own.gather(0, highest).mean(0) >= self.min_survival
+
+        low, high = torch.zeros_like(along[:, 0]), torch.ones_like(along[:, 0])
+        enough = keeps(high)
+        for _ in range(_HALVINGS):
+            middle = (low + high) / 2
+            good = keeps(middle)
+            low, high = torch.where(good, middle, low), torch.where(good, high, middle)
+        self.max_turn.copy_(torch.where(enough, self.max_turn[:, 0], low * aside.norm(dim=1))[:, None])
 
     def forward(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
         """Map embeddings (n, d) to units (n, M); `noise` (n, d) is added in whitened space."""
@@ -104,6 +141,9 @@ class PublishedBottleneckLayer(nn.Module):
         bound = 1.0 / math.sqrt(n_concepts)
         self.weight = nn.Parameter(torch.empty(n_concepts, n_concepts))
         nn.init.uniform_(self.weight, -bound, bound, generator=generator)
+
+    def narrow(self, X: np.ndarray | Rows) -> None:
+        """Do nothing: nothing ties these units to concepts."""
 
     def forward(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
         """Map embeddings (n, d) to units (n, M). The published model adds no noise to its input."""

@@ -91,7 +91,8 @@ class Trainer(TrainingLoop):
         Added to the cross-entropy with ``options.loss_weight``.
     options : TrainingOptions
     decide : callable or None
-        Called at half time; training goes on with only the concepts and weights of the head that it returns.
+        Called at half time, once units have been turned back (`ConceptBottleneckLayer.narrow`); training goes on with
+        only the concepts and weights of the head that it returns. None goes on with all.
     weights : ndarray of shape (n,) or None
         Of the training embeddings in the cross-entropy; their mean is 1.
     scores : callable or None
@@ -133,7 +134,7 @@ class Trainer(TrainingLoop):
         first, last = options.temperature
         rate = math.log(first / last) / max(1, options.max_iter - 1)
         self._schedule = ExponentialSchedule(first, last, rate) if rate > 0 else ConstantSchedule(first)
-        self._decided = decide is None
+        self._decided = False
 
     @property
     def model(self) -> ConceptBottleneck:
@@ -164,7 +165,7 @@ class Trainer(TrainingLoop):
 
         def step() -> dict[str, float]:
             if not self._decided and 2 * self._step >= options.max_iter:
-                self._halve()
+                self._halve(X)
             return self._optimizer_step(X, y)
 
         def look(record: dict[str, float]) -> bool:
@@ -181,16 +182,20 @@ class Trainer(TrainingLoop):
                 lambda record: f"loss {record['loss']:.3f}",
                 project="sparsecbm",
             )
+        self.model.layer.narrow(X)
         return self.history
 
-    def _halve(self) -> None:
+    def _halve(self, X: np.ndarray | Rows) -> None:
         """Keep the concepts and weights that decide; what was judged with all of them is no measure for the rest."""
-        assert self.decide is not None
+        self._decided = True
+        self.model.layer.narrow(X)
+        if self.decide is None:
+            return
         weight, bias = (torch.from_numpy(part).to(self.accelerator.device) for part in self.decide(self.model))
         self.model.decide_by(weight, bias)
         optimizer = getattr(self.optimizer, "optimizer", self.optimizer)  # Accelerate's wrapper
         optimizer.state.clear()
-        self._decided, self._best, self._best_score, self._stale = True, None, -math.inf, 0
+        self._best, self._best_score, self._stale = None, -math.inf, 0
 
     def _optimizer_step(self, X: np.ndarray | Rows, y: np.ndarray) -> dict[str, Any]:
         options = self.options
@@ -269,7 +274,7 @@ class Trainer(TrainingLoop):
         if X_val is not None and y_val is not None:
             entry["val_accuracy"] = self._accuracy(X_val, y_val)
         self._enter(entry)
-        return "val_accuracy" in entry and self._judge(entry["val_accuracy"]) and self._decided
+        return "val_accuracy" in entry and self._judge(entry["val_accuracy"]) and (self._decided or self.decide is None)
 
     @torch.no_grad()
     def _accuracy(self, X: np.ndarray | Rows, y: np.ndarray, rows: int = 4096) -> float:
@@ -293,7 +298,7 @@ class Trainer(TrainingLoop):
             [type(self.loss).__qualname__, *loss],
             [gate.name, gate.options()],
             type(layer).__qualname__,
-            self.decide is not None,
+            [self.decide is not None, getattr(layer, "min_survival", 0.0)],
             [[name, list(value.shape)] for name, value in state.items()],
         ]
         data: list[Any] = [] if self.weights is None else [self.weights]

@@ -136,11 +136,15 @@ class SparseCBMClassifier(
     tie : {"earned", "exact", "shared", "free"}
         How far unit j may turn away from concept score j, and so how much of the decision its name carries. "exact":
         not at all. "shared": all concepts go through one map that knows the classes but no concept. "earned": as far as
-        the concept's own evidence exceeds what meaningless directions reach by chance. "free": equally far, wherever
-        the classes pull; at .9 the names decide next to nothing.
+        the concept's own evidence exceeds what meaningless directions reach by chance, and as it keeps its own
+        pictures. "free": equally far, wherever the classes pull; at .9 the names decide next to nothing.
     min_alignment : float or None
         In (0, 1]: the least correlation of unit j with concept score j over the (shrunk) training distribution. None
-        takes the tie's own: 1 for "exact", .98 for "shared", .955 for "earned", .9 for "free".
+        takes the tie's own: 1 for "exact", .98 for "shared", .93 for "earned", .9 for "free".
+    min_survival : float or None
+        In [0, 1]: of the 20 training pictures (a quarter of them, if fewer than 80) that concept score j ranks highest,
+        the least share that unit j ranks highest too. A unit that turned further is turned back, at half time and at
+        the end. None takes the tie's own: .72 for "earned", 0 for the others.
     cone_widths : array-like of shape (M',) or None
         Angles in degrees that units may turn, in place of those of the tie: the widest for the concept that stands out
         most, and so on. With the ``cone_widths_`` of another model, these concepts get the freedom that its concepts
@@ -250,6 +254,7 @@ class SparseCBMClassifier(
         gate: Text = "auto",
         tie: Text = "earned",
         min_alignment: PositiveShare | None = None,
+        min_survival: Share | None = None,
         cone_widths: ArrayLike | None = None,
         candidates_per_class: Count | None = 10,
         nonnegative: Flag = True,
@@ -286,6 +291,7 @@ class SparseCBMClassifier(
         self.gate = gate
         self.tie = tie
         self.min_alignment = min_alignment
+        self.min_survival = min_survival
         self.cone_widths = cone_widths
         self.candidates_per_class = candidates_per_class
         self.nonnegative = nonnegative
@@ -462,7 +468,7 @@ class SparseCBMClassifier(
             gate.load_state_dict(
                 {key: torch.from_numpy(v[pool]).float() for key, v in zip(("slope", "intercept"), self._presence)}
             )
-        layer = ConceptBottleneckLayer(space, tied.anchors[pool], tied.turns[pool])
+        layer = ConceptBottleneckLayer(space, tied.anchors[pool], tied.turns[pool], tied.min_survival)
         return ConceptBottleneck(layer, gate, len(self.classes_))
 
     def _tied(
@@ -471,7 +477,8 @@ class SparseCBMClassifier(
         """Anchors and turns of all concepts, and the numbers of those that take part."""
         counts = None if self.multilabel_ else np.bincount(labels)
         geometry = ConceptGeometry.measure(space, self._score_rows(), means, counts, seed)
-        tied = make_tie(tie, given.min_alignment if tie == given.tie else None).bind(geometry)
+        own = (given.min_alignment, given.min_survival) if tie == given.tie else ()
+        tied = make_tie(tie, *own).bind(geometry)
         pool = tied.pool(given.candidates_per_class)
         if self.cone_widths is not None:
             tied = hand_out(self._given_turns(), tied, pool)

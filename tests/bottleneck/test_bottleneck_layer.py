@@ -82,6 +82,49 @@ def test_no_update_leaves_the_cone(alignment: float, size: float, seed: int) -> 
     np.testing.assert_allclose(columnwise_correlation(units, X @ C.T), cosines.detach().numpy(), atol=1e-4)
 
 
+def kept(layer: ConceptBottleneckLayer, X: np.ndarray, top: int) -> np.ndarray:
+    """Share of the highest rows of each anchor that its unit ranks highest too."""
+    h = (X - layer.center.numpy()) @ layer.matrix.numpy()
+    directions = (layer.anchors.numpy(), layer.directions().detach().numpy())
+    own, turned = (np.argsort(-(h @ rows.T), axis=0)[:top] for rows in directions)
+    return np.array([len(np.intersect1d(a, b)) / top for a, b in zip(own.T, turned.T)])
+
+
+@settings(max_examples=20)
+@given(share=st.floats(0.05, 1.0), n=st.integers(8, 400), seed=st.integers(0, 2**16))
+def test_a_unit_is_turned_back_until_it_keeps_its_own_pictures(share: float, n: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    X = correlated(rng, n).astype(np.float32)
+    layer = layer_of(X, rng.normal(size=(9, 12)), shrinkage=0.2, alignment=0.6)
+    layer.min_survival, top = share, min(20, n // 4)
+    with torch.no_grad():
+        layer.turn.copy_(torch.from_numpy(rng.normal(size=(9, 12)) * np.linspace(0.2, 3, 9)[:, None]))
+    before, enough = layer.directions().detach().clone(), kept(layer, X, top) >= share
+    layer.narrow(X)
+    after = layer.directions().detach()
+    assert (kept(layer, X, top) >= share).all()
+    np.testing.assert_array_equal(after[enough], before[enough])
+    # Back in the plane of unit and anchor, and no further from the anchor than it was.
+    was, now = ((rows * layer.anchors).sum(1) for rows in (before, after))
+    assert (now >= was - 1e-6).all()
+    off = before - was[:, None] * layer.anchors
+    off /= off.norm(dim=1, keepdim=True).clamp_min(1e-12)
+    rest = after - now[:, None] * layer.anchors - (after * off).sum(1, keepdim=True) * off
+    assert rest.norm(dim=1).max() < 1e-5
+    layer.narrow(X)
+    np.testing.assert_allclose(layer.directions().detach(), after, atol=1e-6)  # it stays as narrow as it is
+
+
+def test_nothing_is_turned_back_unasked(rng: np.random.Generator) -> None:
+    X = correlated(rng)
+    layer = layer_of(X, rng.normal(size=(5, 12)), alignment=0.5)
+    with torch.no_grad():
+        layer.turn.normal_(generator=torch.Generator().manual_seed(0))
+    before = layer.directions().detach().clone()
+    layer.narrow(X)
+    np.testing.assert_array_equal(layer.directions().detach(), before)
+
+
 def test_untrained_units_are_the_standardised_scores(rng: np.random.Generator) -> None:
     X, C = correlated(rng), rng.normal(size=(5, 12))
     layer = layer_of(X, C)

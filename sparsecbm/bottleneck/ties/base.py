@@ -6,7 +6,7 @@ correlation with another is the cosine of their directions (see `sparsecbm.bottl
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -90,11 +90,14 @@ class Tied:
         Tangent of the angle that each unit may turn away from its anchor.
     separation : ndarray of shape (K, M)
         How far each class stands out along each anchor.
+    min_survival : float
+        In [0, 1]: the share of its anchor's highest training pictures that a unit must keep however far it may turn.
     """
 
     anchors: np.ndarray
     turns: np.ndarray
     separation: np.ndarray
+    min_survival: float = 0.0
 
     def pool(self, per_class: int | None) -> np.ndarray:
         """Numbers, ascending, of the concepts that stand out most for any class, `per_class` of each; None: all."""
@@ -112,24 +115,31 @@ class Tie:
     min_alignment : float or None
         In (0, 1]: the least correlation of a unit with its concept's score over the shrunk training distribution; None
         takes the tie's own.
+    min_survival : float or None
+        In [0, 1]: the share of a concept's highest training pictures that its unit must keep; None takes the tie's own.
 
     Raises
     ------
     InputError
-        If `min_alignment` is outside (0, 1].
+        If a number is outside its range.
     """
 
     #: Name in the registry.
     name: str = ""
     #: Least alignment where the user gives none.
     alignment: float = 1.0
+    #: Least survival where the user gives none.
+    survival: float = 0.0
     #: Whether the concepts themselves decide how far each may turn, so that a control must be given the same freedom.
     earned: bool = False
 
-    def __init__(self, min_alignment: float | None = None) -> None:
+    def __init__(self, min_alignment: float | None = None, min_survival: float | None = None) -> None:
         self.min_alignment = self.alignment if min_alignment is None else float(min_alignment)
+        self.min_survival = self.survival if min_survival is None else float(min_survival)
         if not 0.0 < self.min_alignment <= 1.0:
             raise InputError(f"min_alignment={min_alignment!r}: expected a number in (0, 1]")
+        if not 0.0 <= self.min_survival <= 1.0:
+            raise InputError(f"min_survival={min_survival!r}: expected a number in [0, 1]")
 
     def bind(self, geometry: ConceptGeometry) -> Tied:
         """Anchors and turns of the concepts."""
@@ -155,8 +165,8 @@ def hand_out(turns: np.ndarray, tied: Tied, pool: np.ndarray) -> Tied:
     """
     given = -np.sort(-turns[turns > 0])
     if not len(given):
-        return Tied(tied.anchors, np.zeros(len(tied.turns)), tied.separation)
+        return replace(tied, turns=np.zeros(len(tied.turns)))
     order = np.argsort(-tied.separation[:, pool].max(0), kind="stable")
     dealt = np.zeros(len(tied.turns))
     dealt[pool[order]] = given[np.arange(len(pool)) * len(given) // len(pool)]
-    return Tied(tied.anchors, dealt, tied.separation)
+    return replace(tied, turns=dealt)

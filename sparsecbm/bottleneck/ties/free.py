@@ -15,4 +15,5 @@ class FreeTie(Tie):
 
     def bind(self, geometry: ConceptGeometry) -> Tied:
         anchors = geometry.scores(geometry.concepts)
-        return Tied(anchors, np.full(len(anchors), tangent(self.min_alignment)), geometry.separation(anchors))
+        turns = np.full(len(anchors), tangent(self.min_alignment))
+        return Tied(anchors, turns, geometry.separation(anchors), self.min_survival)
