@@ -144,7 +144,7 @@ class SparseCBMClassifier(
     min_survival : float or None
         In [0, 1]: of the 20 training pictures (a quarter of them, if fewer than 80) that concept score j ranks highest,
         the least share that unit j ranks highest too. A unit that turned further is turned back, at half time and at
-        the end. None takes the tie's own: .72 for "earned", 0 for the others.
+        the end. None takes the tie's own: .75 for "earned", 0 for the others.
     cone_widths : array-like of shape (M',) or None
         Angles in degrees that units may turn, in place of those of the tie: the widest for the concept that stands out
         most, and so on. With the ``cone_widths_`` of another model, these concepts get the freedom that its concepts

@@ -7,7 +7,7 @@ import numpy as np
 from sparsecbm._base.directions import matched_directions
 from sparsecbm.bottleneck.ties.base import ConceptGeometry, Tie, Tied, tangent
 
-_NARROW = 0.997
+_NARROW = 0.998
 """Alignment of a concept without evidence."""
 
 _CHANCE, _PLAIN = 1.0, 1.5
@@ -18,14 +18,14 @@ class EarnedTie(Tie):
     """Cones as wide as the evidence: E_j = max over classes k of t_kj / (largest t_k. of M matched directions).
 
     t is how far a class stands out along the concept's score, its mean over the deviation within classes. The tangent
-    of the cone grows linearly with E_j, from that of alignment .997 where E_j <= 1 (what chance reaches) to that of
+    of the cone grows linearly with E_j, from that of alignment .998 where E_j <= 1 (what chance reaches) to that of
     `min_alignment` where E_j >= 1.5. Whatever it earned, a unit is turned back until it keeps `min_survival` of the
     pictures that its concept ranks highest (`ConceptBottleneckLayer.narrow`).
     """
 
     name = "earned"
     alignment = 0.93
-    survival = 0.72
+    survival = 0.75
     earned = True
 
     def bind(self, geometry: ConceptGeometry) -> Tied:
