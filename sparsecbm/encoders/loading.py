@@ -44,7 +44,7 @@ def explained(spec: str, local: bool, what: str = "encoder") -> Iterator[None]:
         What it is, in words.
     """
     try:
-        with _quiet():
+        with quiet():
             yield
     except InputError:
         raise
@@ -205,7 +205,7 @@ def _layers(config: object) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence warnings and log records up to ERROR: what matters is raised."""
     previous = logging.root.manager.disable
     logging.disable(logging.ERROR)

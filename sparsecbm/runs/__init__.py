@@ -15,6 +15,7 @@ from sparsecbm.runs.concepts import CheckResult, FilterResult, check_concepts, f
 from sparsecbm.runs.discover import DiscoverResult, discover_concepts
 from sparsecbm.runs.edit import EditResult, edit_run
 from sparsecbm.runs.evaluate import EvaluateResult, evaluate_run, nec_figure
+from sparsecbm.runs.export import ExportResult, export_run
 from sparsecbm.runs.folders import default_output
 from sparsecbm.runs.frontier import FrontierResult, frontier_run
 from sparsecbm.runs.info import GlossaryResult, InfoResult, KeysResult, glossary_run, info_run, keys_run
@@ -38,6 +39,7 @@ __all__ = [
     "EmbedResult",
     "EvaluateResult",
     "ExplainResult",
+    "ExportResult",
     "FilterResult",
     "FrontierResult",
     "GlossaryResult",
@@ -67,6 +69,7 @@ __all__ = [
     "embed_run",
     "evaluate_run",
     "explain_run",
+    "export_run",
     "filter_concepts",
     "frontier_run",
     "glossary_run",
