@@ -13,7 +13,7 @@ from sparsecbm._base.directions import matched_directions
 from sparsecbm._base.rows import unit_rows
 
 _ALIKE = 0.9
-_WITHIN = 0.8
+_WITHIN, _GAIN = 0.8, 0.3
 
 
 def pair_aucs(scores: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.float64]:
@@ -80,8 +80,8 @@ def duplicates(atoms: NDArray[Any], names: list[str | None]) -> list[tuple[int, 
 def hierarchy(codes: NDArray[Any], prefixes: list[int]) -> list[int | None]:
     """Parent of each unit: the unit of an earlier prefix that is active on at least 80% of its pictures, or None.
 
-    Of several, the one that most exceeds its own share of all pictures. `prefixes` are those of a matryoshka
-    dictionary, rising.
+    Of several, the one that most exceeds its own share of all pictures; one that exceeds it by less than 0.3 is merely
+    everywhere. `prefixes` are those of a matryoshka dictionary, rising.
     """
     active = (codes > 0).astype(np.float64)
     share = active.mean(axis=0)
@@ -91,5 +91,5 @@ def hierarchy(codes: NDArray[Any], prefixes: list[int]) -> list[int | None]:
         before = max((m for m in prefixes if m <= j), default=0)
         able = np.flatnonzero(within[j, :before] >= _WITHIN)
         gain = within[j, able] - share[able]
-        parents.append(int(able[gain.argmax()]) if len(able) and share[j] > 0 and gain.max() > 0 else None)
+        parents.append(int(able[gain.argmax()]) if len(able) and share[j] > 0 and gain.max() > _GAIN else None)
     return parents

@@ -27,7 +27,7 @@ from sparsecbm.estimators.nonnegative_lasso import LassoCodes, NonnegativeLasso
 LARGE = 50_000
 """Vocabularies of more phrases stay where they are."""
 _BLOCK, _ROWS, _SOLVED = 8192, 1024, 16
-_KEPT = 256
+_KEPT = 128
 _SKETCH = 96
 """Dimensions in which first candidates are looked for."""
 _PASSES = 20

@@ -270,7 +270,8 @@ def _cheap_checks(config: RunConfig | SearchConfig, split: str) -> tuple[Sequenc
         if not config.images.spec.startswith(("hub:", "parquet:")):  # whose opening takes long
             open_images(config.images.model_copy(update={"on_error": "raise"}), split)
         concepts, prompts = open_concepts(config.concepts)
-    return concepts.names, prompts
+    # Concepts that bring their vectors are not read by the encoder.
+    return concepts.names if concepts.vectors is None else (), prompts
 
 
 def _said(note: str, kind: type[DataWarning] = DataWarning) -> str:
