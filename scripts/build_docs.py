@@ -43,6 +43,7 @@ HOW_TO = {
 ROOMS = {"Samplers": "sparsecbm/samplers/README.md", "What decides": "sparsecbm/evaluation/README.md"}
 PUBLIC = (
     "estimators",
+    "estimators.methods",
     "heads",
     "bottleneck",
     "dictionary",
