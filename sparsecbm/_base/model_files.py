@@ -13,12 +13,12 @@ import numpy as np
 
 from sparsecbm._base.errors import InputError, StoredFileError
 from sparsecbm._base.files import atomic_path, cannot_write, locked, read_json, write_json
+from sparsecbm._base.formats import MODEL_STEPS, brought_up, current
 from sparsecbm._base.untrusted import file_inside
 
 ARRAYS = "model.safetensors"
 CONFIG = "config.json"
 FORMAT = "sparsecbm-model"
-FORMAT_VERSION = 1
 _WAITING = f".{ARRAYS}.new"
 
 
@@ -52,7 +52,7 @@ def write_model(folder: str | Path, arrays: dict[str, np.ndarray], config: dict[
     except (TypeError, ValueError, RecursionError) as error:
         raise InputError(f"the model's metadata_ must hold JSON values only ({error})") from error
     data = save({name: np.ascontiguousarray(value) for name, value in arrays.items()})
-    described = {"format": FORMAT, "format_version": FORMAT_VERSION, "sha256": hashlib.sha256(data).hexdigest()}
+    described = {"format": FORMAT, "format_version": current(MODEL_STEPS), "sha256": hashlib.sha256(data).hexdigest()}
     waiting = folder / _WAITING
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -129,13 +129,7 @@ def _description(folder: Path) -> dict[str, Any]:
     config = read_json(file_inside(folder, CONFIG))
     if not isinstance(config, dict) or config.pop("format", None) != FORMAT:
         raise StoredFileError(f"{str(folder / CONFIG)!r} does not describe a sparsecbm model; choose another folder")
-    version = config.pop("format_version", None)
-    if version != FORMAT_VERSION or not isinstance(version, int) or isinstance(version, bool):
-        raise StoredFileError(
-            f"model {str(folder)!r} has format version {version!r}, this version of sparsecbm "
-            f"reads {FORMAT_VERSION}: upgrade sparsecbm or train again"
-        )
-    return {"sha256": None, **config}
+    return {"sha256": None, **brought_up(config, MODEL_STEPS, f"model {str(folder)!r}")}
 
 
 def _matching(folder: Path, checksum: Any) -> bytes | None:

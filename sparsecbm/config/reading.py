@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from sparsecbm._base.errors import InputError, suggest, unknown
+from sparsecbm._base.formats import CONFIG_STEPS, brought_up, current
 from sparsecbm._base.texts import dump_yaml, parse_yaml, read_text
 from sparsecbm.config.schema import CONCEPT_SOURCES, RunConfig, SearchConfig, VaeConfig, _Section
 
@@ -78,7 +79,8 @@ def build_config(
         ...
     sparsecbm._base.errors.InputError: config: unknown key 'model.los'; did you mean 'model.loss'?
     """
-    merged = _copy(values) if name is None else {"name": name, **_copy(values)}
+    merged = brought_up({"format_version": 1, **_copy(values)}, CONFIG_STEPS, what)
+    merged = merged if name is None else {"name": name, **merged}
     for override in overrides:
         _override(merged, override)
     try:
@@ -149,7 +151,8 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 def dump_config(config: RunConfig | SearchConfig | VaeConfig) -> str:
     """Return the configuration as YAML that `load_config` reads back from any folder; relative paths are from here."""
-    return dump_yaml(_anchor_paths(config.model_dump(mode="json"), Path.cwd()))
+    values = _anchor_paths(config.model_dump(mode="json"), Path.cwd())
+    return dump_yaml({"format_version": current(CONFIG_STEPS), **values})
 
 
 def _config_folders() -> Iterator[Path]:
