@@ -17,7 +17,6 @@ import numpy as np
 from sparsecbm._base.errors import InputError
 from sparsecbm._base.extras import require
 from sparsecbm.data.decode import UndecodableError, decode_image, read_picture
-from sparsecbm.estimators.inference import told_presence
 from sparsecbm.explain import Ledgers, explain
 from sparsecbm.explain.glossary import GLOSSARY
 from sparsecbm.explain.html import ledger_html
@@ -42,6 +41,7 @@ MAX_UPLOAD = "10mb"
 MAX_PIXELS = 40_000_000
 STYLE = """
 .scbm-picture img { width: 100%; height: 100%; object-fit: contain; }
+.scbm-choose ul.options { position: static !important; width: 100% !important; max-height: 11rem !important; }
 .scbm-fragment .scbm-ledger, .scbm-fragment .scbm-ledger * { border-width: 0; }
 .scbm-fragment .scbm-ledger th { padding: .16rem .6rem .16rem 0; } .scbm-fragment .scbm-ledger td { padding: 0; }
 .scbm-fragment .scbm-ledger td.number { text-align: right; }
@@ -88,6 +88,8 @@ class Session:
         return self.stored.classifier.bottleneck_.gate.name == "presence"
 
     def _ledgers(self, activations: Any, vectors: Any = None) -> Ledgers:
+        from sparsecbm.estimators.inference import told_presence  # takes seconds to import
+
         model = self.stored.classifier
         told = {} if vectors is None else told_presence(model, vectors)
         if self.probabilities:
@@ -299,6 +301,7 @@ def build_page(session: Session) -> Any:
                     filterable=True,
                     interactive=False,
                     label="Sliders for other concepts (type to search)",
+                    elem_classes=["scbm-choose"],
                 )
                 sliders = [gr.Slider(0, 4, step=0.01, visible=False, interactive=True) for _ in range(n_sliders)]
         with gr.Accordion("What the words mean", open=False):

@@ -13,13 +13,13 @@ from sparsecbm._base.errors import InputError
 from sparsecbm._base.extras import require
 from sparsecbm._base.files import atomic_path, plain
 from sparsecbm.config.schema import ImagesConfig
-from sparsecbm.evaluation.drift import SMALL, ConceptDrift, ConceptStatistics, concept_drift
 from sparsecbm.inputs.data import embed_pictures, open_images, read_vectors
 from sparsecbm.inputs.models import load_model
 from sparsecbm.runs.base import Result
 
 if TYPE_CHECKING:
     from sparsecbm.data.base import OnError
+    from sparsecbm.evaluation.drift import ConceptDrift, ConceptStatistics
 
 USAGE = "usage"
 """Where the statistics of the pictures that a model was measured on stand in its ``metadata_``."""
@@ -57,6 +57,8 @@ class CompareDataResult(Result):
     @property
     def drifted(self) -> list[ConceptDrift]:
         """Concepts that moved by more than a small effect, and by more than chance among so many."""
+        from sparsecbm.evaluation.drift import SMALL  # takes seconds to import
+
         return [row for row in self.concepts if row.p < 0.05 and row.size >= SMALL]
 
     def to_json(self) -> dict[str, Any]:
@@ -68,6 +70,8 @@ class CompareDataResult(Result):
 
 def usage_of(model: Any, vectors: np.ndarray) -> ConceptStatistics:
     """Measure the concepts of a fitted model on embeddings (n, d), some rows at a time."""
+    from sparsecbm.evaluation.drift import ConceptStatistics
+
     made: ConceptStatistics | None = None
     for start in range(0, len(vectors), _ROWS):
         rows = np.asarray(vectors[start : start + _ROWS])
@@ -116,6 +120,8 @@ def compare_data_run(
     InputError
         If there are no pictures, or the model does not hold what to compare them with.
     """
+    from sparsecbm.evaluation.drift import concept_drift
+
     if (images is None) == (embeddings is None):
         raise InputError("give either pictures (--images) or vectors (--embeddings)")
     stored = load_model(model, inference=True, encoder=encoder, device=device)
@@ -154,6 +160,8 @@ def _config(spec: str, on_error: str) -> ImagesConfig:
 
 
 def _before(noted: Mapping[str, Any] | None, n_concepts: int, path: Path) -> ConceptStatistics:
+    from sparsecbm.evaluation.drift import ConceptStatistics
+
     try:
         parts: Iterable[np.ndarray] = [np.asarray((noted or {})[key]) for key in ("active", "mean", "variance")]
         made = ConceptStatistics(int((noted or {})["n"]), *parts)

@@ -7,14 +7,17 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sparsecbm._base.errors import InputError
 from sparsecbm._base.files import check_free, write_text
 from sparsecbm.config.reading import load_config
-from sparsecbm.encoders.recommended import RECOMMENDED, Recommended, suggested
 from sparsecbm.runs.base import Result
+
+if TYPE_CHECKING:
+    from sparsecbm.encoders.recommended import Recommended
 
 _CONFIG = Template("""\
 # Written by `sparsecbm init`; train with:  sparsecbm train $file
@@ -91,6 +94,7 @@ def init_run(
         If the pictures cannot be had or have no classes, or the file is there already.
     """
     from sparsecbm.data import load_images
+    from sparsecbm.encoders.recommended import RECOMMENDED  # takes seconds to import
 
     spec = images if ":" in images else f"folder:{images}"
     kind, _, place = spec.partition(":")
@@ -136,6 +140,8 @@ def _from(folder: Path, path: str) -> str:
 
 def _machine() -> tuple[str, Recommended]:
     import torch
+
+    from sparsecbm.encoders.recommended import suggested
 
     if torch.cuda.is_available():
         held = torch.cuda.get_device_properties(0)

@@ -12,7 +12,6 @@ import numpy as np
 from sparsecbm._base.errors import InputError, unknown
 from sparsecbm._base.files import atomic_path, plain, remove_leftovers
 from sparsecbm.data.files import picture_files
-from sparsecbm.estimators.inference import told_presence
 from sparsecbm.explain import Entry, Ledger, Ledgers, explain
 from sparsecbm.inputs.models import StoredModel, load_model
 from sparsecbm.runs.base import Result
@@ -199,6 +198,8 @@ def explain_run(
     maps : str or Path, optional
         Folder to draw into where in each picture each concept is seen; see `draw_maps`.
     """
+    from sparsecbm.estimators.inference import told_presence  # takes seconds to import
+
     stored, pictures, vectors = _encode(model, images, encoder, on_error, device, check=(target, against))
     classifier = stored.classifier
     ledgers = explain(

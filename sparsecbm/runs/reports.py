@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from sparsecbm._base.errors import InputError, StoredFileError
 from sparsecbm._base.files import plain, read_json, remove_leftovers, write_text
-from sparsecbm.estimators.inference import told_presence
 from sparsecbm.explain import Ledgers, explain
 from sparsecbm.explain.cues import find_cues
 from sparsecbm.explain.interventions import (
@@ -206,6 +205,8 @@ def _curves(
 
 def split_ledgers(model: StoredModel, split: Embeddings, rows: np.ndarray, labels: np.ndarray | None = None) -> Ledgers:
     """Return the ledgers of the predicted classes of some rows of a split."""
+    from sparsecbm.estimators.inference import told_presence  # takes seconds to import
+
     names = model.class_names
     vectors = np.asarray(split.vectors[rows])
     return explain(

@@ -111,13 +111,19 @@ def test_documented_commands_exist(line: str) -> None:
             assert word.split("=")[0] in options | {"--help", "-h"}, f"{word} is no option in: {line}"
 
 
-def test_help_loads_nothing_heavy() -> None:
+def test_help_and_what_is_wrong_with_a_folder_load_nothing_heavy(tmp_path: Path) -> None:
     code = (
-        "import sys\nfrom sparsecbm.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
-        "print([m for m in ('torch', 'transformers', 'sklearn', 'pydantic', 'matplotlib') if m in sys.modules])"
+        "import sys\nfrom sparsecbm.cli import main\n"
+        "def loaded(*arguments):\n    try: main(list(arguments))\n    except SystemExit: pass\n"
+        "    print([m for m in ('torch', 'transformers', 'sklearn', 'matplotlib', 'pydantic') if m in sys.modules])\n"
+        "loaded('--help')\nloaded('train', '--images', 'folder:none', '--concepts', 'words.txt')"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip().endswith("[]")
+    (tmp_path / "words.txt").write_text("wings\n")
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    lines = done.stdout.strip().splitlines()
+    assert "[]" in lines
+    assert lines[-1] == "['pydantic']"
+    assert "folder 'none' does not exist" in done.stderr
 
 
 def test_version_and_bare_command(capsys) -> None:
