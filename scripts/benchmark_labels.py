@@ -43,7 +43,7 @@ from sklearn.metrics import roc_auc_score
 
 COUNTS = (0, 1, 5, 20, 100)
 BUDGETS = (1, 3)
-ROBOT_SEED = 1014
+ROBOT_SEED, EPOCHS = 1014, 50
 SUPER_CLASSES = {
     "Animal": "leopard ant bass beaver brontosaurus butterfly cougar_body cougar_face crab crayfish crocodile "
     "crocodile_head dalmatian dolphin dragonfly elephant emu flamingo flamingo_head gerenuk "
@@ -184,12 +184,12 @@ def robots(folder: Path, seed: int) -> dict[str, Side]:
     return made
 
 
-def detected(folder: Path, seed: int) -> dict[str, Side]:
+def detected(folder: Path, seed: int, epochs: int = EPOCHS) -> dict[str, Side]:
     """Splits with the logits of the benchmark's detector as X; it is trained once a seed."""
-    path = folder / f"detected_{seed}.npz"
+    path = folder / (f"detected_{seed}.npz" if epochs == EPOCHS else f"detected_{seed}_{epochs}.npz")
     if not path.exists():
         data = robots(folder, seed)
-        logits = train_detector(data, seed)
+        logits = train_detector(data, seed, epochs)
         np.savez(
             path, **{f"{n}_{k}": v for n, s in data.items() for k, v in (("X", logits[n]), ("y", s.y), ("C", s.C))}
         )
@@ -197,7 +197,7 @@ def detected(folder: Path, seed: int) -> dict[str, Side]:
         return {name: Side(*(stored[f"{name}_{k}"] for k in "XyC")) for name in ("train", "val", "test")}
 
 
-def train_detector(data: dict[str, Side], seed: int, epochs: int = 50, patience: int = 10) -> dict[str, np.ndarray]:
+def train_detector(data: dict[str, Side], seed: int, epochs: int, patience: int = 10) -> dict[str, np.ndarray]:
     """Logits (n, M) of every split, from the epoch with the best mean F1 on validation."""
     import torch
     from sklearn.metrics import f1_score
@@ -234,7 +234,7 @@ def train_detector(data: dict[str, Side], seed: int, epochs: int = 50, patience:
     return {name: logits(name) for name in data}
 
 
-def run_robots(folder: Path, seeds: int) -> None:
+def run_robots(folder: Path, seeds: range, epochs: int) -> None:
     """Benchmark's model and ours, side by side."""
     from sparsecbm.estimators import SparseCBMClassifier
 
@@ -249,8 +249,8 @@ def run_robots(folder: Path, seeds: int) -> None:
         for order, made in curves.items():
             made.setdefault(name, []).append(corrected(presence, decide, test, order))
 
-    for seed in range(ROBOT_SEED, ROBOT_SEED + seeds):
-        data = detected(folder, seed)
+    for seed in seeds:
+        data = detected(folder, seed, epochs)
         train, test = data["train"], data["test"]
         front = LogisticRegression(max_iter=1000).fit(train.C, train.y)
         # It reads whether a concept is there, never how probably.
@@ -448,6 +448,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("judge", choices=("robots", "tasks", "birds", "photos", "many"))
     parser.add_argument("--folder", type=Path, help="robots: where pictures and the detectors' logits are kept")
+    parser.add_argument("--first", type=int, default=ROBOT_SEED, help="robots: first seed")
+    parser.add_argument("--epochs", type=int, default=EPOCHS, help="robots: most epochs of the detector")
     parser.add_argument("--data-dir", type=Path, help="photos, many: folder with clip_vitb32/")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--training", choices=("sequential", "joint"), default="sequential", help="birds and photos")
@@ -456,7 +458,8 @@ def main() -> None:
     if needed and getattr(arguments, needed) is None:
         parser.error(f"{arguments.judge} needs --{needed.replace('_', '-')}")
     if arguments.judge == "robots":
-        run_robots(arguments.folder, arguments.seeds)
+        first = arguments.first
+        run_robots(arguments.folder, range(first, first + arguments.seeds), arguments.epochs)
     elif arguments.judge == "tasks":
         run_tasks(arguments.seeds)
     elif arguments.judge == "many":

@@ -424,6 +424,8 @@ def measure(
 
     if split.labels is None:
         raise InputError("these pictures have no labels: there is nothing to measure against; try `sparsecbm predict`")
+    if getattr(classifier, "multilabel_", False):
+        raise InputError("classes of this model do not exclude each other: use sparsecbm.evaluation.multilabel_metrics")
     X, y = split.vectors, np.asarray(split.labels)
     unknown = np.setdiff1d(y, classifier.classes_)
     if len(unknown):

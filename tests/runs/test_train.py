@@ -14,6 +14,8 @@ from sparsecbm import runs
 from sparsecbm._base.errors import InputError, StoredFileError
 from sparsecbm.config.reading import build_config, builtin_configs, load_config
 from sparsecbm.config.schema import RunConfig
+from sparsecbm.inputs.models import load_model
+from sparsecbm.runs.app import Session
 
 SMALL = (
     "images.max_train=200",
@@ -100,6 +102,11 @@ def test_concept_labels_of_a_configuration_teach_and_are_judged(
     made = runs.evaluate_run(taught.output, controls=False, output=tmp_path / "evaluation")
     assert made.metrics == taught.metrics["test"]
     assert made.files["reliability"].read_text().startswith("<svg")
+    session = Session(load_model(taught.output, inference=True), None)  # type: ignore[arg-type]  # nothing is encoded
+    row = np.full(31, 0.03)
+    assert session.reach(row) == 1.0
+    told = session.edited(row, {"red crown": 1.0})[0].lines(31)
+    assert "red crown: 3% -> corrected to present" in [line.name for line in told.lines]
 
 
 def test_evaluate_reproduces_the_metrics(trained: runs.TrainResult, output: Path) -> None:
