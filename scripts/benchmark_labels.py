@@ -44,6 +44,7 @@ from sklearn.metrics import roc_auc_score
 COUNTS = (0, 1, 5, 20, 100)
 BUDGETS = (1, 3)
 ROBOT_SEED, EPOCHS = 1014, 50
+EXPERTS = (("", 0.0, True), (", noisy", 0.1, True), (", noisy, weighed", 0.1, False))
 SUPER_CLASSES = {
     "Animal": "leopard ant bass beaver brontosaurus butterfly cougar_body cougar_face crab crayfish crocodile "
     "crocodile_head dalmatian dolphin dragonfly elephant emu flamingo flamingo_head gerenuk "
@@ -131,14 +132,15 @@ def ours(model: Any, X: np.ndarray) -> tuple[np.ndarray, Decide]:
     return model.predict_concepts_proba(X), lambda C, known: model.predict_from_concepts(C, known=known, X=X)
 
 
-def orders(model: Any, test: Side, order: str, noise: float = 0.0) -> list[float]:
+def orders(model: Any, test: Side, order: str, noise: float, trusted: bool) -> list[float]:
     """Accuracy after 0, each of `BUDGETS` and all answers, asked for by one of the package's orders."""
     from sparsecbm.explain.interventions import intervention_curve
 
     absent, present = model.worth_
     values = absent + test.C * (present - absent)
     truth = np.searchsorted(model.classes_, test.y)
-    curve = intervention_curve(model.explain(test.X), truth, values, order=order, noise=noise)
+    ledgers = model.explain(test.X)
+    curve = intervention_curve(ledgers, truth, values, order=order, noise=noise, trusted=trusted)
     return [float(curve.accuracy[k]) for k in (0, *BUDGETS, test.C.shape[1])]
 
 
@@ -261,10 +263,9 @@ def run_robots(folder: Path, seeds: range, epochs: int) -> None:
             model = SparseCBMClassifier(training=training, random_state=0)
             model.fit(train.X, train.y, concept_labels=train.C)
             judge(f"ours, {training}", *ours(model, test.X), test)
-            for order, noise in product(("uncertainty", "flip", "expected_gain"), (0.0, 0.1)):
-                if training == "independent":
-                    made = orders(model, test, order, noise)
-                    blind.setdefault(f"{order}{', noisy' if noise else ''}", []).append(made)
+            if training == "independent":
+                for order, (said, *expert) in product(("uncertainty", "flip", "expected_gain"), EXPERTS):
+                    blind.setdefault(f"{order}{said}", []).append(orders(model, test, order, *expert))
     print("\nours, independent, by the package's own orders; noisy: one answer in ten is wrong")
     print_table(("0", *map(str, BUDGETS), "all"), blind.items())
     for order, made in curves.items():

@@ -411,6 +411,14 @@ def test_an_expert_may_be_wrong() -> None:
     assert wrong == ((1 - truth) @ ledgers.weights.T).argmax(1).__eq__(y).mean()
     some = intervention_curve(ledgers, y, values, order="uncertainty", noise=0.1).accuracy[-1]
     assert wrong < some < 1
+    # Weighed, what is said moves a probability by the odds of being right, and a guess moves it not at all.
+    guess = intervention_curve(ledgers, y, values, order="uncertainty", noise=0.5, trusted=False).accuracy
+    np.testing.assert_array_equal(guess, np.full(7, guess[0]))
+    weighed = intervention_curve(ledgers, y, values, order="uncertainty", noise=0.1, trusted=False, seed=5)
+    flips = np.random.default_rng(5).random((60, 6)) < 0.1
+    odds = ledgers.presence / (1 - ledgers.presence) * np.where((truth == 1) ^ flips, 9.0, 1 / 9.0)
+    expected = ((odds / (1 + odds)) @ ledgers.weights.T).argmax(1) == y
+    assert weighed.accuracy[-1] == expected.mean()
     bare = explain(ledgers.activations, ledgers.weights, ledgers.bias, ledgers.concepts, ledgers.classes)
     for options in ({"order": "flip"}, {"order": "random", "noise": 0.5}):
         with pytest.raises(InputError, match="needs presence"):

@@ -161,6 +161,7 @@ def intervention_curve(
     presence: ArrayLike | None = None,
     worth: ArrayLike | None = None,
     noise: float = 0.0,
+    trusted: bool = True,
     costs: ArrayLike | None = None,
     steps: int | None = None,
     repeats: int = 5,
@@ -188,6 +189,9 @@ def intervention_curve(
         How probable each concept is, and the activations that absent and present are worth. None: those of the ledgers.
     noise : float
         In [0, 1]: share of answers that are wrong.
+    trusted : bool
+        Whether answers are taken at their word. False weighs each against what the model sees, by Bayes' rule: where it
+        is sure, an expert who errs as often as `noise` says changes little.
     costs : array_like, shape (M,), optional
         Above 0, of an answer about each concept; what an order hopes for is then divided by it. None: 1 each.
     steps : int, optional
@@ -223,9 +227,14 @@ def intervention_curve(
     price, rng = price[known], np.random.default_rng(seed)
     change = (v - ledgers.activations)[:, known]
     if noise:
-        absent, present = of.change_to("noise")
+        absent, present = of.change_to("noise", trusted)
         # The other answer: what absent and present add up to, less the right one.
         change = np.where(rng.random(change.shape) < noise, absent + present - change, change)
+        if not trusted and of.presence is not None:
+            said = np.where(np.abs(change - present) < np.abs(change - absent), 1 - noise, noise)
+            there, not_there = of.presence * said, (1 - of.presence) * (1 - said)
+            total = np.maximum(there + not_there, 1e-300)
+            change = absent + there / total * (present - absent)
     weights = np.ascontiguousarray(ledgers.weights[:, known].T)
 
     def followed(chosen: NDArray[np.int64]) -> InterventionCurve:
@@ -304,9 +313,9 @@ class _Known:
         p, w = (None if part is None else part[:, known] for part in made)
         return cls(ledgers.activations[:, known], None if p is None else np.nan_to_num(p, nan=0.5), w)
 
-    def change_to(self, order: str) -> tuple[FloatArray, FloatArray]:
+    def change_to(self, order: str, trusted: bool = True) -> tuple[FloatArray, FloatArray]:
         """By how much each activation changes if the answer is absent, or present."""
-        if self.worth is None or (self.presence is None and order in BLIND):
+        if self.worth is None or (self.presence is None and (order in BLIND or not trusted)):
             raise InputError(
                 f"{order!r} needs presence (n, M) and worth (2, M): take the ledgers of a model with labels"
             )
