@@ -141,9 +141,11 @@ def _model_card(model: Any, name: str, license: str | None, note: str) -> str:
         "Made by": f"sparsecbm {known.get('sparsecbm', '(version not recorded)')}",
     }
     method, argument = ("explain", ".to_text()") if hasattr(model, "explain") else ("predict", "")
+    home = type(model).__module__.rpartition(".")[0]
     usage = f"""```python
 from PIL import Image
-from sparsecbm import {kind}, load_encoder
+from {home} import {kind}
+from sparsecbm import load_encoder
 model = {kind}.from_pretrained("{name}")
 encoder = load_encoder("{loadable}")
 vectors = encoder.encode_images([Image.open("picture.png")])

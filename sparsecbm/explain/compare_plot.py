@@ -83,7 +83,9 @@ def plot_methods(rows: Sequence[Mapping[str, Any]], *, title: str = "") -> Figur
         axes.margins(x=0.13)
     every[0].set_yticks(range(len(order)), order)
     lines = ", ".join(f"{row['method']} {100 * row['accuracy']:.1f}" for row in levels)
-    legend = "dot: accuracy (full: not beaten in accuracy and advantage both); ring: meaningless directions in place"
+    legend = (
+        "dot: accuracy (full: unbeaten in accuracy and advantage both)\nring: as many meaningless directions instead"
+    )
     figure.supxlabel(legend + (f"\nupright lines: {lines}" if lines else ""), fontsize=9)
     figure.suptitle(title, x=0.01, ha="left", fontsize=11.5, parse_math=False)
     return figure

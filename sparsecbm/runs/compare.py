@@ -94,6 +94,7 @@ def compare_run(
     InputError
         If a method is unknown, or there are no labelled pictures to measure on.
     """
+    from sparsecbm import __version__
     from sparsecbm._base.checkpoint import Steps
 
     start = time.perf_counter()
@@ -109,7 +110,7 @@ def compare_run(
     with output_folder(output, RESULTS, lambda folder: (folder / KEPT).is_dir()):
         inputs = prepare(config)
         trial = _Trial.of(inputs)
-        steps = Steps(output / KEPT, trial.X, trial.y, trial.X_test, trial.y_test, trial.bank)
+        steps = Steps(output / KEPT, __version__, trial.X, trial.y, trial.X_test, trial.y_test, trial.bank)
         with ProgressBar("methods", len(names) * seeds) as bar:
             for name in names:
                 for seed in range(config.seed, config.seed + seeds):

@@ -105,6 +105,7 @@ def test_every_method_explains_stores_and_keeps_its_budget(estimator, data: dict
     np.testing.assert_array_equal(loaded.logits(X), scores)
     np.testing.assert_array_equal(loaded.transform(X), model.transform(X))
     assert loaded.get_params()["concepts_per_class"] == 3
+    assert f"from sparsecbm.estimators.methods import {type(model).__name__}" in loaded.model_card()
     one, three = model.budgets(X, y, [1, 3])
     assert np.count_nonzero(one.head_weights_) <= K
     np.testing.assert_allclose(three.logits(X), scores, atol=1e-6)
