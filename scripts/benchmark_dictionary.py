@@ -75,7 +75,7 @@ def birds(args: argparse.Namespace) -> None:
     phrases = list(concept_phrases())
     others = list(random_words(500, np.random.default_rng(0)))
     texts, noise = (embed_texts(encoder, words, cache="memory").vectors for words in (phrases, others))
-    for look in ("any", "species"):
+    for look in args.looks:
         X, truth = paint(args.pictures, look == "any", encoder)
         for kind in args.kinds:
             model = SparseAutoencoder(
@@ -166,7 +166,7 @@ def cbm(args: argparse.Namespace) -> None:
     found = SparseAutoencoder(512, **options).fit(pool).components_
     rest = SparseAutoencoder(256, **options).fit(left_over(pool, given, 16)).components_
     banks = {"given": given, "discovered": found, "mixed": np.concatenate([given, rest])}
-    for name in SETS:
+    for name in args.sets:
         (X, y), (X_test, y_test) = split(folder, name), split(folder, name, "test")
         for bank, concepts in banks.items():
             control = matched_directions(concepts, np.random.default_rng(1))
@@ -281,8 +281,10 @@ def main() -> None:
     parser.add_argument("part", choices=("birds", "reconstruct", "cbm", "phrases", "epoch"))
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--kinds", nargs="*", default=list(KINDS))
+    parser.add_argument("--looks", nargs="*", choices=("any", "species"), default=["any", "species"])
     parser.add_argument("--active", type=int, default=12)
     parser.add_argument("--actives", type=int, nargs="*", default=[8, 16, 32])
+    parser.add_argument("--sets", nargs="*", choices=tuple(SETS), default=list(SETS))
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--max-iter", type=int, default=3000)

@@ -42,22 +42,29 @@ class Vocabulary:
     rows : ndarray of shape (M, d)
     center : bool
         Whether their mean is taken off.
-    mean : ndarray of shape (d,), optional
-        To take off in place of their own.
     """
 
-    def __init__(
-        self, rows: NDArray[np.floating], center: bool = True, mean: NDArray[np.float64] | None = None
-    ) -> None:
-        self.rows = rows
-        total = np.zeros(rows.shape[1])
-        self._raw = np.empty(len(rows), dtype=np.float32)
-        for start in range(0, len(rows), _BLOCK):
-            block = torch.from_numpy(np.array(rows[start : start + _BLOCK])).float().numpy()
-            lengths = row_lengths(block, "concept_embeddings", first=start)
-            self._raw[start : start + _BLOCK] = lengths
-            total += (block / lengths[:, None]).sum(axis=0)
-        self.mean = (total / len(rows) if mean is None else mean) if center else np.zeros(rows.shape[1])
+    def __init__(self, rows: NDArray[np.floating], center: bool = True) -> None:
+        self.rows, self.mean = rows, np.zeros(rows.shape[1])
+        lengths, total = np.ones(len(rows)), np.zeros(rows.shape[1])
+        for start, block in self._read():
+            lengths[start : start + _BLOCK] = row_lengths(block, "concept_embeddings", first=start)
+            total += (block / lengths[start : start + _BLOCK, None]).sum(axis=0)
+        along = np.ones(len(rows))
+        if center:
+            self.mean = total / len(rows)
+            squared = float(self.mean @ self.mean)
+            for start, block in self._read():
+                found = block @ self.mean.astype(np.float32) / lengths[start : start + _BLOCK]
+                along[start : start + _BLOCK] = np.sqrt(np.maximum(1.0 - 2.0 * found + squared, 0.0))
+        # A phrase is its row times the one number less the mean times the other; zero where nothing is left.
+        self._of_mean = np.divide(1.0, along, out=np.zeros(len(rows)), where=along > 1e-6)
+        self._of_row = self._of_mean / lengths
+
+    def _read(self) -> Iterator[tuple[int, NDArray[Any]]]:
+        for start in range(0, len(self), _BLOCK):
+            # torch widens float16 three times as fast as NumPy; a copy, since what is mapped cannot be written.
+            yield start, torch.from_numpy(np.array(self.rows[start : start + _BLOCK])).float().numpy()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -69,12 +76,9 @@ class Vocabulary:
 
     def take(self, which: NDArray[Any] | slice, dtype: type = np.float64) -> NDArray[Any]:
         """Some phrases, centred and of length one (zero where nothing is left)."""
-        # torch widens float16 three times as fast as NumPy; a copy, since what is mapped cannot be written.
         some = torch.from_numpy(np.array(self.rows[which])).to(getattr(torch, np.dtype(dtype).name)).numpy()
-        some = some / self._raw[which, None]
-        some -= self.mean.astype(dtype)
-        lengths = np.sqrt(np.einsum("nd,nd->n", some, some))[:, None]
-        some /= np.where(lengths > 1e-6, lengths, np.inf)
+        some *= self._of_row[which, None].astype(dtype)
+        some -= np.outer(self._of_mean[which], self.mean).astype(dtype)
         return some
 
     def blocks(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
