@@ -78,7 +78,7 @@ class Vocabulary:
         """Some phrases, centred and of length one (zero where nothing is left)."""
         some = torch.from_numpy(np.array(self.rows[which])).to(getattr(torch, np.dtype(dtype).name)).numpy()
         some *= self._of_row[which, None].astype(dtype)
-        some -= np.outer(self._of_mean[which], self.mean).astype(dtype)
+        some -= self._of_mean[which, None].astype(dtype) * self.mean.astype(dtype)
         return some
 
     def blocks(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
