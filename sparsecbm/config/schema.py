@@ -161,7 +161,7 @@ class EvaluationConfig(_Section):
     """Score a linear probe and the nearest class mean on the same embeddings, as accuracies to compare with."""
 
 
-@declared("encoders/adapting:AdaptOptions", leave=("early_stopping",))
+@declared("encoders/adapting:AdaptOptions")
 class AdaptConfig(_Declared):
     """Options of `sparsecbm adapt`, as `sparsecbm.encoders.adapting.AdaptOptions` declares them."""
 

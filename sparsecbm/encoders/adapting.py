@@ -14,7 +14,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 from sparsecbm._base.checkpoint import fingerprint
 from sparsecbm._base.errors import InputError
-from sparsecbm._base.parameters import Count, Flag, NonNegative, Positive, check_fields
+from sparsecbm._base.parameters import Count, NonNegative, Positive, check_fields
 from sparsecbm._base.training import TrainingLoop
 from sparsecbm.encoders.base import Encoder, _rgb
 
@@ -48,8 +48,6 @@ class AdaptOptions:
         Accelerate's autocast.
     checkpoint_every : int
         Optimizer steps between checkpoints.
-    early_stopping : bool
-        There is none.
     """
 
     rank: Count = 8
@@ -59,7 +57,7 @@ class AdaptOptions:
     concept_weight: NonNegative = 1.0
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
     checkpoint_every: Count = 50
-    early_stopping: Flag = False
+    early_stopping: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_fields(self)
