@@ -41,7 +41,8 @@ MAX_UPLOAD = "10mb"
 MAX_PIXELS = 40_000_000
 STYLE = """
 .scbm-picture img { width: 100%; height: 100%; object-fit: contain; }
-.scbm-choose ul.options { position: static !important; width: 100% !important; max-height: 11rem !important; }
+.scbm-choose .options { position: static !important; width: 100% !important; max-height: 11rem !important; }
+.scbm-choose .option-list { max-height: 11rem !important; }
 .scbm-fragment .scbm-ledger, .scbm-fragment .scbm-ledger * { border-width: 0; }
 .scbm-fragment .scbm-ledger th { padding: .16rem .6rem .16rem 0; } .scbm-fragment .scbm-ledger td { padding: 0; }
 .scbm-fragment .scbm-ledger td.number { text-align: right; }
@@ -287,7 +288,7 @@ def build_page(session: Session) -> Any:
                 )
                 example = gr.Button("Show an example", size="sm", visible=stored.images is not None)
                 found = gr.Label(label="Classes", num_top_classes=5)
-            with gr.Column(scale=5):
+            with gr.Column(scale=6):
                 ledger = gr.HTML(label="Ledger")
                 with gr.Row():
                     turned = gr.Button("Smallest change that turns it", interactive=False, size="sm")
