@@ -17,7 +17,8 @@ from pathlib import Path
 
 import screenshot_report as browser_of
 
-from sparsecbm.runs.app import build_server, open_session
+from sparsecbm.runs.app import build_server
+from sparsecbm.runs.app_session import open_session
 
 
 def free_port() -> int:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from sparsecbm import SparseCBMClassifier, load_encoder, load_images, runs
 from sparsecbm._base.errors import InputError
-from sparsecbm.runs import app
+from sparsecbm.runs import app, app_session
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_session_shows_and_moves_what_the_model_computes(session, tmp_path) -> N
     load_images("birds", "test", max_images=3)[2].save(picture)
     ledgers = session.look(picture)
     sliders = session.sliders(ledgers)
-    assert len(sliders) == app.SLIDERS
+    assert len(sliders) == app_session.SLIDERS
     assert [name for name, _, _ in sliders][:3] == [entry.concept for entry in ledgers[0].top(3)]
     for name, value, top in sliders:
         assert value == ledgers.activations[0, ledgers.concepts.index(name)]
@@ -79,8 +79,8 @@ def test_session_says_how_good_the_model_is_and_shows_its_pictures(folder, sessi
     told = app.Session(dataclasses.replace(session.stored, classifier=model), session.encoder).quality()
     assert told == "Right on 50.0% of 40 test pictures. What meaningless directions would reach was not measured."
     picture, name = session.example(1)
-    assert picture.size == load_images("birds", "test", max_images=app.EXAMPLES)[1].size
-    assert name == session.example(1 + app.EXAMPLES)[1]
+    assert picture.size == load_images("birds", "test", max_images=app_session.EXAMPLES)[1].size
+    assert name == session.example(1 + app_session.EXAMPLES)[1]
 
 
 def test_uploads_are_checked_before_they_are_unpacked(session, tmp_path) -> None:

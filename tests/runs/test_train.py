@@ -15,7 +15,7 @@ from sparsecbm._base.errors import InputError, StoredFileError
 from sparsecbm.config.reading import build_config, builtin_configs, load_config
 from sparsecbm.config.schema import RunConfig
 from sparsecbm.inputs.models import load_model
-from sparsecbm.runs.app import Session
+from sparsecbm.runs.app_session import Session
 
 SMALL = (
     "images.max_train=200",
