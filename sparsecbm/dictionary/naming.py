@@ -63,7 +63,7 @@ def name_units(
     words: Sequence[str],
     word_embeddings: NDArray[Any],
     *,
-    confidence: float = 0.95,
+    confidence: float = 0.999,
     seed: int = 0,
 ) -> Naming:
     """Name units by direction and by activations.
@@ -79,7 +79,7 @@ def name_units(
     words, word_embeddings : sequence of V str, ndarray of shape (V, d)
         May be memory-mapped, and float16.
     confidence : float
-        Least confidence of a name.
+        Least confidence of a name: tens to hundreds of units ask at once, and words are less regular than chance.
     seed : int
         Of the meaningless words.
 
