@@ -124,7 +124,8 @@ def _show_table(console: Console, result: TableResult) -> None:
     counts = [*result.classes.items()]
     more = f", and {len(counts) - 5} more classes" if len(counts) > 5 else ""
     console.print(f"{escape(str(result.path))}: {result.n_images:,} pictures")
-    console.print(escape("  " + ", ".join(f"{name} {count:,}" for name, count in counts[:5]) + more))
+    if counts:
+        console.print(escape("  " + ", ".join(f"{name} {count:,}" for name, count in counts[:5]) + more))
     for note, count in result.notes.items():
         console.print(f"  [yellow]{note}[/yellow] {count:,}")
 

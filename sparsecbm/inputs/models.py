@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
-from sparsecbm._base.errors import StoredFileError
+from sparsecbm._base.errors import DomainWarning, StoredFileError
 from sparsecbm._base.files import read_json
 from sparsecbm._base.hub import NOT_PUBLISHED
 from sparsecbm.config.schema import EmbeddingsConfig, ImagesConfig
@@ -37,6 +40,18 @@ class StoredModel(Generic[Classifier]):
     def encoder(self) -> Encoder:
         """The encoder that the model was trained on; see `model_encoder`."""
         return model_encoder(self, self.spec, device=self.device)
+
+    @contextlib.contextmanager
+    def within_domain(self) -> Iterator[Encoder]:
+        """The encoder, for picture files: where it does not know what the model was trained on, that is said once."""
+        encoder, known = self.encoder, self.metadata
+        spec = (known.get("images") or {}).get("spec")
+        texts = (known.get("concepts") or {}).get("prompts") or self.classifier.concept_names_
+        if encoder.domain is not None and (note := encoder.domain.note(texts, spec)):
+            warnings.warn(f"{encoder.spec}: {note}", DomainWarning, stacklevel=3)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DomainWarning)
+            yield encoder
 
     @property
     def metadata(self) -> dict[str, Any]:

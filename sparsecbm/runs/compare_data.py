@@ -135,7 +135,8 @@ def compare_data_run(
         assert images is not None
         here = Path(images).exists()
         source = picture_files([images], on_error) if here else open_images(_config(images, on_error), split)
-        vectors, skipped = embed_pictures(stored.encoder, source).vectors, tuple(source.skipped)
+        with stored.within_domain() as made_by:
+            vectors, skipped = embed_pictures(made_by, source).vectors, tuple(source.skipped)
     if vectors.shape[1] != stored.classifier.n_features_in_:
         raise InputError(f"{vectors.shape[1]}-d vectors; the model expects {stored.classifier.n_features_in_}-d ones")
     now = usage_of(stored.classifier, vectors)

@@ -282,4 +282,5 @@ def _encode(
     for name in check:
         if name is not None and name not in stored.class_names:
             raise unknown("class", name, stored.class_names)
-    return stored, pictures, stored.encoder.encode_images(pictures)
+    with stored.within_domain() as made_by:
+        return stored, pictures, made_by.encode_images(pictures)

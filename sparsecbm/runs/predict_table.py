@@ -93,7 +93,8 @@ def predict_table(
     check_probability(min_probability)
     pictures = picture_files(images, on_error)
     stored = load_model(model, inference=True, encoder=encoder, device=device)
-    vectors = embed_pictures(stored.encoder, pictures).vectors
+    with stored.within_domain() as made_by:
+        vectors = embed_pictures(made_by, pictures).vectors
     runners = range(2, min(top, len(stored.class_names)) + 1)
     columns = {"picture": str, "class": str, "probability": float, "active_concepts": int, "note": str}
     columns |= {f"{name}_{k}": kind for k in runners for name, kind in (("class", str), ("probability", float))}

@@ -77,6 +77,8 @@ def test_a_folder_and_words_are_enough(museum: Path, capsys) -> None:
     assert run("report", "../museum", "--no-training") == 0
     assert "kaputt.jpg" in Path("../museum/report.html").read_text()
     capsys.readouterr()
+    assert run("explain", "../museum", "../Gemälde/streuner.png") == 0
+    assert "knows painted birds and nothing else" in capsys.readouterr().err
     assert run("evaluate", "../elsewhere/copy") == 2
     assert "does not say where the pictures" in (error := capsys.readouterr().err)
     assert "--images" in error
