@@ -10,7 +10,7 @@ import numpy as np
 from sparsecbm import SparseCBMClassifier
 from sparsecbm._base.errors import InputError
 
-PROBLEMS = 16
+PROBLEMS = 6
 
 
 def check(seed: int, folder: Path) -> bool:

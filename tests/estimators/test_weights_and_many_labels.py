@@ -28,7 +28,7 @@ def model(rows: np.ndarray, **given: object) -> SparseCBMClassifier:
     return SparseCBMClassifier(rows, random_state=0, max_iter=60, verbose=False, **given)
 
 
-@pytest.mark.parametrize("given", [{}, {"training": "sequential"}, {"concepts_per_class": 2, "max_active_concepts": 4}])
+@pytest.mark.parametrize("given", [{"training": "sequential"}, {"concepts_per_class": 2, "max_active_concepts": 4}])
 def test_a_picture_of_weight_zero_is_not_there(data, given) -> None:
     X, rows, C, _ = data
     y, weight = C[:, :3].argmax(1), np.arange(N) % 3.0
