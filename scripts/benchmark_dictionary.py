@@ -163,12 +163,16 @@ def cbm(args: argparse.Namespace) -> None:
         given = unit_rows(stored["embeddings"].astype(np.float32))
     pool = np.concatenate([split(folder, name)[0] for name in SETS] + [split(folder, "imagenet", "train4")[0]])
     options = {"kind": args.kinds[0], "active": 16, "max_iter": args.max_iter, "random_state": 0, "verbose": False}
-    found = SparseAutoencoder(512, **options).fit(pool).components_
-    rest = SparseAutoencoder(256, **options).fit(left_over(pool, given, 16)).components_
-    banks = {"given": given, "discovered": found, "mixed": np.concatenate([given, rest])}
+    banks = {"given": given}
+    if "discovered" in args.banks:
+        banks["discovered"] = SparseAutoencoder(512, **options).fit(pool).components_
+    if "mixed" in args.banks:
+        rest = SparseAutoencoder(256, **options).fit(left_over(pool, given, 16)).components_
+        banks["mixed"] = np.concatenate([given, rest])
     for name in args.sets:
         (X, y), (X_test, y_test) = split(folder, name), split(folder, name, "test")
-        for bank, concepts in banks.items():
+        for bank in args.banks:
+            concepts = banks[bank]
             control = matched_directions(concepts, np.random.default_rng(1))
             reached: dict[int, list[float]] = {8: [], 32: []}
             kept: dict[int, float] = {}
@@ -285,6 +289,7 @@ def main() -> None:
     parser.add_argument("--active", type=int, default=12)
     parser.add_argument("--actives", type=int, nargs="*", default=[8, 16, 32])
     parser.add_argument("--sets", nargs="*", choices=tuple(SETS), default=list(SETS))
+    parser.add_argument("--banks", nargs="*", default=["given", "discovered", "mixed"])
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--max-iter", type=int, default=3000)

@@ -68,7 +68,7 @@ def test_narrow_and_mapped_rows_are_the_same_rows(tmp_path: Path) -> None:
 def test_idle_units_come_back() -> None:
     """Rows whose concepts come one after another would leave units that start in the wrong place idle for ever."""
     X, _ = plant(400)
-    model = make(active=2, max_iter=600).fit(X)
+    model = make(active=2, max_iter=300).fit(X)
     assert not model.dead_.any()
     with pytest.warns(DataWarning, match="concepts are in no picture: ask for fewer"):
         SparseAutoencoder(60, kind="pca", active=2, random_state=0).fit(X)  # of 24 dimensions
@@ -91,11 +91,11 @@ model.fit(X, checkpoint_dir=sys.argv[3])
 """
 
 
-@pytest.mark.parametrize("kind", ["top_k", "concrete"])
-def test_killed_and_resumed_is_bit_identical(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_and_resumed_is_bit_identical(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import sparsecbm.dictionary.training as training
 
     X, _ = plant(400)
+    kind = "concrete"  # draws noise too
     np.save(tmp_path / "x.npy", X)
     call = [sys.executable, "-c", _KILLED, str(tmp_path / "x.npy"), kind, str(tmp_path / "c")]
     assert subprocess.run(call, capture_output=True).returncode == 9
