@@ -4,9 +4,16 @@
 #
 #   scripts/check_versions.sh                      # every Python 3.10 to 3.13 on the PATH or under pyenv
 #   scripts/check_versions.sh --quick 3.10:lowest 3.13:newest
+#   scripts/check_versions.sh --bounds | --third   # what CI takes: the lowest versions, and a third of the test files
 set -uo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD quick=""
+bounds() { # every ">=" of the required packages becomes "=="
+  awk '/^dependencies = \[/ {on = 1; next} /^\]/ {on = 0} on' pyproject.toml | sed -nE 's/^ *"([A-Za-z0-9_.-]+)>=([0-9.]+)".*/\1==\2/p'
+}
+third() { find tests -name 'test_*.py' ! -name test_notebooks.py ! -name test_docs.py | sort | awk 'NR % 3 == 1'; }
+[ "${1:-}" = --bounds ] && bounds && exit
+[ "${1:-}" = --third ] && third && exit
 [ "${1:-}" = --quick ] && quick=yes && shift
 work=$(mktemp -d "${TMPDIR:-/tmp}/sparsecbm-versions.XXXXXX")
 trap 'rm -rf "$work"' EXIT
@@ -28,9 +35,7 @@ for case in "${cases[@]}"; do
   [ -n "$python" ] || { printf '%-14s not on this machine\n' "$case"; continue; }
   mkdir -p "$folder/demo" && log=$folder/log
   : > "$folder/bounds"
-  # Every ">=" of the required packages becomes "==".
-  [ "$end" = lowest ] && awk '/^dependencies = \[/ {on = 1; next} /^\]/ {on = 0} on' pyproject.toml \
-    | sed -nE 's/^ *"([A-Za-z0-9_.-]+)>=([0-9.]+)".*/\1==\2/p' > "$folder/bounds"
+  [ "$end" = lowest ] && bounds > "$folder/bounds"
   started=$SECONDS
   { "$python" -m venv "$folder/venv" && "$folder/venv/bin/pip" install -q -c "$folder/bounds" "$root[test]"; } > "$log" 2>&1 \
     || { printf '%-14s cannot be installed: %s\n' "$case" "$(grep -A3 -m1 ERROR "$log" | paste -sd' ')"; status=1; continue; }
@@ -43,7 +48,7 @@ for case in "${cases[@]}"; do
   if [ -n "$quick" ]; then
     files=(tests/encoders/test_encoders_load.py tests/data/test_data_tables.py tests/estimators/test_as_expected.py tests/untrusted/test_stored_models.py)
   else
-    mapfile -t files < <(find tests -name 'test_*.py' ! -name test_notebooks.py ! -name test_docs.py | sort | awk 'NR % 3 == 1')
+    mapfile -t files < <(third)
   fi
   python -m pytest -q -p no:cacheprovider "${files[@]}" > "$folder/tests" 2>&1 || { status=1; grep -E "^(FAILED|ERROR)" "$folder/tests"; }
   versions=$(python - <<'PY'
