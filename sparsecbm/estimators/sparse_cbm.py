@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,6 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, clone
 from sklearn.model_selection import train_test_split
@@ -37,33 +35,19 @@ from sparsecbm._base.parameters import (
 )
 from sparsecbm._base.rows import as_numpy, check_scale, unit_rows
 from sparsecbm.bottleneck import (
-    GATES,
     TIES,
-    ConceptBottleneck,
-    ConceptBottleneckLayer,
-    ConceptGeometry,
-    ConceptLoss,
     FrozenBottleneck,
-    Gate,
-    PublishedBottleneckLayer,
     Rows,
-    Tied,
-    Trainer,
     TrainingOptions,
     Whitening,
-    class_means,
-    hand_out,
-    loss_class,
-    make_gate,
-    make_loss,
-    make_tie,
     whitening,
 )
 from sparsecbm.estimators.class_scores import ExplainedScores
 from sparsecbm.estimators.concept_labels import ConceptTrust, check_concept_labels
+from sparsecbm.estimators.fitting import Fit
 from sparsecbm.estimators.frontier import ACTIVE, NEC, Frontier, make_frontier
 from sparsecbm.estimators.hub import PublishedEstimator
-from sparsecbm.estimators.inference import InferenceModel, standardised
+from sparsecbm.estimators.inference import InferenceModel
 from sparsecbm.estimators.inputs import (
     SAFE_SCALE,
     UNIT,
@@ -73,19 +57,13 @@ from sparsecbm.estimators.inputs import (
     encoder_note,
     unit_rows_lazily,
 )
-from sparsecbm.estimators.recipe import LEAST_ACTIVE, LEAST_NEC, Head, HeadChoice, Trained
+from sparsecbm.estimators.recipe import Head
 from sparsecbm.estimators.storage import Arrays, ModelRecord, check_arrays
 
 if TYPE_CHECKING:
     from sparsecbm.encoders import Encoder
     from sparsecbm.encoders.base import Pictures
     from sparsecbm.explain import Ledgers
-
-_LOOK = 8192
-"""Rows whose loss stands in the history of a model without training steps."""
-
-_FEW = 4
-"""Concepts up to which all stay active: a price on each would shut those that decide."""
 
 
 class SparseCBMClassifier(
@@ -407,200 +385,28 @@ class SparseCBMClassifier(
         how = given.training or ("joint" if truth is None else "independent" if concept_X is None else "sequential")
         if given.nonnegative_head and given.concepts_per_class is None and given.variant == "default":
             raise InputError("nonnegative_head=True needs concepts_per_class: a dense head has no sign constraint")
+        if how == "independent" and (truth is None or concept_X is not None) and given.variant == "default":
+            raise InputError('training="independent" needs concept_labels of the pictures of X: try "sequential"')
+        fit = Fit(
+            given, space, self._score_rows(), self.score_mean_, self.score_scale_, self._presence, rows, labels,
+            len(self.classes_), weights, validation, seed, checkpoint_dir,
+        )  # fmt: skip
         if given.variant == "published":
-            self._fit_published(given, concepts, rows, labels, weights, validation, seed, checkpoint_dir)
-        elif how == "joint":
-            self._fit_default(given, space, rows, labels, weights, validation, seed, checkpoint_dir)
+            fitted = fit.published()
         else:
-            if how == "independent" and (truth is None or concept_X is not None):
-                raise InputError('training="independent" needs concept_labels of the pictures of X: try "sequential"')
-            told = truth if how == "independent" else None
-            self._fit_head(given, space, rows, labels, weights, told, seed, checkpoint_dir)
+            fitted = fit.joint() if how == "joint" else fit.head_alone(truth if how == "independent" else None)
+            self.cone_widths_ = fitted.cone_widths
+        self._trained = fitted.trained
+        self.history_, self.n_iter_ = fitted.history, int(fitted.history[-1]["step"])
+        self._take(fitted.bottleneck, fitted.head)
         self._check_converged(given)
         self._judge_concepts(rows, labels, presence, truth if concept_X is None else None, seed)
         self.metadata_: dict[str, Any] = {} if made_by is None else {"encoder": made_by}
         return self
 
-    def _fit_head(
-        self,
-        given: SimpleNamespace,
-        space: Whitening,
-        X: np.ndarray | Rows,
-        labels: np.ndarray,
-        weights: np.ndarray | None,
-        truth: np.ndarray | None,
-        seed: int,
-        checkpoint_dir: str | Path | None,
-    ) -> None:
-        """Units as they are; a head on what they say, or on the truth where it is told."""
-        means = class_means(X, labels, len(self.classes_))
-        tied, pool = self._tied(given, space, means, labels, "exact", seed)
-        gate = given.gate
-        if gate == "auto":
-            bare = "dense" if self._presence is None else "presence"
-            gate = bare if given.max_active_concepts is None else "top_k"
-        bottleneck = FrozenBottleneck.freeze(
-            self._untrained(space, tied, pool, gate, given.max_active_concepts, given.nonnegative)
-        )
-        told = None if truth is None else truth[:, pool]
-        # With a budget of weights nobody reads a head of all.
-        whole = given.concepts_per_class is None
-        dense = HeadChoice(None, False, seed, truth=told, weights=weights)(bottleneck, X, labels) if whole else None
-        self._trained = Trained(bottleneck, dense, tied, space, pool, seed, told, weights)
-        self._decide(given, X, labels, checkpoint_dir)
-        X, labels = X[:_LOOK], labels[:_LOOK]
-        scores = np.concatenate(list(self._inference().score_blocks(X)))
-        if self.multilabel_:
-            each = (np.logaddexp(0.0, scores) - scores * labels).sum(axis=1)
-        else:
-            each = np.logaddexp.reduce(scores, axis=1) - scores[np.arange(len(labels)), labels]
-        lost = float(each.mean())
-        self.history_, self.n_iter_ = [{"step": 1, "loss": lost, "cross_entropy": lost}], 1
-
-    def _untrained(
-        self, space: Whitening, tied: Tied, pool: np.ndarray, name: str, limit: int | None, nonnegative: bool
-    ) -> ConceptBottleneck:
-        """Layer, gate and head of the concepts that take part, before any training."""
-        gate = _make_gate(name, len(pool), limit, nonnegative)
-        if gate.name == "presence":
-            if self._presence is None:
-                raise InputError("gate='presence' needs concept_labels: without them nobody knows what is probable")
-            gate.load_state_dict(
-                {key: torch.from_numpy(v[pool]).float() for key, v in zip(("slope", "intercept"), self._presence)}
-            )
-        layer = ConceptBottleneckLayer(space, tied.anchors[pool], tied.turns[pool], tied.min_survival)
-        return ConceptBottleneck(layer, gate, len(self.classes_))
-
-    def _tied(
-        self, given: SimpleNamespace, space: Whitening, means: np.ndarray, labels: np.ndarray, tie: str, seed: int
-    ) -> tuple[Tied, np.ndarray]:
-        """Anchors and turns of all concepts, and the numbers of those that take part."""
-        counts = None if self.multilabel_ else np.bincount(labels)
-        geometry = ConceptGeometry.measure(space, self._score_rows(), means, counts, seed)
-        own = (given.min_alignment, given.min_survival) if tie == given.tie else ()
-        tied = make_tie(tie, *own).bind(geometry)
-        pool = tied.pool(given.candidates_per_class)
-        if self.cone_widths is not None:
-            tied = hand_out(self._given_turns(), tied, pool)
-        turns = np.zeros(len(tied.turns))
-        turns[pool] = tied.turns[pool]
-        self.cone_widths_ = np.degrees(np.arctan(turns))
-        return tied, pool
-
-    def _fit_default(
-        self,
-        given: SimpleNamespace,
-        space: Whitening,
-        X: np.ndarray | Rows,
-        labels: np.ndarray,
-        weights: np.ndarray | None,
-        validation: tuple[np.ndarray | Rows, np.ndarray] | None,
-        seed: int,
-        checkpoint_dir: str | Path | None,
-    ) -> None:
-        kind = loss_class(given.loss)
-        if self.multilabel_ and kind.needs_relevance:
-            raise InputError(f"loss={given.loss!r} needs one class a picture, and y is an indicator matrix")
-        means = class_means(X, labels, len(self.classes_))
-        tied, pool = self._tied(given, space, means, labels, given.tie, seed)
-        budget = given.concepts_per_class is not None
-        limit = given.max_active_concepts
-        if limit is not None and budget:
-            limit = max(limit, LEAST_ACTIVE)
-        relevance = self._relevance(means)[:, torch.from_numpy(pool)] if kind.needs_relevance else None
-        loss = make_loss(given.loss, relevance=relevance)
-        few = limit is None and len(pool) <= _FEW
-        gate = given.gate if given.gate != "auto" else "dense" if few else loss.gate_name(limit)
-        model = self._untrained(space, tied, pool, gate, limit, given.nonnegative)
-        most = max(given.concepts_per_class or 0, LEAST_NEC)
-        half = HeadChoice(most, given.nonnegative_head, seed, weights=weights)
-        trainer = self._train(
-            model, loss, given, kind.default_weight, X, labels, validation, seed,
-            checkpoint_dir,
-            decide=half.at_half_time(X, labels) if budget else None,
-            weights=weights,
-            scores=self._torch_scores(pool),
-        )  # fmt: skip
-        self._trained = Trained(
-            FrozenBottleneck.freeze(trainer.model), _trained_head(trainer.model), tied, space, pool, seed,
-            weights=weights,
-        )  # fmt: skip
-        self._decide(given, X, labels, checkpoint_dir)
-
-    def _decide(
-        self, given: SimpleNamespace, X: np.ndarray | Rows, labels: np.ndarray, checkpoint_dir: str | Path | None = None
-    ) -> None:
-        """Take the head for a budget."""
-        self.bottleneck_, head = self._trained.decide(
-            X, labels, given.concepts_per_class, given.max_active_concepts, given.nonnegative_head, checkpoint_dir
-        )
-        self.head_weights_, self.head_intercept_ = head.weights, head.intercept
+    def _take(self, bottleneck: FrozenBottleneck, head: Head) -> None:
+        self.bottleneck_, self.head_weights_, self.head_intercept_ = bottleneck, head.weights, head.intercept
         self.certificate_ = head.certificate
-
-    def _fit_published(
-        self,
-        given: SimpleNamespace,
-        concepts: np.ndarray | None,
-        X: np.ndarray | Rows,
-        labels: np.ndarray,
-        weights: np.ndarray | None,
-        validation: tuple[np.ndarray | Rows, np.ndarray] | None,
-        seed: int,
-        checkpoint_dir: str | Path | None,
-    ) -> None:
-        kind = loss_class(given.loss, "published")
-        if self.multilabel_:
-            raise InputError("y is an indicator matrix with variant='published': the published models have one class")
-        if given.max_active_concepts is not None:
-            raise InputError("max_active_concepts with variant='published': the published models have no hard limit")
-        if given.gate != "auto":
-            raise InputError(f"gate={given.gate!r} with variant='published': the published models have none")
-        means = class_means(X, labels, len(self.classes_))
-        loss = make_loss(given.loss, "published", self._relevance(means) if kind.needs_relevance else None)
-        generator = torch.Generator().manual_seed(seed)
-        layer = PublishedBottleneckLayer(concepts, X.shape[1], given.logit_scale, generator)
-        gate = make_gate("dense", len(self.concept_names_), {})
-        model = ConceptBottleneck(layer, gate, len(self.classes_), generator)
-        trainer = self._train(
-            model, loss, given, kind.default_weight, X, labels, validation, seed, checkpoint_dir,
-            weights=weights, scores=self._torch_scores(None),
-        )  # fmt: skip
-        self.bottleneck_, head = FrozenBottleneck.freeze(trainer.model), _trained_head(trainer.model)
-        if given.concepts_per_class is not None:
-            head = HeadChoice(
-                given.concepts_per_class, given.nonnegative_head, seed, checkpoint_dir=checkpoint_dir, weights=weights
-            )(self.bottleneck_, X, labels)
-        self.head_weights_, self.head_intercept_ = head.weights, head.intercept
-        self.certificate_ = head.certificate
-
-    def _train(
-        self,
-        model: ConceptBottleneck,
-        loss: ConceptLoss,
-        given: SimpleNamespace,
-        default_weight: float,
-        X: np.ndarray | Rows,
-        labels: np.ndarray,
-        validation: tuple[np.ndarray | Rows, np.ndarray] | None,
-        seed: int,
-        checkpoint_dir: str | Path | None,
-        **options: Any,
-    ) -> Trainer:
-        trainer = Trainer(
-            model,
-            loss,
-            _options(given, len(X), default_weight),
-            seed=seed,
-            device=given.device,
-            checkpoint_dir=checkpoint_dir,
-            log_with=given.log_with,
-            log_dir=given.log_dir,
-            progress=given.verbose,
-            **options,
-        )
-        self.history_ = trainer.fit(X, labels, *(validation or (None, None)))
-        self.n_iter_ = int(self.history_[-1]["step"])
-        return trainer
 
     def refit(
         self,
@@ -631,7 +437,8 @@ class SparseCBMClassifier(
             If this model was loaded, not fitted, has no limits of its own to change, or is of the published variant.
         """
         check_is_fitted(self)
-        if not hasattr(self, "_trained"):
+        trained = getattr(self, "_trained", None)
+        if trained is None:
             raise InputError("refit needs a model as fitted, of the default variant: fit it again, it was loaded")
         changed = {"concepts_per_class": concepts_per_class, "max_active_concepts": max_active_concepts}
         changed = {name: value for name, value in changed.items() if value is not None}
@@ -649,7 +456,9 @@ class SparseCBMClassifier(
         weights = model._trained.weights
         if weights is not None and len(weights) != len(labels):
             raise InputError("refit after sample weights of 0, or with some held out: give the other pictures alone")
-        model._decide(given, rows, labels)
+        model._take(
+            *trained.decide(rows, labels, given.concepts_per_class, given.max_active_concepts, given.nonnegative_head)
+        )
         return model
 
     def _numbers(self, y: ArrayLike, n_rows: int, what: str) -> np.ndarray:
@@ -784,12 +593,6 @@ class SparseCBMClassifier(
         earned = self.variant == "default" and TIES.find(self.tie).earned and hasattr(self, "cone_widths_")
         return {"cone_widths": self.cone_widths_} if earned else {}
 
-    def _given_turns(self) -> np.ndarray:
-        widths = np.asarray(self.cone_widths, dtype=np.float64)
-        if widths.ndim != 1 or not ((widths >= 0) & (widths < 90)).all():
-            raise InputError(f"cone_widths of shape {widths.shape}: expected a row of angles in [0, 90) degrees")
-        return np.tan(np.radians(widths))
-
     def _check_converged(self, given: SimpleNamespace) -> None:
         arrays = {**self.bottleneck_.tensors(), "weights": self.head_weights_, "intercept": self.head_intercept_}
         numbers = [self.history_[-1]["loss"], *(np.abs(np.asarray(value)).max() for value in arrays.values())]
@@ -839,33 +642,6 @@ class SparseCBMClassifier(
         varying = scale > 1e-12 * max(scale.max(), 1e-300)  # a constant score stays 0
         noise = 6e-6 * np.abs(self.score_mean_).max()  # as in `whitening`
         self.score_scale_ = np.where(varying, np.maximum(scale, noise), 1.0)
-
-    def _torch_scores(self, pool: np.ndarray | None):
-        """Concept scores of the pool, standardised; without one, of all, raw."""
-        kept = np.arange(len(self.score_mean_)) if pool is None else pool
-        concepts = self._score_rows()
-        mean = torch.from_numpy(self.score_mean_[kept]).float()
-        scale = torch.from_numpy(self.score_scale_[kept]).float()
-        rows = None if concepts is None else torch.from_numpy(np.ascontiguousarray(concepts[kept].T))
-
-        def scores(x: torch.Tensor) -> torch.Tensor:
-            psi = x[:, kept] if rows is None else x @ rows.to(x.device)
-            return psi if pool is None else (psi - mean.to(x.device)) / scale.to(x.device)
-
-        return scores
-
-    def _relevance(self, means: np.ndarray) -> torch.Tensor:
-        shape = (len(self.classes_), len(self.concept_names_))
-        if self.concept_relevance is not None:
-            relevance = np.asarray(self.concept_relevance, dtype=np.float64)
-            if relevance.shape != shape or not np.isfinite(relevance).all():
-                raise InputError(
-                    f"concept_relevance has shape {relevance.shape}: expected finite numbers of shape {shape} "
-                    "(classes in sorted order, concepts)"
-                )
-            return torch.from_numpy(relevance).float()
-        relevance = standardised(means, self._score_rows(), self.score_mean_, self.score_scale_)
-        return torch.from_numpy(np.maximum(relevance, 0.0)).float()
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -1074,38 +850,3 @@ class SparseCBMClassifier(
         self.multilabel_ = held.multilabel_
         self.history_, self.certificate_ = record.history, record.certificate
         self.n_iter_ = int(record.history[-1]["step"])
-
-
-def _make_gate(name: str, n_concepts: int, limit: int | None, nonnegative: bool) -> Gate:
-    takes = inspect.signature(GATES.find(name)).parameters
-    bound = takes.get("max_active_concepts")
-    if limit is not None and bound is None:
-        raise InputError(f"gate={name!r} knows no limit: expected max_active_concepts=None, or a gate such as 'top_k'")
-    if limit is None and bound is not None and bound.default is bound.empty:
-        raise InputError(f"gate={name!r} needs max_active_concepts: give the most concepts active in one image")
-    options = {"nonnegative": nonnegative, "max_active_concepts": limit}
-    return make_gate(name, n_concepts, {key: value for key, value in options.items() if key in takes})
-
-
-def _trained_head(model: ConceptBottleneck) -> Head:
-    weights = model.head_weight().detach().cpu().numpy().astype(np.float64)
-    bias = model.head.bias
-    return Head(weights, np.zeros(len(weights)) if bias is None else bias.detach().cpu().numpy().astype(np.float64))
-
-
-def _options(given: SimpleNamespace, n: int, default_weight: float) -> TrainingOptions:
-    published = given.variant == "published"
-    return TrainingOptions(
-        max_iter=given.max_iter or max(1000, 3 * n // 256),
-        batch_size=given.batch_size,
-        learning_rate=given.learning_rate,
-        layer_learning_rate=(1.0 if published else 0.3) * given.learning_rate,
-        loss_weight=default_weight if given.loss_weight is None else given.loss_weight,
-        head_l2=0.0 if published else given.head_l2,
-        input_noise=0.0 if published else given.input_noise,
-        temperature=given.temperature,
-        early_stopping=given.early_stopping,
-        n_iter_no_change=given.n_iter_no_change,
-        mixed_precision=given.mixed_precision,
-        gradient_accumulation_steps=given.gradient_accumulation_steps,
-    )
