@@ -47,10 +47,13 @@ def test_python_of_pages_runs(page: str, tmp_path: Path) -> None:
 FEW = "--set images.max_train=40 --set images.max_validation=20 --set images.max_test=20 --set model.max_iter=10"
 QUICK = "--set evaluation.control=false --set evaluation.baseline=false --set evaluation.examples=1"
 SHORT = {
+    "adapt": f"{FEW} {QUICK} --set adapt.max_iter=2",
+    "compare": f"{FEW} --methods label_free,earned_8 --no-control",
     "demo": f"{FEW} {QUICK}",
     "train": f"{FEW} {QUICK}",
     "frontier": f"{FEW} --nec 2 --active 2,4 --ties exact",
     "evaluate": "--no-controls",
+    "concepts discover": "--size 8 --active 2 --max-iter 20 --max-images 60 --force",
     "report": "--examples 1 --no-training",
     "search": "--set images.max_train=40 --set images.max_test=20 --set control=false --set baselines=[]",
     "vae": "--set training.epochs=1 --set training.evaluate_every=1 --set evaluation.samples=20",
@@ -58,7 +61,7 @@ SHORT = {
 """Options that make a command short; what the page says stays as it is."""
 STAND_INS = {
     "PICTURES": "pictures", "folder:PICTURES": "folder:pictures", "NEW.jpg": "PICTURE.jpg", "PICTURE...": "PICTURE.jpg",
-    "MODEL": "museum", "KEY": "model.loss", "CONFIG": "birds_gumbel",
+    "MODEL": "museum", "KEY": "model.loss", "CONFIG": "birds_gumbel", "SPEC": "folder:pictures", "E": "bundled",
 }  # fmt: skip
 
 
@@ -91,7 +94,15 @@ def test_every_written_command_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     birds[0].save("PICTURE.jpg")
     Path("words.txt").write_text("red crown\nblack crown\nlong tail\nsnow\nlake\n")
     commands = written_commands()
-    assert {command for command, *_ in commands} >= {*SHORT, "app", "cache", "concepts", "explain", "init", "predict"}
+    assert {command for command, *_ in commands} >= {
+        *(key.split()[0] for key in SHORT),
+        "app",
+        "cache",
+        "concepts",
+        "explain",
+        "init",
+        "predict",
+    }
     for words in commands:
         # `test_app.py` serves the page; `test_vae.py` runs the configurations that need data on stand-ins.
         if words[0] == "app" or "--data-dir" in words:
@@ -99,7 +110,7 @@ def test_every_written_command_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         # The default encoder there is downloaded.
         offline = "--encoder bundled " if words[0] == "train" and "--images" in words else ""
         with pytest.raises(SystemExit) as stopped:
-            main([*words, *f"{offline}{SHORT.get(words[0], '')}".split()])
+            main([*words, *f"{offline}{SHORT.get(' '.join(words[:2]), SHORT.get(words[0], ''))}".split()])
         assert stopped.value.code in (None, 0), f"{words}\n{capsys.readouterr().err}"
 
 

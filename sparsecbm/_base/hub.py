@@ -97,13 +97,17 @@ def upload(
     return str(done.commit_url)
 
 
-def download(name: str | Path, files: Sequence[str], *, repo_type: str | None = None, **options: Any) -> Path:
+def download(
+    name: str | Path, files: Sequence[str], *, any_of: bool = False, repo_type: str | None = None, **options: Any
+) -> Path:
     """Return a folder with these files: `name` itself if it is one, else that of a repository of the Hub.
 
     Parameters
     ----------
     name : str or Path
     files : sequence of str
+    any_of : bool
+        Whether one of them is enough.
     repo_type : str, optional
     **options
         Of ``huggingface_hub.snapshot_download``: ``revision``, ``token``, ``cache_dir``, ``local_files_only``, ...
@@ -115,7 +119,7 @@ def download(name: str | Path, files: Sequence[str], *, repo_type: str | None = 
     with explained_hub(f"get {str(name)!r}"):
         folder = Path(snapshot_download(str(name), repo_type=repo_type, allow_patterns=list(files), **options))
     missing = [file for file in files if not (folder / file).is_file()]
-    if missing:
+    if missing and not (any_of and len(missing) < len(files)):
         raise StoredFileError(f"cannot get {str(name)!r} from the hub: it has no {missing[0]}; is it another model?")
     return folder
 

@@ -227,7 +227,7 @@ class ConceptSet:
         """Read from a folder, or a data set of the Hub, that `save_pretrained` or `push_to_hub` wrote."""
         from sparsecbm._base.hub import download
 
-        folder = download(name, [_PUBLISHED, _PUBLISHED_VECTORS], repo_type="dataset", **options)
+        folder = download(name, [_PUBLISHED, _PUBLISHED_VECTORS], any_of=True, repo_type="dataset", **options)
         held = folder / _PUBLISHED_VECTORS
         return cls.from_file(held if held.is_file() else folder / _PUBLISHED)
 

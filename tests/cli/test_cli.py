@@ -147,7 +147,11 @@ def test_evaluate_in_a_hurry_prints_json_equal_to_the_metrics(folder: Path, tmp_
     assert "meaningless directions" in stored.pop("verdict")
     assert result["metrics"] == stored
     assert result["controls"] is None
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["test-confusion.csv", "test.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "test-confusion.csv",
+        "test-reliability.svg",
+        "test.json",
+    ]
 
 
 def test_evaluate_shows_and_saves_the_controls(folder: Path, monkeypatch, capsys) -> None:

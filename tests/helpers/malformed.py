@@ -492,8 +492,8 @@ def models(config: bytes, arrays: bytes) -> Iterator[Case]:
     good = json.loads(config)
     for name, change in _MODEL_TREES.items():
         yield f"config: {name}", "config.json", json.dumps(change(dict(good))).encode()
-    # Models of earlier versions have no feature names and no certificate.
-    for key in sorted(good.keys() - {"feature_names_in", "certificate"}):
+    # Models of earlier versions have no feature names, no certificate, and classes that exclude each other.
+    for key in sorted(good.keys() - {"feature_names_in", "certificate", "multilabel"}):
         yield (
             f"config: without {key!r}",
             "config.json",

@@ -23,7 +23,8 @@ from tiny_models import KINDS, pictures, save_open_clip, save_transformers
 
 from sparsecbm import SparseCBMClassifier, load_encoder, load_images
 from sparsecbm._base.errors import InputError
-from sparsecbm.runs.export import OUTPUTS, export_run, run_onnx
+from sparsecbm.runs.export import export_run
+from sparsecbm.runs.graph import OUTPUTS, run_onnx
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "screenshot_report.py"
 TOLERANCE = 1e-5

@@ -145,13 +145,13 @@ def test_an_evaluation_goes_with_its_model(tmp_path: Path, monkeypatch: pytest.M
         return sorted(path.name for path in (out / "evaluation").iterdir())
 
     trained(20)
-    assert evaluated() == ["test-confusion.csv", "test.json"]
+    assert evaluated() == ["test-confusion.csv", "test-reliability.svg", "test.json"]
     trained(20)  # the same model again
     assert (out / "evaluation" / "test.json").is_file()
     concept = runs.load_model(out).classifier.concept_names_[0]
     runs.edit_run(out, suppress=[concept], measure=False)
     assert not (out / "evaluation").exists()
-    assert evaluated() == ["test-confusion.csv", "test.json"]
+    assert evaluated() == ["test-confusion.csv", "test-reliability.svg", "test.json"]
     trained(30)
     assert not (out / "evaluation").exists()
     assert sorted(path.name for path in out.iterdir()) == ["config.yaml", "metrics.json", "model", "report.html"]
