@@ -21,6 +21,7 @@ from sparsecbm.runs.base import Result
 if TYPE_CHECKING:
     from sparsecbm.concepts import ConceptSet
     from sparsecbm.dictionary.naming import Naming
+    from sparsecbm.explain.pages.discover_page import Found
 
 _SHOWN = 8
 _ON_PAGE = {"name", "word", "named", "confidence", "share", "auc", "chance", "parent", "twins"}
@@ -103,7 +104,7 @@ def discover_concepts(
     from sparsecbm.dictionary.naming import name_units
     from sparsecbm.dictionary.quality import duplicates, hierarchy, name_quality
     from sparsecbm.estimators.sparse_autoencoder import SparseAutoencoder, left_over
-    from sparsecbm.explain.pages.discover_page import DiscoverPage, Figure, Found
+    from sparsecbm.explain.pages.discover_page import DiscoverPage, Figure
 
     output = Path(output)
     if output.suffix != ".safetensors":
@@ -134,20 +135,9 @@ def discover_concepts(
     parents = hierarchy(codes, [int(np.searchsorted(alive, m)) for m in prefixes(size)]) if kind == "matryoshka" else []
     quality = None
     if naming is not None:
-        centred = texts[naming.index] - texts.mean(axis=0)
-        quality = name_quality(centred, codes, some, seed)
+        quality = name_quality(texts[naming.index] - texts.mean(axis=0), codes, some, seed)
     twins = duplicates(atoms, [None] * len(atoms) if naming is None else naming.names)
-    found = []
-    for j, name in enumerate(names):
-        note: dict[str, Any] = {"name": name, "share": float((codes[:, j] > 0).mean())}
-        if naming is not None and quality is not None:
-            note |= {"word": naming.words[j], "confidence": float(naming.confidence[j])}
-            note |= {"named": naming.names[j] is not None, "auc": float(quality[0][j]), "chance": float(quality[1][j])}
-        if parents and (parent := parents[j]) is not None:
-            note["parent"] = names[parent]
-        if same := [names[b if a == j else a] for a, b in twins if j in (a, b)]:
-            note["twins"] = same
-        found.append(note)
+    found = [_note(j, names, codes, naming, quality, parents, twins) for j in range(len(names))]
     provenance = {
         "source": "found in pictures by a sparse autoencoder",
         "images": images,
@@ -162,13 +152,6 @@ def discover_concepts(
     )
     concepts.save(output)
     variance, named = model.score(some), 0 if naming is None else sum(name is not None for name in naming.names)
-    source = pictures.images
-    tops = (-codes).argsort(axis=0, kind="stable")[:_SHOWN]
-    details: list[dict[str, Any]] = [{key: note[key] for key in note.keys() & _ON_PAGE} for note in found]
-    cards = [
-        Found(pictures=tuple(int(where[i]) for i in tops[:, j] if codes[i, j] > 0), **note)
-        for j, note in enumerate(details)
-    ]
     page = DiscoverPage(
         title="Concepts found in the pictures",
         summary=f"{len(names):,} directions of which at most {active} (on average, for gates that are learned) rebuild "
@@ -180,12 +163,47 @@ def discover_concepts(
             Figure("Pictures", f"{len(X):,}", "without labels"),
         ),
         facts={"Pictures": images, "Encoder": comparison.encoder.spec, "Kind": kind, "Seed": str(seed)},
-        found=cards,
-        picture=None if source is None else source.__getitem__,
+        found=_cards(found, codes, where),
+        picture=None if pictures.images is None else pictures.images.__getitem__,
     )
     write_text(output.with_suffix(".html"), page.render())
     shutil.rmtree(work, ignore_errors=True)
     return DiscoverResult(concepts, len(names), named, len(X), variance, output, output.with_suffix(".html"))
+
+
+def _note(
+    j: int,
+    names: list[str],
+    codes: NDArray[Any],
+    naming: Naming | None,
+    quality: tuple[NDArray[Any], NDArray[Any]] | None,
+    parents: list[int | None],
+    twins: list[tuple[int, int]],
+) -> dict[str, Any]:
+    """What is known of concept `j`, as JSON values."""
+    note: dict[str, Any] = {"name": names[j], "share": float((codes[:, j] > 0).mean())}
+    if naming is not None and quality is not None:
+        note |= {"word": naming.words[j], "confidence": float(naming.confidence[j])}
+        note |= {"named": naming.names[j] is not None, "auc": float(quality[0][j]), "chance": float(quality[1][j])}
+    if parents and (parent := parents[j]) is not None:
+        note["parent"] = names[parent]
+    if same := [names[b if a == j else a] for a, b in twins if j in (a, b)]:
+        note["twins"] = same
+    return note
+
+
+def _cards(found: list[dict[str, Any]], codes: NDArray[Any], where: NDArray[np.int64]) -> list[Found]:
+    """A card a concept, with the pictures (numbers `where` of the rows of codes) that use it most."""
+    from sparsecbm.explain.pages.discover_page import Found
+
+    tops = (-codes).argsort(axis=0, kind="stable")[:_SHOWN]
+    return [
+        Found(
+            pictures=tuple(int(where[i]) for i in tops[:, j] if codes[i, j] > 0),
+            **{key: note[key] for key in note.keys() & _ON_PAGE},
+        )
+        for j, note in enumerate(found)
+    ]
 
 
 def _vocabulary(path: str | Path | None, comparison: Comparison) -> tuple[list[str], NDArray[np.float32]]:
