@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.stats import rankdata
 
 from sparsecbm._base.logistic import logistic_columns, sigmoid
+from sparsecbm._base.ranks import pair_aucs
 from sparsecbm.bottleneck.ties.base import unit_rows
 
 _SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -103,7 +103,9 @@ def learn_concepts(
         for p, probes in enumerate(_probes(H, C, known & ~out)):
             for s, portion in enumerate(shares):
                 z[s, p, rows] = np.where(out[rows], H[rows] @ _blend(anchors, probes, portion).T, z[s, p, rows])
-    table = np.stack([[_auc(z[s, p], C, known) for p in range(len(_PENALTIES))] for s in range(len(shares))])
+    table = np.stack(
+        [[pair_aucs(z[s, p], C >= 0.5, known) for p in range(len(_PENALTIES))] for s in range(len(shares))]
+    )
     weight = counts[:, chosen].min(axis=0)
     mean = np.average(table, axis=-1, weights=weight)[..., None]
     judged = (weight * table + _PRIOR_LABELS * mean) / (weight + _PRIOR_LABELS)
@@ -205,15 +207,6 @@ def _folds(C: np.ndarray, known: np.ndarray, seed: int) -> np.ndarray:
         dealt = (np.cumsum(mine, axis=0) - 1) % _FOLDS
         fold[order] = np.where(mine, dealt, fold[order])
     return fold
-
-
-def _auc(z: np.ndarray, C: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """AUC (M,) of scores over the labelled entries; ties count half."""
-    ranks = rankdata(np.where(known, z, np.inf), axis=0)  # what is unlabelled ranks above all that is labelled
-    there = known & (C >= 0.5)
-    positives = there.sum(axis=0)
-    negatives = known.sum(axis=0) - positives
-    return ((ranks * there).sum(axis=0) - positives * (positives + 1) / 2) / (positives * negatives)
 
 
 def worth(activations: np.ndarray, presence: np.ndarray) -> np.ndarray:

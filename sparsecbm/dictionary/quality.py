@@ -7,29 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
-from scipy.stats import rankdata
 
 from sparsecbm._base.directions import matched_directions
+from sparsecbm._base.ranks import pair_aucs
 from sparsecbm._base.rows import unit_rows
 
 _ALIKE = 0.9
 _WITHIN, _GAIN = 0.8, 0.3
-
-
-def pair_aucs(scores: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.float64]:
-    """Area under the ROC curve of each score (n, k) for its own truth, bool (n, k): shape (k,); NaN without both kinds.
-
-    Examples
-    --------
-    >>> pair_aucs(np.array([[0.1], [0.2], [0.9]]), np.array([[False], [False], [True]])).tolist()
-    [1.0]
-    """
-    ranks = rankdata(scores, axis=0)
-    ones = np.asarray(truth, dtype=np.float64)
-    n1 = ones.sum(axis=0)
-    n0 = len(ones) - n1
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return ((ranks * ones).sum(axis=0) - n1 * (n1 + 1) / 2) / np.where(n1 * n0 > 0, n1 * n0, np.nan)
 
 
 def name_quality(

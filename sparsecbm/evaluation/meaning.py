@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import rankdata
 
 from sparsecbm._base.errors import InputError
+from sparsecbm._base.ranks import pair_aucs
 from sparsecbm._base.rows import unit_rows
 from sparsecbm.evaluation.metrics import check_matrix
 
@@ -225,14 +226,9 @@ def concept_auc(A: ArrayLike, attributes: ArrayLike) -> UnitScores:
     1.0
     """
     A, truth = check_matrix("A", A), _truth(attributes, np.shape(A))
-    positive = truth.sum(0).astype(float)
-    negative = len(truth) - positive
-    # Mann-Whitney: the rank sum of the positives, ties at their mean rank, for all concepts at once.
-    ranks = rankdata(A, axis=0)
-    pairs = positive * negative
-    wins = np.where(truth, ranks, 0.0).sum(0) - positive * (positive + 1) / 2
-    per_concept = np.where(pairs > 0, wins / np.where(pairs > 0, pairs, 1.0), np.nan)
-    return UnitScores(float(np.nanmean(per_concept)) if (pairs > 0).any() else float("nan"), per_concept)
+    per_concept = pair_aucs(A, truth)
+    mean = float("nan") if np.isnan(per_concept).all() else float(np.nanmean(per_concept))
+    return UnitScores(mean, per_concept)
 
 
 def _truth(attributes: ArrayLike, shape: Sequence[int]) -> np.ndarray:

@@ -15,7 +15,8 @@ from sklearn.metrics import roc_auc_score
 
 from sparsecbm._base.errors import InputError
 from sparsecbm._base.logistic import logistic_columns
-from sparsecbm.bottleneck.labelled import _auc, learn_concepts, unlabelled_presence, worth
+from sparsecbm._base.ranks import pair_aucs
+from sparsecbm.bottleneck.labelled import learn_concepts, unlabelled_presence, worth
 from sparsecbm.estimators import SparseCBMClassifier
 from sparsecbm.estimators.concept_labels import ConceptWarning
 from sparsecbm.evaluation import expected_calibration_error
@@ -65,7 +66,7 @@ def test_auc_of_partly_labelled_columns_is_that_of_scikit_learn() -> None:
     z, C = rng.normal(size=(100, 4)).round(1), (rng.random((100, 4)) < 0.3).astype(float)
     known = rng.random((100, 4)) < 0.5
     expected = [roc_auc_score(C[known[:, j], j], z[known[:, j], j]) for j in range(4)]
-    np.testing.assert_allclose(_auc(z, C, known), expected, rtol=1e-12)
+    np.testing.assert_allclose(pair_aucs(z, C >= 0.5, known), expected, rtol=1e-12)
 
 
 def test_without_labels_concepts_are_their_texts() -> None:
