@@ -15,6 +15,7 @@ import importlib
 import json
 import math
 import os
+import pkgutil
 import re
 import signal
 import sys
@@ -32,47 +33,24 @@ _CHANGES = frozenset(
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
-_BIRDS = ("--set", "images.max_train=40", "--set", "images.max_validation=20", "--set", "images.max_test=20")
-_WARM_UP = (
-    ("train", "birds_gumbel", "--output", "a", "--set", "model.max_iter=2", "--set", "evaluation.examples=1", *_BIRDS),
-    ("evaluate", "a", "--output", "b", "--nec", "1"),
-    ("search", "search_birds", "--output", "c", "--set", "baselines=[linear_probe]", *_BIRDS[:2], *_BIRDS[4:]),
-    ("vae", "vae_digits_gumbolt", "--output", "d", "--set", "training.epochs=1", "--set", "data.max_train=50"),
-)
+_HEAVY = (
+    "accelerate", "datasets", "jinja2", "matplotlib.pyplot", "open_clip", "scipy.cluster", "scipy.stats",
+    "sklearn.linear_model", "torch._dynamo", "transformers",
+)  # fmt: skip
 
 
 def preload() -> None:
-    """Load what the commands need; one thread, since only that of a fork's caller lives on in the child.
+    """Load the package, and what it loads late: nothing is computed here, where it could leave threads to a child."""
+    import sparsecbm
 
-    Which modules those are a child tells, that runs the commands once: nothing is computed here, where it could leave
-    threads or state to every child.
-    """
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import open_clip  # noqa: F401
+    os.environ.setdefault("MPLBACKEND", "Agg")
+    found = (module.name for module in pkgutil.walk_packages(sparsecbm.__path__, "sparsecbm."))
+    for name in (*_HEAVY, *(name for name in found if "__main__" not in name)):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
     import torch
 
-    import sparsecbm.runs  # noqa: F401
-    from sparsecbm.cli import main
-
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder:
-        sys.stdout.flush()
-        pid = os.fork()
-        if pid == 0:
-            os.chdir(folder)
-            os.environ["SPARSECBM_CACHE"] = folder
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            for command in _WARM_UP:
-                with contextlib.suppress(SystemExit):
-                    main(list(command))
-            Path("modules").write_text("\n".join(sys.modules))
-            os._exit(0)
-        os.waitpid(pid, 0)
-        for name in Path(folder, "modules").read_text().split("\n"):
-            with contextlib.suppress(Exception):
-                importlib.import_module(name)
     gc.collect()
     gc.freeze()  # the children's collections would copy every page
     atexit.register(gc.unfreeze)

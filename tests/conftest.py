@@ -10,6 +10,7 @@ from pathlib import Path
 import hypothesis
 import numpy as np
 import pytest
+from forking_python import Server
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
@@ -21,6 +22,29 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tests run in parallel proce
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
 hypothesis.settings.register_profile("explore", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("repeatable")
+
+_SERVER = pytest.StashKey[Server]()
+_FORKING = "SPARSECBM_TESTS_FORKING"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One process serves the commands of all workers; it loads what they need when the first one asks."""
+    if not hasattr(config, "workerinput"):
+        root = Path(__file__).parents[1]
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
+        config.stash[_SERVER] = server = Server()
+        os.environ[_FORKING] = str(server.bin)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if _SERVER in config.stash:
+        config.stash[_SERVER].close()
+
+
+@pytest.fixture(scope="session")
+def forking() -> Path:
+    """Folder of the executables ``python`` and ``sparsecbm`` that start at once: see `forking_python`."""
+    return Path(os.environ[_FORKING])
 
 
 @pytest.fixture(autouse=True)

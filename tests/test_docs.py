@@ -9,7 +9,6 @@ import pkgutil
 import re
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -36,12 +35,12 @@ def blocks(language: str, page: str = "README.md") -> list[str]:
 
 # The how-to pages are followed by `test_how_to.py`.
 @pytest.mark.parametrize("page", ["README.md", "sparsecbm/vae/README.md", "sparsecbm/samplers/README.md"])
-def test_python_of_pages_runs(page: str, tmp_path: Path) -> None:
+def test_python_of_pages_runs(page: str, forking: Path, tmp_path: Path) -> None:
     examples = blocks("python", page)
     assert examples
     for example in examples:
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        subprocess.run([sys.executable, "-c", example], cwd=tmp_path, check=True, env=environment)
+        subprocess.run([str(forking / "python"), "-c", example], cwd=tmp_path, check=True, env=environment)
 
 
 FEW = "--set images.max_train=40 --set images.max_validation=20 --set images.max_test=20 --set model.max_iter=10"

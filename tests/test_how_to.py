@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -27,17 +26,12 @@ FILE = re.compile(r"# (\w+\.(?:py|txt|yaml))\n")
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_page_is_followed(page: str, tmp_path: Path) -> None:
+def test_page_is_followed(page: str, forking: Path, tmp_path: Path) -> None:
     """A Python block that begins with a file's name is written to it; every other block is run."""
-    commands = tmp_path / "bin"
-    commands.mkdir()
-    shim = commands / "sparsecbm"
-    shim.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m sparsecbm "$@"\n')
-    shim.chmod(0o755)
     environment = {
         **os.environ,
         "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}",
-        "PATH": f"{commands}{os.pathsep}{os.environ['PATH']}",
+        "PATH": f"{forking}{os.pathsep}{os.environ['PATH']}",
     }
     ran = 0
     for language, text in BLOCK.findall((ROOT / page).read_text(encoding="utf-8")):
@@ -45,7 +39,7 @@ def test_page_is_followed(page: str, tmp_path: Path) -> None:
         if name and language == "python":
             (tmp_path / name[1]).write_text(text, encoding="utf-8")
             continue
-        call = [sys.executable, "-c", text] if language == "python" else ["bash", "-ec", text]
+        call = [str(forking / "python"), "-c", text] if language == "python" else ["bash", "-ec", text]
         result = subprocess.run(call, cwd=tmp_path, env=environment, capture_output=True, text=True)
         assert result.returncode == 0, f"{text}\n{result.stdout}\n{result.stderr}"
         ran += 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,10 +13,19 @@ ROOT = Path(__file__).parent.parent
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs Linux: fork, SIGKILL and /proc")
-def test_a_short_soak_finds_nothing(tmp_path: Path) -> None:
+def test_a_short_soak_finds_nothing(forking: Path, tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path)}
     # With this seed a full disk under `vae` and a kill of `embed`.
-    command = [sys.executable, str(ROOT / "scripts" / "soak.py"), "--minutes", "0", "--steps", "2", "--seed", "248"]
+    command = [
+        str(forking / "python"),
+        str(ROOT / "scripts" / "soak.py"),
+        "--minutes",
+        "0",
+        "--steps",
+        "2",
+        "--seed",
+        "248",
+    ]
     done = subprocess.run(
         [*command, "--json", str(tmp_path / "soak.json")],
         env=environment,

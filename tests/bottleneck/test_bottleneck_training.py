@@ -6,7 +6,6 @@ import json
 import os
 import socket
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -169,7 +168,7 @@ def test_accumulated_batches_are_one_step() -> None:
     assert next(iter(run.optimizer.state_dict()["state"].values()))["step"] == 10
 
 
-def test_two_processes_train_as_one(tmp_path: Path) -> None:
+def test_two_processes_train_as_one(forking: Path, tmp_path: Path) -> None:
     """Same batches, same noise; gradients differ by the order of sums only."""
     worker = Path(__file__).parent / "train_worker.py"
     with socket.socket() as free:
@@ -182,7 +181,7 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     environment["PYTHONPATH"] = os.pathsep.join([str(worker.parents[2]), environment.get("PYTHONPATH", "")])
     processes = [
         subprocess.Popen(
-            [sys.executable, str(worker), str(tmp_path / "made.json")],
+            [str(forking / "python"), str(worker), str(tmp_path / "made.json")],
             env=environment | {"RANK": rank, "LOCAL_RANK": rank},
         )
         for rank in ("0", "1")

@@ -30,12 +30,12 @@ def run(*arguments: str) -> int:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(forking: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An output folder of a small run, made by the command itself in a new process, in an empty folder."""
     home = tmp_path_factory.mktemp("cli")
     environment = os.environ | {"SPARSECBM_CACHE": str(home / "cache"), "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
     environment["OMP_NUM_THREADS"] = "1"  # several test processes share the cores
-    command = [sys.executable, "-m", "sparsecbm", "demo", *SMALL_OPTIONS]
+    command = [str(forking / "sparsecbm"), "demo", *SMALL_OPTIONS]
     done = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     for words in ("Accuracy", "Active concepts per image", "NEC", "Name alignment", "Concept AUC", "report.html"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -91,13 +90,13 @@ model.fit(X, checkpoint_dir=sys.argv[3])
 """
 
 
-def test_killed_and_resumed_is_bit_identical(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_and_resumed_is_bit_identical(forking: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import sparsecbm.dictionary.training as training
 
     X, _ = plant(400)
     kind = "concrete"  # draws noise too
     np.save(tmp_path / "x.npy", X)
-    call = [sys.executable, "-c", _KILLED, str(tmp_path / "x.npy"), kind, str(tmp_path / "c")]
+    call = [str(forking / "python"), "-c", _KILLED, str(tmp_path / "x.npy"), kind, str(tmp_path / "c")]
     assert subprocess.run(call, capture_output=True).returncode == 9
     took: list[int] = []
     step = training.DictionaryTrainer._optimizer_step

@@ -36,11 +36,11 @@ def files(model_folder, pixels, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def killed_cache(files, tmp_path_factory):
+def killed_cache(files, forking, tmp_path_factory):
     """Return the cache that a process left which was killed by SIGKILL between its first and last shard."""
     model, pixels = files
     cache = tmp_path_factory.mktemp("killed") / "cache"
-    command = [sys.executable, str(WORKER), str(model), str(pixels), str(cache), str(3 * SHARD_SIZE + 5)]
+    command = [str(forking / "python"), str(WORKER), str(model), str(pixels), str(cache), str(3 * SHARD_SIZE + 5)]
     assert subprocess.run(command, env=_environment(1)).returncode == -signal.SIGKILL
     assert not list(cache.rglob("manifest.json"))
     return cache

@@ -83,7 +83,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     assert again == history
 
 
-def test_two_processes_adapt_as_one(tmp_path: Path) -> None:
+def test_two_processes_adapt_as_one(forking: Path, tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -92,7 +92,7 @@ def test_two_processes_adapt_as_one(tmp_path: Path) -> None:
     here = Path(__file__)
     folders = [str(here.parents[2]), str(here.parents[1] / "helpers"), environment.get("PYTHONPATH", "")]
     environment["PYTHONPATH"] = os.pathsep.join(folders)
-    call = [sys.executable, str(here), str(tmp_path / "made.json")]
+    call = [str(forking / "python"), str(here), str(tmp_path / "made.json")]
     processes = [subprocess.Popen(call, env=environment | {"RANK": r, "LOCAL_RANK": r}) for r in ("0", "1")]
     try:
         assert [process.wait() for process in processes] == [0, 0]

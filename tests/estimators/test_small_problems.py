@@ -182,8 +182,9 @@ def decomposer(p: Problem, folder: Path) -> Iterator[str]:
         yield "a negative or suppressed code"
     if model.max_concepts is not None and (codes != 0).sum(axis=1).max() > model.max_concepts:
         yield "too many concepts"
-    one = np.concatenate([model.transform(p.X[i : i + 1]) for i in range(p.n)])
-    if not np.allclose(one @ model.dictionary_, codes @ model.dictionary_, atol=1e-4):
+    some = range(0, p.n, 4)
+    one = np.concatenate([model.transform(p.X[i : i + 1]) for i in some])
+    if not np.allclose(one @ model.dictionary_, codes[some] @ model.dictionary_, atol=1e-4):
         yield "codes depend on the batch"
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -153,7 +152,7 @@ def test_early_stopping_holds_out_its_own_validation(problem) -> None:
 # -- storage ----------------------------------------------------------------------------------------------------------
 
 
-def test_saved_and_loaded_in_a_new_process_predicts_bit_for_bit(fitted, problem, tmp_path: Path) -> None:
+def test_saved_and_loaded_in_a_new_process_predicts_bit_for_bit(fitted, problem, forking: Path, tmp_path: Path) -> None:
     fitted.metadata_ = {"encoder": "bundled"}
     fitted.save(tmp_path / "model")
     assert sorted(p.name for p in (tmp_path / "model").iterdir()) == ["config.json", "model.safetensors"]
@@ -166,7 +165,7 @@ def test_saved_and_loaded_in_a_new_process_predicts_bit_for_bit(fitted, problem,
         "np.savez(sys.argv[1] + '/out.npz', scores=model.decision_function(X), classes=model.predict(X), "
         "units=model.units(X), psi=model.concept_scores(X))\n"
     )
-    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
+    subprocess.run([str(forking / "python"), "-c", code, str(tmp_path)], check=True)
     out = np.load(tmp_path / "out.npz")
     np.testing.assert_array_equal(out["scores"], fitted.decision_function(problem["X_test"]))
     np.testing.assert_array_equal(out["classes"], fitted.predict(problem["X_test"]))

@@ -90,7 +90,7 @@ def test_a_kill_at_any_change_leaves_all_old_or_says_that_it_is_not_whole(tmp_pa
     assert ends == {"old", "new", False}
 
 
-def test_a_second_run_is_refused_while_one_is_at_work_and_not_after(tmp_path: Path) -> None:
+def test_a_second_run_is_refused_while_one_is_at_work_and_not_after(forking: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with output_folder(out) as checkpoint:
         with (
@@ -103,7 +103,7 @@ def test_a_second_run_is_refused_while_one_is_at_work_and_not_after(tmp_path: Pa
     # Not even where the first was killed: the lock went with it.
     code = "import os, sys\nfrom sparsecbm.runs.folders import output_folder\nfrom pathlib import Path\n"
     code += "with output_folder(Path(sys.argv[1])): os.kill(os.getpid(), 9)"
-    killed = subprocess.run([sys.executable, "-c", code, str(out)])
+    killed = subprocess.run([str(forking / "python"), "-c", code, str(out)])
     assert killed.returncode == -signal.SIGKILL
     assert [path.name for path in out.iterdir()] == ["checkpoint"]
     with output_folder(out), pytest.raises(StoredFileError), output_folder(out):

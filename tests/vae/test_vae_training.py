@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -131,12 +130,12 @@ def worker_environment() -> dict[str, str]:
 LONG = TrainingOptions(epochs=20, batch_size=40, evaluate_every=10, checkpoint_every=20)
 
 
-def test_killed_and_resumed_is_bit_identical(tmp_path: Path) -> None:
+def test_killed_and_resumed_is_bit_identical(forking: Path, tmp_path: Path) -> None:
     """kill -9 of a process inside a step; another process goes on to the same bits."""
     data = {"x": stripes()}, {"x": stripes(40, 1)}
     whole = trainer(LONG)
     expected = whole.fit(*data)
-    killed = subprocess.run([sys.executable, str(WORKER), "killed", str(tmp_path)], env=worker_environment())
+    killed = subprocess.run([str(forking / "python"), str(WORKER), "killed", str(tmp_path)], env=worker_environment())
     assert killed.returncode == -signal.SIGKILL
     assert load_state(tmp_path)["counters"]["_step"] == 40
     resumed = trainer(LONG, checkpoint_dir=tmp_path)
@@ -144,7 +143,7 @@ def test_killed_and_resumed_is_bit_identical(tmp_path: Path) -> None:
     assert_same(state(whole), state(resumed))
 
 
-def test_two_processes_train_as_one(tmp_path: Path) -> None:
+def test_two_processes_train_as_one(forking: Path, tmp_path: Path) -> None:
     """Without batch normalisation, whose statistics are each process's own; gradients differ by the order of sums."""
     alone = trainer(batch_norm=False)
     expected = alone.fit({"x": stripes()}, {"x": stripes(40, 1)})
@@ -153,7 +152,7 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
         port = str(free.getsockname()[1])
     # What torchrun sets, without the seconds that its own process takes.
     shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true"}
-    command = [sys.executable, str(WORKER), "processes", str(tmp_path / "made.json")]
+    command = [str(forking / "python"), str(WORKER), "processes", str(tmp_path / "made.json")]
     processes = [
         subprocess.Popen(command, env=worker_environment() | shared | {"RANK": rank, "LOCAL_RANK": rank})
         for rank in ("0", "1")
