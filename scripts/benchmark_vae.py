@@ -1,7 +1,8 @@
-"""Likelihoods of discrete-latent VAEs on digits or MNIST: which objective, which prior, which posterior.
+"""Likelihoods of discrete-latent VAEs on digits, MNIST and Omniglot: which objective, which prior, which posterior.
 
     python scripts/benchmark_vae.py                                     # digits, 16 + 16 latents, 5 seeds
-    python scripts/benchmark_vae.py --data mnist --data-dir DATA        # MNIST, 200 linear and 200 + 200 nonlinear
+    python scripts/benchmark_vae.py --data mnist --data-dir DATA        # MNIST, four shapes, linear and nonlinear
+    python scripts/benchmark_vae.py family --data-dir DATA --seeds 3    # the same on MNIST and Omniglot
     python scripts/benchmark_vae.py speed                               # cost of the negative phase
     python scripts/benchmark_vae.py structured --data-dir DATA          # lower half of MNIST from the upper
     python scripts/benchmark_vae.py semisupervised --data-dir DATA      # 100 labels; relaxation and marginalisation
@@ -43,7 +44,9 @@ METHODS: dict[str, tuple[str, dict[str, Any], float]] = {
 DIGITS_SHAPES = {"factorial": {"groups": [32], "hidden": [64]}, "hierarchical": {"groups": [16, 16], "hidden": [64]}}
 MNIST_SHAPES = {
     "200 linear": {"groups": [200], "hidden": []},
+    "200 nonlinear": {"groups": [200], "hidden": [200, 200]},
     "200+200 nonlinear": {"groups": [200, 200], "hidden": [200, 200]},
+    "4x100 nonlinear": {"groups": [100, 100, 100, 100], "hidden": [200, 200]},
 }
 # One recipe for all contestants, its learning rate by trials of 3 and 4 epochs on the validation split. A linear run
 # takes minutes at K = 1, half an hour at K = 20; a nonlinear one about three times as long.
@@ -98,7 +101,8 @@ def run_one(arguments: argparse.Namespace, method: str, shape: str, seed: int) -
     from sparsecbm.config import VaeConfig, build_config
     from sparsecbm.runs import vae_run
 
-    words = f"{arguments.data} {shape} {method} {seed}".replace(",", "").replace(" = ", "").replace("+", "-")
+    epochs = "" if arguments.epochs is None else f" {arguments.epochs} epochs"
+    words = f"{arguments.data} {shape} {method} {seed}{epochs}".replace(",", "").replace(" = ", "").replace("+", "-")
     folder = arguments.out / "-".join(words.split())
     if (folder / "metrics.json").exists():
         return read_json(folder / "metrics.json")
@@ -107,21 +111,22 @@ def run_one(arguments: argparse.Namespace, method: str, shape: str, seed: int) -
 
 
 def interval(values: list[float]) -> str:
-    """Mean and the half-width of its 95% interval over seeds (Student's t)."""
+    """Mean and its 95% interval over seeds (Student's t)."""
     if len(values) < 2:
         return f"{values[0]:.2f}"
     from scipy.stats import t
 
-    half = t.ppf(0.975, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
-    return f"{statistics.mean(values):.2f} +- {half:.2f}"
+    mean, half = (
+        statistics.mean(values),
+        t.ppf(0.975, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values)),
+    )
+    return f"{mean:.2f} ({mean - half:.2f} to {mean + half:.2f})"
 
 
 def bounded(runs: list[dict[str, Any]]) -> str:
-    """Mean likelihood: with its interval over seeds, or as a lower bound where samples do not support an estimate."""
-    values = [run["test"]["log_likelihood"] for run in runs]
-    if all(run["test"].get("population_interval") is not None for run in runs):
-        return interval(values)
-    return f">= {statistics.mean(values):.2f}"
+    """Mean likelihood and its interval over seeds, marked as a lower bound where samples do not support an estimate."""
+    supported = all(run["test"].get("population_interval") is not None for run in runs)
+    return ("" if supported else ">= ") + interval([run["test"]["log_likelihood"] for run in runs])
 
 
 def table(arguments: argparse.Namespace) -> None:
@@ -147,9 +152,7 @@ def table(arguments: argparse.Namespace) -> None:
         draw_curves(arguments.draw, made, arguments.data)
     console = Console(width=130)
     for shape in shapes:
-        sheet = Table(
-            title=f"{arguments.data}, {shape}: test nats, mean +- 95% interval over {arguments.seeds} seed(s)"
-        )
+        sheet = Table(title=f"{arguments.data}, {shape}: test nats, mean (95% interval over {arguments.seeds} seeds)")
         for column in (
             "method",
             "nats (>=: a bound)",
@@ -184,6 +187,16 @@ def table(arguments: argparse.Namespace) -> None:
                 console.print(f"  {one} less {other}, paired by seed: {interval(gains)}")
 
 
+def family(arguments: argparse.Namespace) -> None:
+    """The table of MNIST and that of Omniglot, with `--draw` or `--json` a file each, named after the data."""
+    for data in ("mnist", "omniglot"):
+        named = {
+            key: path and path.with_stem(f"{path.stem}_{data}")
+            for key, path in (("draw", arguments.draw), ("json", arguments.json))
+        }
+        table(argparse.Namespace(**{**vars(arguments), **named, "data": data}))
+
+
 COLOURS = {
     "factorial, Concrete density": "#0b6e99",
     "factorial, relaxed mass, K = 1": "#7c3aed",
@@ -214,7 +227,7 @@ def draw_curves(path: Path, made: dict[tuple[str, str], list[dict[str, Any]]], d
         tops = [run["test"]["log_likelihood"] for run in lines.values()]
         axes.set_ylim(min(ends) - 12, max(tops) + 2)
         axes.set_xlim(0, 1.05 * last)
-        axes.set_title(f"{data.upper() if data == 'mnist' else data}, {shape}", loc="left", fontsize=11)
+        axes.set_title(f"{data.upper() if data == 'mnist' else data.capitalize()}, {shape}", loc="left", fontsize=11)
         axes.set_xlabel("epoch")
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
@@ -377,11 +390,19 @@ def semisupervised(arguments: argparse.Namespace) -> None:
 def main() -> None:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    jobs = {"likelihood": table, "speed": speed, "structured": structured, "semisupervised": semisupervised}
+    jobs = {
+        "likelihood": table,
+        "family": family,
+        "speed": speed,
+        "structured": structured,
+        "semisupervised": semisupervised,
+    }
     parser.add_argument("what", nargs="?", choices=list(jobs), default="likelihood")
-    parser.add_argument("--data", choices=("digits", "mnist"), default="digits")
+    parser.add_argument("--data", choices=("digits", "mnist", "omniglot"), default="digits")
     parser.add_argument(
-        "--data-dir", type=Path, help="folder with mnist/mnist.npz; without it MNIST comes from the hub"
+        "--data-dir",
+        type=Path,
+        help="folder with mnist/mnist.npz, omniglot/chardata.mat or a part; without it MNIST comes from the hub",
     )
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--epochs", type=int)
