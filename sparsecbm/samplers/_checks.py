@@ -33,7 +33,8 @@ def transformed() -> bool:
     )
 
 
-def _readable(values: torch.Tensor) -> bool:
+def readable(values: torch.Tensor) -> bool:
+    """Whether values can be looked at: nothing is traced, nor batched by a transform."""
     if torch.compiler.is_compiling() or torch.jit.is_tracing():
         return False
     while torch._C._functorch.is_functorch_wrapped_tensor(values):
@@ -45,7 +46,7 @@ def _readable(values: torch.Tensor) -> bool:
 
 def first_bad(values: torch.Tensor, ok: torch.Tensor) -> float | None:
     """The first value that is not ok, None where all are or none can be looked at."""
-    if not _readable(ok) or bool(ok.all()):
+    if not readable(ok) or bool(ok.all()):
         return None
     return values.detach()[~ok].reshape(-1)[0].item()
 

@@ -25,6 +25,7 @@ from sparsecbm.samplers._checks import (
     check_probs,
     check_shape,
     check_temperature,
+    readable,
 )
 from sparsecbm.samplers._straight_through import straight_through
 from sparsecbm.samplers.noise import UniformPairs, compute_dtype, fill, gumbel, in_blocks, logistic, narrow
@@ -440,7 +441,8 @@ class Concrete(_ConcreteDistribution):
         At temperatures of thousands samples lie so close together that float32 rounds some to one value, and the first
         of those gets the one. :meth:`draw` decides before the scaling and is exact at every temperature.
         """
-        return torch.zeros_like(y).scatter(-1, y.detach().argmax(-1, keepdim=True), 1.0)
+        first = y.detach().argmax(-1, keepdim=True)
+        return torch.zeros_like(y).scatter(-1, first, torch.ones_like(first, dtype=y.dtype))
 
     def log_prob(self, value: torch.Tensor) -> torch.Tensor:
         """Return the log-density of log-space samples, with respect to the log-ratios; shape of the batch."""
@@ -483,8 +485,10 @@ class Independent(torch.distributions.Independent):
         return self.base_dist.draw(sample_shape, generator=generator)
 
 
-def _same_temperatures(p: _ConcreteDistribution, q: _ConcreteDistribution) -> bool:
-    return torch.equal(*torch.broadcast_tensors(p.temperature, q.temperature))
+def _same_temperatures(p: _ConcreteDistribution, q: _ConcreteDistribution) -> bool | None:
+    """Whether all are; None where they cannot be looked at."""
+    same = p.temperature == q.temperature
+    return bool(same.all()) if readable(same) else None
 
 
 @register_kl(BinaryConcrete, BinaryConcrete)
@@ -518,14 +522,16 @@ def _kl_concrete_concrete(p: Concrete, q: Concrete) -> torch.Tensor:
 
     By Frullani's integral E log X is E log E^r = -r gamma and the integral over log t of E exp(-t E^r) - E exp(-t X),
     a product over k. For r = 1 its factors are 1 / (1 + t e^v_k), otherwise integrals of their own. The trapezoid rule
-    converges geometrically in both: the integrand is analytic (1 + r) pi / 2 around the line.
+    converges geometrically in both: the integrand is analytic (1 + r) pi / 2 around the line. How many points it takes
+    hangs on r: where r cannot be looked at, temperatures that differ give NaN.
     """
     (temperature_p, logits_p), (temperature_q, logits_q) = p._wide(), q._wide()
     ratio = (temperature_q.double() / temperature_p.double()).unsqueeze(-1)
     v = logits_q.double() - ratio * logits_p.double()
     n = v.shape[-1]
     shift = v.logsumexp(-1, keepdim=True)
-    least, most = (1.0, 1.0) if _same_temperatures(p, q) else (float(ratio.min()), max(float(ratio.max()), 1.0))
+    same = _same_temperatures(p, q)
+    least, most = (float(ratio.min()), max(float(ratio.max()), 1.0)) if same is False else (1.0, 1.0)
     step = (1 + least) / 8
     nodes = torch.arange(-32.0 - 4 * most, 36 * most + math.log(n), step, dtype=torch.float64, device=v.device)
     if most == least == 1.0:
@@ -538,6 +544,8 @@ def _kl_concrete_concrete(p: Concrete, q: Concrete) -> torch.Tensor:
     # E log p(y) is minus the entropy; the sum over k of what log q(y) is linear in has the mean of the Gumbel noise.
     linear = v.sum(-1) - n * ratio.squeeze(-1) * _EULER
     constant = math.lgamma(n) + (n - 1) * temperature_q.double().log()
+    if same is None:
+        constant = torch.where(temperature_p == temperature_q, constant, torch.nan)
     return (n * mean_log - linear - constant - p.entropy().double()).to(logits_p.dtype)
 
 

@@ -96,7 +96,10 @@ class _WholePairs(UniformPairs):
 
     def whole(self, flip: int = 0) -> torch.Tensor:
         """Return the integers k, or with the mask for `flip` their complements."""
-        return (self._words ^ flip).view(self._integer)[: self._count]
+        found = self._words ^ flip
+        if self.bits == 31:  # the halves of a word, without the view of another type that torch.jit.trace lacks
+            found = torch.stack((found & (1 << 31) - 1, found >> 32), -1).flatten()
+        return found[: self._count]
 
     def first(self, out: torch.Tensor | None = None) -> torch.Tensor:
         """Return a."""

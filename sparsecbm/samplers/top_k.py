@@ -77,7 +77,7 @@ def _relax_successive(keys: torch.Tensor, k: int, temperature: float) -> torch.T
         if step == k - 1:
             break
         # log(1 - p): for the largest entry from the others directly, since 1 - p would round to 0.
-        top = torch.zeros_like(scores, dtype=torch.bool).scatter(-1, log_p.argmax(-1, keepdim=True), True)
+        top = torch.arange(scores.shape[-1], device=scores.device) == log_p.argmax(-1, keepdim=True)
         rest = scores.masked_fill(top, -torch.inf).logsumexp(-1, keepdim=True) - scores.logsumexp(-1, keepdim=True)
         others = torch.log1p(-log_p.masked_fill(top, -torch.inf).exp())
         keys = keys + torch.where(top, rest, others)
@@ -175,7 +175,8 @@ def hard_top_k(
     """
     relax = _relaxation(method)
     keys, k, temperature = _keys(logits, k, temperature, generator, noise)
-    hard = torch.zeros_like(keys).scatter(-1, keys.detach().topk(k, dim=-1).indices, 1.0)
+    first = keys.detach().topk(k, dim=-1).indices
+    hard = torch.zeros_like(keys).scatter(-1, first, torch.ones_like(first, dtype=keys.dtype))
     if not (keys.requires_grad or transformed()):
         return hard.to(logits.dtype)
     return straight_through(hard, relax(keys, k, temperature)).to(logits.dtype)
