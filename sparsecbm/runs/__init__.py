@@ -20,9 +20,10 @@ from sparsecbm.runs.folders import default_output
 from sparsecbm.runs.frontier import FrontierResult, frontier_run
 from sparsecbm.runs.info import GlossaryResult, InfoResult, KeysResult, glossary_run, info_run, keys_run
 from sparsecbm.runs.init import InitResult, init_run
+from sparsecbm.runs.measure import headline, measure
 from sparsecbm.runs.predict import ExplainResult, Prediction, PredictResult, explain_run, plot_ledgers, predict_run
 from sparsecbm.runs.predict_table import TableResult, predict_table
-from sparsecbm.runs.reports import ReportResult, headline, measure, report_run
+from sparsecbm.runs.report import ReportResult, report_run
 from sparsecbm.runs.search import SearchResult, search_run
 from sparsecbm.runs.train import EmbedResult, TrainResult, demo_run, embed_run, train_run
 from sparsecbm.runs.vae import VaeResult, vae_run

@@ -25,7 +25,7 @@ from sparsecbm.inputs.models import StoredModel, load_model
 from sparsecbm.inputs.words import word_vectors
 from sparsecbm.runs.base import Result
 from sparsecbm.runs.folders import evaluation_files, model_checksum, output_folder, publish, remove_evaluations
-from sparsecbm.runs.reports import concept_truth, measure
+from sparsecbm.runs.measure import concept_truth, measure
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -24,7 +24,7 @@ from sparsecbm.explain.pages.search_page import MethodRow, SearchPage
 from sparsecbm.inputs.data import Inputs, prepare_search
 from sparsecbm.runs.base import Result
 from sparsecbm.runs.folders import output_folder, publish
-from sparsecbm.runs.reports import large_picture
+from sparsecbm.runs.report import large_picture
 
 RESULTS = ("config.yaml", "search.html", "search.json")
 

@@ -23,7 +23,8 @@ from sparsecbm.inputs.models import StoredModel, is_model_folder
 from sparsecbm.runs.base import Result
 from sparsecbm.runs.compare_data import USAGE, noted_usage, usage_of
 from sparsecbm.runs.folders import model_checksum, output_folder, publish, remove_evaluations
-from sparsecbm.runs.reports import make_report, measure
+from sparsecbm.runs.measure import measure
+from sparsecbm.runs.report import make_report
 
 if TYPE_CHECKING:
     from sparsecbm.estimators import SparseCBMClassifier

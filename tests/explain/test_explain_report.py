@@ -235,7 +235,7 @@ def test_galleries_show_the_most_active_pictures(ledgers, labels) -> None:
 
 
 def test_controls_of_a_run_are_found_where_they_fit(tmp_path) -> None:
-    from sparsecbm.runs.reports import stored_controls
+    from sparsecbm.runs.report import stored_controls
 
     table = [{"name": "Linear probe", "accuracy": 0.9, "sd": None, "note": ""}]
     gap = {"own_recipe": {"accuracy": 0.4, "difference": 0.1, "low": 0.0, "high": 0.2}}

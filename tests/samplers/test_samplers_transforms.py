@@ -44,14 +44,14 @@ SAMPLERS: dict[str, Callable[..., Tensor]] = {
     "relaxed_top_k, successive": lambda x, g=None: relaxed_top_k(x, 2, 0.5, g, method="successive"),
     "hard_top_k": lambda x, g=None: hard_top_k(x, 2, 0.5, g),
     "log_prob": lambda x, g=None: Concrete(0.5, logits=x).log_prob(noise.gumbel(x.shape, generator=g).log_softmax(-1)),
-    "log_prob, binary": lambda x, g=None: (
-        BinaryConcrete(0.5, logits=x).log_prob(noise.logistic(x.shape, generator=g, dtype=x.dtype))
+    "log_prob, binary": lambda x, g=None: BinaryConcrete(0.5, logits=x).log_prob(
+        noise.logistic(x.shape, generator=g, dtype=x.dtype)
     ),
-    "log_prob, interval": lambda x, g=None: (
-        RelaxedBernoulli(0.5, logits=x).log_prob(noise.logistic(x.shape, generator=g, dtype=x.dtype).sigmoid())
+    "log_prob, interval": lambda x, g=None: RelaxedBernoulli(0.5, logits=x).log_prob(
+        noise.logistic(x.shape, generator=g, dtype=x.dtype).sigmoid()
     ),
-    "log_prob, simplex": lambda x, g=None: (
-        RelaxedOneHotCategorical(0.5, logits=x).log_prob(noise.gumbel(x.shape, generator=g, dtype=x.dtype).softmax(-1))
+    "log_prob, simplex": lambda x, g=None: RelaxedOneHotCategorical(0.5, logits=x).log_prob(
+        noise.gumbel(x.shape, generator=g, dtype=x.dtype).softmax(-1)
     ),
     **{name: raw(name) for name in ("gumbel", "logistic", "exponential", "uniform", "normal")},
 }

@@ -10,117 +10,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sparsecbm._base.errors import InputError, unknown
-from sparsecbm._base.logistic import logistic_columns, sigmoid
 from sparsecbm.explain.ledger import Ledgers
 
 FloatArray = NDArray[np.float64]
 ORDERS = ("uncertainty", "expected_gain", "flip", "greedy", "random")
 BLIND = ("expected_gain", "flip")
 """Orders that weigh both answers by their probability; like "uncertainty", they see neither label nor truth."""
+Gain = Callable[[slice, FloatArray], FloatArray]
+"""Maps pictures and their scores (r, K) to what each concept (r, known) promises."""
 _CHUNK = 4_000_000  # numbers held at once where every concept of a picture is tried
-
-
-@dataclass(frozen=True, eq=False)
-class ConceptTruth:
-    """The activations that stand for "there" and "not there", learned from images whose truth is known.
-
-    An activation is no probability, so a true value has to be translated: here by the mean activation of the training
-    images that show the concept, and of those that do not, the values the head has learned its weights on (after the
-    percentiles of Koh et al. 2020, arXiv 2007.04612, section 4.3).
-
-    Attributes
-    ----------
-    present, absent : ndarray of float64, shape (M,)
-        NaN for a concept whose truth is not known.
-    """
-
-    present: FloatArray
-    absent: FloatArray
-
-    @classmethod
-    def fit(cls, activations: ArrayLike, truth: ArrayLike, known: Sequence[int] | None = None) -> ConceptTruth:
-        """Learn both values from training images.
-
-        Parameters
-        ----------
-        activations : array_like, shape (n, M)
-        truth : array_like of bool, shape (n, len(known))
-        known : sequence of int, optional
-            Columns of `activations` that the columns of `truth` tell about; by default all.
-
-        Raises
-        ------
-        InputError
-            If shapes do not fit.
-        """
-        a, t = np.asarray(activations, dtype=np.float64), np.asarray(truth, dtype=bool)
-        columns = np.arange(a.shape[1]) if known is None else np.asarray(known, dtype=np.int64)
-        if a.ndim != 2 or t.shape != (len(a), len(columns)):
-            raise InputError(
-                f"activations {a.shape}, truth {t.shape} and {len(columns)} known concepts do not fit: "
-                "expected (n, M) and (n, known)"
-            )
-        present, absent = np.full(a.shape[1], np.nan), np.full(a.shape[1], np.nan)
-        counts = t.sum(axis=0)
-        some, part = a[:, columns], t.astype(np.float64)
-        with np.errstate(invalid="ignore", divide="ignore"):  # a concept that is always or never there stays unknown
-            present[columns] = (some * part).sum(axis=0) / counts
-            absent[columns] = (some * (1 - part)).sum(axis=0) / (len(a) - counts)
-        unknown_ = ~(np.isfinite(present) & np.isfinite(absent))
-        present[unknown_] = absent[unknown_] = np.nan
-        return cls(present, absent)
-
-    @property
-    def known(self) -> NDArray[np.int64]:
-        """Columns whose truth can be translated."""
-        return np.flatnonzero(np.isfinite(self.present))
-
-    def values(self, truth: ArrayLike, known: Sequence[int] | None = None) -> FloatArray:
-        """Return the activations of images with this truth: shape (n, M), NaN where unknown."""
-        t = np.asarray(truth, dtype=bool)
-        columns = np.arange(len(self.present)) if known is None else np.asarray(known, dtype=np.int64)
-        made = np.full((len(t), len(self.present)), np.nan)
-        made[:, columns] = np.where(t, self.present[columns], self.absent[columns])
-        return made
-
-
-def concept_uncertainty(
-    signals: ArrayLike, train_signals: ArrayLike, train_truth: ArrayLike, known: Sequence[int] | None = None
-) -> FloatArray:
-    """How unsure the model is of each concept of each image, in [0, 1].
-
-    A logistic regression a concept, fitted on training images whose truth is known, turns the concept's signal into a
-    probability p; the uncertainty is the entropy of p, in bits.
-
-    Parameters
-    ----------
-    signals : array_like, shape (n, M)
-        What the model knows of each concept: units before the gate (finer), or activations.
-    train_signals : array_like, shape (m, M)
-    train_truth : array_like of bool, shape (m, len(known))
-    known : sequence of int, optional
-        Columns the truth tells about; by default all.
-
-    Returns
-    -------
-    ndarray of float64, shape (n, M)
-        0 where the truth is not known, or is always the same.
-    """
-    s, t, y = np.asarray(signals, float), np.asarray(train_signals, float), np.asarray(train_truth, bool)
-    columns = np.arange(s.shape[1]) if known is None else np.asarray(known, dtype=np.int64)
-    if y.shape != (len(t), len(columns)) or s.shape[1] != t.shape[1]:
-        raise InputError(f"signals {s.shape}, train_signals {t.shape}, train_truth {y.shape}: the shapes do not fit")
-    made = np.zeros(s.shape)
-    varies = y.any(axis=0) & ~y.all(axis=0)
-    columns, y = columns[varies], y[:, varies]
-    if not len(columns):
-        return made
-    scale = t[:, columns].std(axis=0)
-    scale[scale == 0] = 1.0
-    slope, intercept = logistic_columns(t[:, columns] / scale, y)
-    p = np.clip(sigmoid(s[:, columns] / scale * slope + intercept), 1e-12, 1 - 1e-12)
-    made[:, columns] = -(p * np.log2(p) + (1 - p) * np.log2(1 - p))
-    return made
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,14 +125,7 @@ def intervention_curve(
     price, rng = price[known], np.random.default_rng(seed)
     change = (v - ledgers.activations)[:, known]
     if noise:
-        absent, present = of.change_to("noise", trusted)
-        # The other answer: what absent and present add up to, less the right one.
-        change = np.where(rng.random(change.shape) < noise, absent + present - change, change)
-        if not trusted and of.presence is not None:
-            said = np.where(np.abs(change - present) < np.abs(change - absent), 1 - noise, noise)
-            there, not_there = of.presence * said, (1 - of.presence) * (1 - said)
-            total = np.maximum(there + not_there, 1e-300)
-            change = absent + there / total * (present - absent)
+        change = of.erring(change, rng.random(change.shape) < noise, noise, trusted)
     weights = np.ascontiguousarray(ledgers.weights[:, known].T)
 
     def followed(chosen: NDArray[np.int64]) -> InterventionCurve:
@@ -246,37 +137,20 @@ def intervention_curve(
         accuracy, paid = (np.mean([getattr(curve, name) for curve in curves], axis=0) for name in ("accuracy", "cost"))
         return InterventionCurve(order, accuracy, len(y), paid)
     if order == "uncertainty":
-        if uncertainty is not None:
-            u = np.asarray(uncertainty, dtype=np.float64)
-            if u.shape != shape:
-                raise InputError(f"uncertainty has shape {u.shape}: expected {shape}")
-            u = u[:, known]
-        elif of.presence is not None:
-            u = 0.5 - np.abs(of.presence - 0.5)
-        else:
-            raise InputError("order='uncertainty' needs uncertainty or presence, shape (n, M): see concept_uncertainty")
-        return followed(np.argsort(-u / price, axis=1, kind="stable")[:, :count])
-    if order == "greedy":
-
-        def gain(part: slice, now: FloatArray) -> FloatArray:
-            tried = now[:, None, :] + change[part][:, :, None] * weights[None]
-            rise = _log_softmax(tried) - _log_softmax(now)[:, None]
-            return rise[np.arange(len(now)), :, y[part]]
-
-    else:
-        absent, present = of.change_to(order)
-        assert of.presence is not None
-        p, hope = of.presence, _confidence if order == "expected_gain" else _flipped
-        # Where all promise the same, the least certain concept is asked for.
-        doubt = 1e-9 * (0.5 - np.abs(p - 0.5))
-
-        def gain(part: slice, now: FloatArray) -> FloatArray:
-            found = doubt[part].copy()
-            for side, chance in ((absent[part], 1 - p[part]), (present[part], p[part])):
-                found += chance * hope(now, now[:, None, :] + side[:, :, None] * weights[None])
-            return found
-
+        return followed(np.argsort(-of.doubt(uncertainty, known) / price, axis=1, kind="stable")[:, :count])
+    gain = _certain(y, change, weights) if order == "greedy" else of.expected(order, weights)
     return followed(_one_by_one(ledgers.scores, change, weights, count, price, gain))
+
+
+def _certain(labels: NDArray[np.int64], change: FloatArray, weights: FloatArray) -> Gain:
+    """Rise of the log-probability of the true class, by true answers."""
+
+    def gain(part: slice, now: FloatArray) -> FloatArray:
+        tried = now[:, None, :] + change[part][:, :, None] * weights[None]
+        rise = _log_softmax(tried) - _log_softmax(now)[:, None]
+        return rise[np.arange(len(now)), :, labels[part]]
+
+    return gain
 
 
 def _log_softmax(scores: FloatArray) -> FloatArray:
@@ -301,6 +175,7 @@ class _Known:
     activations: FloatArray
     presence: FloatArray | None
     worth: FloatArray | None
+    shape: tuple[int, ...]  # of all concepts, (n, M)
 
     @classmethod
     def of(cls, ledgers: Ledgers, known: NDArray[np.int64], presence: Any, worth: Any) -> _Known:
@@ -311,7 +186,7 @@ class _Known:
             if part is not None and part.shape != shape:
                 raise InputError(f"{name} has shape {part.shape}: expected {shape}")
         p, w = (None if part is None else part[:, known] for part in made)
-        return cls(ledgers.activations[:, known], None if p is None else np.nan_to_num(p, nan=0.5), w)
+        return cls(ledgers.activations[:, known], None if p is None else np.nan_to_num(p, nan=0.5), w, shapes[0])
 
     def change_to(self, order: str, trusted: bool = True) -> tuple[FloatArray, FloatArray]:
         """By how much each activation changes if the answer is absent, or present."""
@@ -320,6 +195,44 @@ class _Known:
                 f"{order!r} needs presence (n, M) and worth (2, M): take the ledgers of a model with labels"
             )
         return self.worth[0] - self.activations, self.worth[1] - self.activations
+
+    def erring(self, change: FloatArray, wrong: NDArray[np.bool_], noise: float, trusted: bool) -> FloatArray:
+        """Change (n, known) by answers of which some are wrong, as many as `noise` says."""
+        absent, present = self.change_to("noise", trusted)
+        # The other answer: what absent and present add up to, less the right one.
+        change = np.where(wrong, absent + present - change, change)
+        if trusted or self.presence is None:
+            return change
+        said = np.where(np.abs(change - present) < np.abs(change - absent), 1 - noise, noise)
+        there, not_there = self.presence * said, (1 - self.presence) * (1 - said)
+        return absent + there / np.maximum(there + not_there, 1e-300) * (present - absent)
+
+    def doubt(self, uncertainty: ArrayLike | None, known: NDArray[np.int64]) -> FloatArray:
+        """How unsure the model is of each concept, (n, known), in any unit."""
+        if uncertainty is not None:
+            given = np.asarray(uncertainty, dtype=np.float64)
+            if given.shape != self.shape:
+                raise InputError(f"uncertainty has shape {given.shape}: expected {self.shape}")
+            return given[:, known]
+        if self.presence is None:
+            raise InputError("order='uncertainty' needs uncertainty or presence, shape (n, M): see concept_uncertainty")
+        return 0.5 - np.abs(self.presence - 0.5)
+
+    def expected(self, order: str, weights: FloatArray) -> Gain:
+        """What an order that sees no label hopes for, over both answers by their probability."""
+        absent, present = self.change_to(order)
+        assert self.presence is not None
+        p, hope = self.presence, _confidence if order == "expected_gain" else _flipped
+        # Where all promise the same, the least certain concept is asked for.
+        doubt = 1e-9 * (0.5 - np.abs(p - 0.5))
+
+        def gain(part: slice, now: FloatArray) -> FloatArray:
+            found = doubt[part].copy()
+            for side, chance in ((absent[part], 1 - p[part]), (present[part], p[part])):
+                found += chance * hope(now, now[:, None, :] + side[:, :, None] * weights[None])
+            return found
+
+        return gain
 
 
 def _rows(m: int, n: int) -> NDArray[np.int64]:
@@ -345,7 +258,7 @@ def _one_by_one(
     weights: FloatArray,
     steps: int,
     price: FloatArray,
-    gain: Callable[[slice, FloatArray], FloatArray],
+    gain: Gain,
 ) -> NDArray[np.int64]:
     """Per image the concept that promises most for its price, again and again, each time with the answers so far."""
     n, m = change.shape

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sparsecbm._base.errors import InputError, StoredFileError
-from sparsecbm._base.files import plain, read_json, remove_leftovers, write_text
+from sparsecbm._base.files import read_json, remove_leftovers, write_text
 from sparsecbm.explain import Ledgers, explain
 from sparsecbm.explain.cues import find_cues
 from sparsecbm.explain.interventions import (
@@ -25,11 +24,11 @@ from sparsecbm.explain.interventions import (
 from sparsecbm.explain.interventions.curves import BLIND, ORDERS
 from sparsecbm.explain.maps.regions import blanked
 from sparsecbm.explain.maps.whereabouts import Whereabout, whereabouts
-from sparsecbm.explain.pages.base import Figure
 from sparsecbm.explain.pages.report import Report, Standing
 from sparsecbm.inputs.model_data import DataOptions, model_class_texts, open_split
 from sparsecbm.inputs.models import StoredModel, load_model
 from sparsecbm.runs.base import Result
+from sparsecbm.runs.measure import concept_truth, headline, measure, spread
 from sparsecbm.runs.predict import mapped
 
 if TYPE_CHECKING:
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from sparsecbm.embeddings import Embeddings
-    from sparsecbm.estimators import SparseCBMClassifier
     from sparsecbm.estimators.frontier import FrontierPoint
     from sparsecbm.explain.maps.picture_maps import PictureMaps
 
@@ -370,220 +368,3 @@ def stored_controls(folder: Path, split: str, n_images: int) -> dict[str, Any]:
             kept = {"controls": held[rows], "advantage": held.get("advantage"), "verdict": held.get("verdict")}
             return {key: value for key, value in kept.items() if value}
     return {}
-
-
-_ROWS = 8192
-
-
-MAX_MEASURED = 20_000
-"""Images, evenly spread, on which name alignment and concept AUC are measured: they need (n, M) arrays at once."""
-
-
-def measure(
-    classifier: SparseCBMClassifier, split: Embeddings, class_texts: NDArray[np.float32] | None = None
-) -> dict[str, Any]:
-    """Measure accuracy, sparsity and meaning on one split.
-
-    Parameters
-    ----------
-    classifier : SparseCBMClassifier
-        Fitted on class indices.
-    split : Embeddings
-        With labels.
-    class_texts : ndarray of shape (K, d), optional
-        Texts of the model's classes, for their plausibility.
-
-    Returns
-    -------
-    dict
-        JSON values: ``accuracy`` and other classification metrics, ``active_concepts`` (mean, max, ...), ``nec``,
-        ``used_concepts`` (active and with a weight for the predicted class: mean and max), ``name_alignment``, its
-        mean, 5th percentile and least value over the concepts that decide (``alignment``), their ``survival``, and
-        ``warnings``; with class texts ``plausibility``; where the pictures know which concepts they show, also
-        ``concept_auc``, ``clarity``, ``concepts`` (`concept_reliability`) and ``leakage`` (how much more the
-        activations know about the class than the true concepts do).
-
-    Raises
-    ------
-    InputError
-        If the split has no labels, or a label the model was not trained on.
-    """
-    from sparsecbm.evaluation import (
-        active_concepts,
-        clarity,
-        classification_metrics,
-        concept_auc,
-        concept_reliability,
-        disguise,
-        name_alignment,
-        plausibility,
-        survival,
-        used_in_decision,
-    )
-    from sparsecbm.heads import nec
-
-    if split.labels is None:
-        raise InputError("these pictures have no labels: there is nothing to measure against; try `sparsecbm predict`")
-    if getattr(classifier, "multilabel_", False):
-        raise InputError("classes of this model do not exclude each other: use sparsecbm.evaluation.multilabel_metrics")
-    X, y = split.vectors, np.asarray(split.labels)
-    unknown = np.setdiff1d(y, classifier.classes_)
-    if len(unknown):
-        raise InputError(
-            f"label {unknown[0]} is not among the {len(classifier.classes_)} classes the model was trained on"
-        )
-    columns = np.searchsorted(classifier.classes_, y)
-    proba = np.concatenate([classifier.predict_proba(X[i : i + _ROWS]) for i in range(0, len(X), _ROWS)])
-    rows = spread(len(X), MAX_MEASURED)
-    kept = np.asarray(X[rows])
-    activations, units = classifier.transform(kept), classifier.units(kept)
-    scores, predicted = classifier.concept_scores(kept), proba[rows].argmax(axis=1)
-    alignment, of_units = name_alignment(units, scores)
-    used = used_in_decision(activations, classifier.head_weights_, predicted)
-    metrics: dict[str, Any] = {
-        "n_images": len(X),
-        "correct": int((proba.argmax(axis=1) == columns).sum()),
-        **classification_metrics(columns, proba),
-        "active_concepts": active_concepts(activations),
-        "nec": nec(classifier.head_weights_),
-        "used_concepts": {"mean": used.mean, "max": used.most},
-        "name_alignment": alignment,
-    }
-    if used.concepts.any():
-        of_units = of_units[used.concepts]
-        metrics["alignment"] = {"mean": of_units.mean(), "p5": np.percentile(of_units, 5), "min": of_units.min()}
-        metrics["survival"] = survival(units[:, used.concepts], scores[:, used.concepts]).mean
-    if class_texts is not None and classifier.concept_embeddings_ is not None:
-        metrics["plausibility"] = plausibility(
-            activations, classifier.head_weights_, predicted, class_texts, classifier.concept_embeddings_
-        )
-    note = disguise(
-        len(classifier.concept_names_), X.shape[1], classifier.head_weights_, metrics["active_concepts"]["mean"]
-    )
-    metrics["warnings"] = [] if note is None else [note]
-    truth = concept_truth(classifier.concept_names_, split)
-    if truth is not None:
-        known, flags = truth
-        of_activations, each = concept_auc(activations[:, known], flags[rows])
-        auc_of_units, _ = concept_auc(units[:, known], flags[rows])
-        names = [classifier.concept_names_[j] for j in known]
-        metrics["concept_auc"] = {"mean": of_activations, "units": auc_of_units, "each": dict(zip(names, each))}
-        metrics["clarity"] = clarity(metrics["accuracy"], activations[:, known], flags[rows])
-    labels = concept_labels(classifier.concept_names_, split)
-    if labels is not None and getattr(classifier, "presence_", None) is not None:
-        metrics["concepts"] = concept_reliability(
-            labels[rows], classifier.predict_concepts_proba(kept), classifier.concept_names_
-        )
-    attributes = getattr(split.images, "attributes", None)
-    if attributes is not None and not np.isnan(attributes).any():
-        metrics["leakage"] = _leakage(activations, attributes[rows] >= 0.5, columns[rows])
-    return plain(metrics)
-
-
-def _leakage(activations: NDArray, attributes: NDArray[np.bool_], y: NDArray[np.int64]) -> dict[str, Any] | None:
-    """Leakage report as scalars; None where there are too few images to tell."""
-    from sparsecbm.evaluation import leakage
-
-    counts = np.bincount(y)
-    try:
-        return leakage(activations, attributes, y, information=counts[counts > 0].min() >= 3).summary()
-    except InputError:
-        return None
-
-
-def concept_truth(names: Sequence[str], split: Embeddings) -> tuple[list[int], NDArray[np.bool_]] | None:
-    """Return of which concepts every picture knows the truth, and that truth, shape (n, len(known)); None without."""
-    attributes = getattr(split.images, "attributes", None)
-    if attributes is None:
-        return None
-    column = {name: j for j, name in enumerate(split.images.attribute_names) if not np.isnan(attributes[:, j]).any()}
-    known = [j for j, name in enumerate(names) if name in column]
-    if not known:
-        return None
-    return known, attributes[:, [column[names[j]] for j in known]] >= 0.5
-
-
-def concept_labels(names: Sequence[str], split: Embeddings) -> NDArray[np.float64] | None:
-    """Return what the pictures know of concepts (n, M), NaN where nothing; None where they know none of them."""
-    attributes = getattr(split.images, "attributes", None)
-    if attributes is None:
-        return None
-    column = {name: j for j, name in enumerate(split.images.attribute_names)}
-    made = np.full((len(attributes), len(names)), np.nan)
-    for j, name in enumerate(names):
-        if name in column:
-            made[:, j] = attributes[:, column[name]]
-    return None if np.isnan(made).all() else made
-
-
-def spread(n: int, limit: int) -> NDArray[np.int64]:
-    """Return at most `limit` row numbers, evenly spread over n rows."""
-    return np.arange(n) if n <= limit else np.linspace(0, n - 1, limit).round().astype(np.int64)
-
-
-def headline(metrics: Mapping[str, Any]) -> list[Figure]:
-    """Put the metrics of `measure`, and of the controls beside it, into words, leaving out what was not measured."""
-    active, used = metrics["active_concepts"], metrics.get("used_concepts")
-    n, most = metrics["n_images"], active["max"]
-    figures = [Figure("Accuracy", f"{metrics['accuracy']:.1%}", f"{metrics['correct']:,} of {n:,} pictures")]
-    for key, found in (metrics.get("advantage") or {}).items():
-        if key == "equal_freedom" and found == metrics["advantage"]["own_recipe"]:
-            continue
-        free = ", as free to turn as the concepts" if key == "equal_freedom" else ""
-        figures.append(
-            Figure("Meaningless directions", f"{found['accuracy']:.1%}", f"as many, by the same recipe{free}")
-        )
-        gap, low, high = (f"{100 * found[part]:+.1f}" for part in ("difference", "low", "high"))
-        over = "95% interval" if found.get("draws", 1) > 1 else "95% interval over pictures, one draw:"
-        figures.append(Figure("Owed to what concepts mean", gap, f"points of accuracy; {over} {low} to {high}"))
-    if used is not None:
-        figures.append(
-            Figure("Concepts in a decision", f"{used['mean']:.1f}", "active, with a weight for the class; mean")
-        )
-    figures.append(
-        Figure(
-            "Active concepts per image", f"{active['mean']:.1f}", f"at most {most}; {active['zero_share']:.0%} zeros"
-        )
-    )
-    figures.append(Figure("NEC", f"{metrics['nec']:.1f}", "head weights per class"))
-    if "survival" in metrics:
-        figures.append(
-            Figure("Survival", f"{metrics['survival']:.0%}", "of a concept's top 20 pictures stay its unit's top 20")
-        )
-    tail = metrics.get("alignment")
-    figures.append(
-        Figure(
-            "Name alignment",
-            f"{metrics['name_alignment']:.3f}",
-            "unit j against concept j, correlation"
-            if tail is None
-            else f"unit against concept; of those that decide {tail['p5']:.2f} (5%), least {tail['min']:.2f}",
-        )
-    )
-    if metrics.get("plausibility") is not None:
-        figures.append(
-            Figure("Plausibility", f"{metrics['plausibility']:.2f}", "of the reasons, going by texts; 0.5 is chance")
-        )
-    if "concept_auc" in metrics:
-        auc = metrics["concept_auc"]
-        figures.append(
-            Figure("Concept AUC", f"{auc['mean']:.3f}", f"activations against truth; units {auc['units']:.3f}")
-        )
-    if "concepts" in metrics:
-        found = metrics["concepts"]
-        worst = max(found["each"], key=lambda name: found["each"][name]["ece"])
-        most = f"most of {worst}, {found['each'][worst]['ece']:.3f}"
-        note = f"error (ECE) of the probabilities of {len(found['each'])} concepts; {most}"
-        figures.append(Figure("Concept calibration", f"{found['ece']:.3f}", note))
-    if "clarity" in metrics:
-        parts = metrics["clarity"]
-        figures.append(
-            Figure(
-                "Clarity",
-                f"{parts['clarity']:.2f}",
-                f"accuracy, sparsity {parts['sparsity']:.2f} and precision {parts['precision']:.2f} in one",
-            )
-        )
-    if "linear_probe" in metrics:
-        figures.append(Figure("Linear probe", f"{metrics['linear_probe']:.1%}", "black box on the same embeddings"))
-    return figures
