@@ -1,6 +1,6 @@
 """What a user meets on a hub, by the real clients against the stand-in of `tests/helpers/hub_server.py`.
 
-Not stood in for: the Xet protocol (clients use plain HTTP, as without hf_xet).
+Not stood in for: the Xet protocol. hf_xet is on, finds a server without it, and downloads go by plain HTTP.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ GOOD = {
 }  # fmt: skip
 ABSENT, LOGIN, UNWELL = "the hub has no such repository, or it is private", "log in with `hf auth login`", "HTTP 503"
 BAD = {
+    "push_to_hub, to a server without Xet": "set HF_HUB_DISABLE_XET=1",
     "push_to_hub without a token": LOGIN,
     "push_to_hub, token expired": LOGIN,
     "from_pretrained, token expired": "token is missing, wrong or expired",

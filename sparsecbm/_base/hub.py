@@ -167,6 +167,11 @@ def hub_problem(error: BaseException | None) -> str | None:
         if name == "HFValidationError":
             return f"{' '.join(str(error).split())[:200]}: give the name as OWNER/NAME"
         status = status or getattr(getattr(error, "response", None), "status_code", None)
+        # hf_xet tells of an answer in words alone.
+        if found := re.search(r"HTTP status \w+ error \((\d+)[^:]*: \S*/xet-", str(error)):
+            if found[1] == "404":
+                return "the hub does not speak Xet: set HF_HUB_DISABLE_XET=1, and it goes by plain HTTP"
+            status = int(found[1])
         offline = offline or name in ("OfflineModeIsEnabled", "LocalEntryNotFoundError")
         if module in _NETWORK or isinstance(error, (ConnectionError, TimeoutError)):
             unreached = unreached or f"{name}: {' '.join(str(error).split())[:100]}"

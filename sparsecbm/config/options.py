@@ -108,7 +108,7 @@ def _lenient(hint: Any) -> Any:
         inner, *rest = get_args(hint)
         limits = [limit for part in rest for limit in (part.metadata if isinstance(part, FieldInfo) else [part])]
         kept = tuple(limit for limit in limits if not hasattr(limit, "strict") and getattr(limit, "lt", 0) != 2**63)
-        return Annotated.__class_getitem__((_lenient(inner), *kept)) if kept else _lenient(inner)  # type: ignore[attr-defined]  # built at run time
+        return Annotated[(_lenient(inner), *kept)] if kept else _lenient(inner)  # type: ignore[return-value]  # built at run time
     if get_origin(hint) is tuple:
         return GenericAlias(tuple, tuple(map(_lenient, get_args(hint))))
     if get_origin(hint) in (Union, UnionType):
