@@ -109,6 +109,8 @@ def _advantage(result: EvaluateResult) -> dict[str, Any]:
 
 def _more(metrics: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Rows that a report's headline has no room for."""
+    if "map" in metrics:
+        return [("Calibration error", f"{metrics['ece']:.3f}", "ECE, mean over classes")]
     rows = [("Balanced accuracy", f"{metrics['balanced_accuracy']:.1%}", "mean over classes")]
     rows += [
         (f"Top-{key.split('_')[1]} accuracy", f"{value:.1%}", "")

@@ -169,6 +169,7 @@ _PATH_KEYS = (
     ("embeddings", "path"),
     ("embeddings", "concepts"),
     ("embeddings", "classes"),
+    ("embeddings", "concept_labels"),
     ("classes", "descriptions"),
     ("data", "folder"),
 )
@@ -179,6 +180,8 @@ _PATH_SPECS = (
     ("data", "images", ("folder:", "parquet:")),
     ("encoder", "spec", ("open_clip:local-dir:",)),
 )
+_LABELS = ("concept_labels", "class_labels")
+"""Of pictures: a path where it names a .csv, else columns."""
 
 
 def _anchor_paths(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -192,6 +195,10 @@ def _anchor_paths(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         held = values.get(section)
         if isinstance(held, dict) and isinstance(held.get(key), str) and held[key].strip():
             held[key] = anchor(held[key].strip())
+    for key in _LABELS:
+        held = values.get("images")
+        if isinstance(held, dict) and isinstance(held.get(key), str) and held[key].lower().endswith(".csv"):
+            held[key] = anchor(held[key])
     for section, key, prefixes in _PATH_SPECS:
         held = values.get(section)
         if isinstance(held, dict) and isinstance(held.get(key), str):

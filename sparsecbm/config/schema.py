@@ -62,6 +62,9 @@ class ImagesConfig(_Section):
     concept_labels: Name | list[Name] | None = None
     """What people say the pictures show: a .csv file, columns of a hub or parquet data set, ``attributes`` of painted
     birds; null: ``attributes.csv`` of a folder, if there is one. Concepts of these names learn from it."""
+    class_labels: Name | list[Name] | None = None
+    """Classes that do not exclude each other, in place of one class a picture: a .csv file, or columns of a hub or
+    parquet data set, with 0 or 1 (or lists of names) for every picture."""
     on_error: Literal["raise", "skip"] = "raise"
     """What to do with a picture that cannot be decoded: stop and name it, or leave it out and count it."""
 
@@ -89,6 +92,9 @@ class EmbeddingsConfig(_Section):
     """Array in `classes` of shape (K, d)."""
     class_names: Name | None = "names"
     """Array in `classes` of the K names; null: rows are in the order of the images' class names."""
+    concept_labels: Name | None = None
+    """.csv of what people say the rows show: a column a concept, and a row an image (``train/0``, ``train/1``, ...: the
+    split's name in the file, and the row) or a class."""
     encoder: Name | None = None
     """Spec of the encoder that made the vectors, taken on trust, so that the model can be used on pictures."""
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +41,7 @@ def read_attributes(
     labels: NDArray[np.int64] | None = None,
     class_names: Sequence[str] = (),
     what: str = "the data set",
+    elsewhere: Callable[[str], bool] = lambda key: False,
 ) -> Table:
     """Read a file of attributes for these pictures.
 
@@ -54,6 +55,8 @@ def read_attributes(
         Their classes, for rows that name one.
     what : str
         Name of the data set, for messages.
+    elsewhere : callable
+        Whether a row that names none of them is about pictures of another split.
 
     Raises
     ------
@@ -65,7 +68,7 @@ def read_attributes(
     names = _names(head[1:], repr(str(path)))
     place = {name: i for i, name in enumerate(pictures)}
     keys = [row[0].strip().replace("\\", "/").removeprefix("./") for _, row in rows]
-    others = [key for key in dict.fromkeys(keys) if key not in place]
+    others = [key for key in dict.fromkeys(keys) if key not in place and not elsewhere(key)]
     match = match_names(others, class_names)
     if match.missing:
         near = suggest(match.missing[0], pictures if len(pictures) < 10_000 else ())

@@ -72,6 +72,7 @@ class LoadOptions:
     label_column: str | None = None
     concept_labels: str | Sequence[str] | None = None
     splits: Mapping[str, str] | None = None
+    class_labels: str | Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -86,8 +87,9 @@ class Catalogue(ABC):
         Name of the data set, for messages.
     official : dict of str to range
         The data set's own splits as ranges of rows; together they are all rows.
-    labels : ndarray of int64, shape (n,), or None
-        Class of each row; negative where the data set keeps it secret.
+    labels : ndarray of int64, shape (n,) or (n, K), or None
+        Class of each row, negative where the data set keeps it secret; or 0 and 1 of classes that do not exclude each
+        other.
     class_names : tuple of str
         Name of each class.
     notes : tuple of str
@@ -255,6 +257,8 @@ class EncodedImages:
         if self._catalogue.labels is None:
             return None
         labels = self._catalogue.labels[self._rows].astype(np.int64)
+        if labels.ndim == 2:
+            return labels
         if (labels == -1).all():  # the hub's sign for a test split whose labels are secret
             return None
         wrong = np.flatnonzero((labels < 0) | (labels >= len(self.class_names)))

@@ -364,7 +364,7 @@ def contact_sheet(images: Sequence[Image.Image], columns: int = 5, zoom: int = 3
 
 def load(rest: str, options: LoadOptions, spec: str) -> BirdImages:
     """Open what stands behind ``birds`` and ``birds:HABITAT``; raises InputError for options that do not apply."""
-    for option in ("image_column", "label_column", "concept_labels", "splits"):
+    for option in ("image_column", "label_column", "concept_labels", "class_labels", "splits"):
         if getattr(options, option) not in (None, "attributes" if option == "concept_labels" else None):
             raise InputError(f"{option}={getattr(options, option)!r} does not apply to {spec!r}")
     habitat = rest or "species"

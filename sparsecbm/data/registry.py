@@ -24,6 +24,7 @@ def load_images(
     label_column: str | None = None,
     concept_labels: str | Sequence[str] | None = None,
     splits: Mapping[str, str] | None = None,
+    class_labels: str | Sequence[str] | None = None,
 ) -> ImageSource:
     """Open a collection of pictures.
 
@@ -54,6 +55,9 @@ def load_images(
     splits : mapping of str to str, optional
         Which official split to use as which, for instance ``{"test": "validation"}`` where the official test labels are
         secret (validation is then carved out of train).
+    class_labels : str or sequence of str, optional
+        Classes that do not exclude each other, in place of one a picture: given as `concept_labels`, 0 or 1 for every
+        picture. ``.labels`` are then (n, K).
 
     Returns
     -------
@@ -72,7 +76,9 @@ def load_images(
     >>> len(birds), birds[0].mode
     (40, 'RGB')
     """
-    options = LoadOptions(split, seed, max_images, on_error, image_column, label_column, concept_labels, splits)
+    options = LoadOptions(
+        split, seed, max_images, on_error, image_column, label_column, concept_labels, splits, class_labels
+    )
     if not isinstance(spec, str):
         raise InputError(f"images {spec!r}: expected a text such as {', '.join(_FORMS.values())}")
     kind, colon, rest = spec.partition(":")

@@ -25,7 +25,7 @@ from sparsecbm.data.base import Catalogue, EncodedImages, LoadOptions
 from sparsecbm.data.columns import class_list, image_column, label_column
 from sparsecbm.data.decode import MAX_PICTURE_BYTES, UndecodableError, read_picture
 from sparsecbm.data.labels import LabelColumn, gather_labels
-from sparsecbm.data.select import select
+from sparsecbm.data.select import keep_labels, select
 from sparsecbm.data.splits import SPLITS, canonical_split
 
 if TYPE_CHECKING:
@@ -53,9 +53,9 @@ def load_hub(rest: str, options: LoadOptions, spec: str) -> EncodedImages:
         _refuse_other_numbers(local, label, columns, spec)
     parts = {name: _pictures(table, image) for name, table in loaded.items()}
     catalogue = TableCatalogue(parts, columns, spec, _hub_roots(local))
-    if wanted := _attribute_columns(schemas, options, spec):
-        held = {n: [table.select_columns(n).with_format("arrow")[:][n] for table in loaded.values()] for n in wanted}
-        catalogue.attribute_names, catalogue.attributes = column_attributes(held, repr(spec))
+    for option, names in _label_columns(schemas, options, spec).items():
+        held = {n: [table.select_columns(n).with_format("arrow")[:][n] for table in loaded.values()] for n in names}
+        keep_labels(catalogue, option, column_attributes(held, repr(spec)))
     return select(catalogue, options, spec)
 
 
@@ -100,7 +100,8 @@ def load_parquet(pattern: str, options: LoadOptions, spec: str) -> EncodedImages
         with open_parquet(file) as table:  # refuses what `datasets` would unfold to gigabytes
             schemas[file] = table.schema_arrow
     image, label = _columns(schemas, options, spec)
-    held: dict[str, list[pa.ChunkedArray]] = {name: [] for name in _attribute_columns(schemas, options, spec)}
+    more = _label_columns(schemas, options, spec)
+    held: dict[str, list[pa.ChunkedArray]] = {name: [] for names in more.values() for name in names}
     for file, schema in schemas.items():
         wanted = [*held, *([] if label is None else [label])]
         if not wanted:
@@ -113,8 +114,8 @@ def load_parquet(pattern: str, options: LoadOptions, spec: str) -> EncodedImages
             parts.append(read[name])
     roots = tuple(sorted({Path(file).parent.resolve() for file in files}))
     catalogue = TableCatalogue(_read_parquet(by_split, image, spec), columns, spec, roots)
-    if held:
-        catalogue.attribute_names, catalogue.attributes = column_attributes(held, repr(spec))
+    for option, names in more.items():
+        keep_labels(catalogue, option, column_attributes({name: held[name] for name in names}, repr(spec)))
     return select(catalogue, options, spec)
 
 
@@ -122,7 +123,7 @@ def _columns(schemas: Mapping[str, pa.Schema], options: LoadOptions, spec: str) 
     """Columns of pictures and labels, which every part must have."""
     first, schema = next(iter(schemas.items()))
     image = image_column(schema, options.image_column, spec)
-    label = label_column(schema, options.label_column, image, spec)
+    label = None if options.class_labels else label_column(schema, options.label_column, image, spec)
     for where, other in schemas.items():
         for column in filter(None, (image, label)):
             if column not in other.names:
@@ -130,17 +131,20 @@ def _columns(schemas: Mapping[str, pa.Schema], options: LoadOptions, spec: str) 
     return image, label
 
 
-def _attribute_columns(schemas: Mapping[str, pa.Schema], options: LoadOptions, spec: str) -> list[str]:
-    """Columns of concept labels, which every part must have; none where a file holds them."""
-    given = options.concept_labels
-    wanted = [given] if isinstance(given, str) else list(given or ())
-    if isinstance(given, str) and given.lower().endswith(".csv"):
-        return []
-    for name in wanted:
-        for schema in schemas.values():
-            if name not in schema.names:
-                raise unknown(f"concept_labels of {spec!r}", name, schema.names)
-    return wanted
+def _label_columns(schemas: Mapping[str, pa.Schema], options: LoadOptions, spec: str) -> dict[str, list[str]]:
+    """Columns of concept labels and of many classes, which every part must have; none where a file holds them."""
+    made = {}
+    for option in ("concept_labels", "class_labels"):
+        given = getattr(options, option)
+        wanted = [given] if isinstance(given, str) else list(given or ())
+        if not wanted or (isinstance(given, str) and given.lower().endswith(".csv")):
+            continue
+        for name in wanted:
+            for schema in schemas.values():
+                if name not in schema.names:
+                    raise unknown(f"{option} of {spec!r}", name, schema.names)
+        made[option] = wanted
+    return made
 
 
 def _split_of(file: Path) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from sparsecbm._base.errors import InputError
+from sparsecbm._base.names import match_names
 from sparsecbm._base.rows import as_numpy
 
 
@@ -20,8 +21,8 @@ class Embeddings:
     ----------
     vectors : ndarray of float32 (or float16, if stored so), shape (n, d)
         Rows of unit length; read-only and memory-mapped where they come from the cache.
-    labels : ndarray of int64, shape (n,), or None
-        Index into `class_names` of each row.
+    labels : ndarray of int64, shape (n,) or (n, K), or None
+        Index into `class_names` of each row; or 0 and 1 of K classes that do not exclude each other.
     class_names : tuple of str
         Name of each class; empty where there are no labels.
     ids : tuple of str
@@ -30,6 +31,8 @@ class Embeddings:
         Encoder spec and fingerprint, source of the images or texts, dtype, cache entry. JSON values only.
     images : ImageSource, optional
         The pictures themselves, where they are at hand, a row each.
+    known : tuple of (names, ndarray of shape (n, A)), optional
+        What is known of the rows, in [0, 1], NaN where nothing is; see `attributes`.
 
     Raises
     ------
@@ -50,6 +53,7 @@ class Embeddings:
     ids: tuple[str, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
     images: Any = field(default=None, repr=False)
+    known: tuple[tuple[str, ...], np.ndarray] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "vectors", as_numpy(self.vectors))
@@ -70,6 +74,29 @@ class Embeddings:
         """Length d of an embedding."""
         return int(self.vectors.shape[1])
 
+    @property
+    def attributes(self) -> tuple[Sequence[str], np.ndarray] | None:
+        """Names of attributes, and what is known of each row (n, A), of its own or of its pictures."""
+        if self.known is None and getattr(self.images, "attributes", None) is not None:
+            return self.images.attribute_names, self.images.attributes
+        return self.known
+
+    def attributes_of(self, concepts: Sequence[str]) -> np.ndarray | None:
+        """What is known of each row and concept (n, M), by the attributes of these names; None where nothing is."""
+        if self.attributes is None:
+            return None
+        names, values = self.attributes
+        made = np.full((len(self), len(concepts)), np.nan)
+        for column, j in zip(np.asarray(values).T, match_names(names, concepts).positions):
+            if j is not None:
+                made[:, j] = column
+        return None if np.isnan(made).all() else made
+
+    @property
+    def multilabel(self) -> bool:
+        """Whether classes do not exclude each other."""
+        return self.labels is not None and self.labels.ndim == 2
+
     def select(self, rows: Sequence[int] | np.ndarray) -> Embeddings:
         """Return chosen rows (indices or a boolean mask), copied into memory."""
         rows = np.asarray(rows)
@@ -82,6 +109,7 @@ class Embeddings:
             self.class_names,
             tuple(self.ids[i] for i in rows) if self.ids else (),
             dict(self.provenance),
+            known=None if self.known is None else (self.known[0], self.known[1][rows]),
         )
 
     def __repr__(self) -> str:
@@ -95,9 +123,16 @@ def check_labels(labels: Any, count: int, class_names: Sequence[str], where: str
     Raises
     ------
     InputError
-        If the number of labels is not `count`, they are not whole numbers, or one is outside the class names.
+        If the number of labels is not `count`, they are not whole numbers, or one is outside the class names; if a
+        matrix of them holds other values than 0 and 1, or another number of classes.
     """
     given = np.asarray(as_numpy(labels))
+    if given.ndim == 2 and len(given) == count:
+        if class_names and given.shape[1] != len(class_names):
+            raise InputError(f"{where}labels have shape {given.shape} for {len(class_names)} class names")
+        if given.dtype.kind not in "biuf" or not np.isin(given, (0, 1)).all():
+            raise InputError(f"{where}a matrix of labels holds other values than 0 and 1: expected one column a class")
+        return given.astype(np.int64)
     if given.shape != (count,):
         raise InputError(f"{where}labels have shape {given.shape}: expected ({count},), one for each vector")
     if given.dtype.kind not in "iu" and not (given.dtype.kind == "f" and np.array_equal(given, np.trunc(given))):

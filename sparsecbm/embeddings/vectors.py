@@ -34,8 +34,9 @@ def load_embeddings(path: str | Path, split: str, *, normalize: bool | None = No
         A file in one of these layouts:
 
         - ``.npz``: arrays ``SPLIT_images`` (n, d), ``SPLIT_labels`` (n,) and ``class_names`` (K,) of strings; labels
-          and names may be missing. Labels are indices into the names, or names themselves. A split that numbers its
-          classes in its own way has ``SPLIT_class_names``; classes are then matched by name over all splits.
+          and names may be missing. Labels are indices into the names, or names themselves; or 0 and 1 of shape (n, K).
+          A split that numbers its classes in its own way has ``SPLIT_class_names``; classes are then matched by name
+          over all splits.
         - ``.safetensors``: tensors ``SPLIT_images`` and ``SPLIT_labels``; metadata ``class_names`` (or
           ``SPLIT_class_names``), a JSON list.
         - ``.parquet``: columns ``embedding`` (lists of d numbers), ``label`` and ``split``; a missing ``split`` column
@@ -114,8 +115,8 @@ def _split_labels(
     own = {name: lists[f"{name}_{_NAMES}"] for name in labels if lists.get(f"{name}_{_NAMES}")}
     if split not in labels:
         return None, own.get(split, common)
-    if not own and all(held.dtype.kind in "iuf" for held in labels.values()):
-        return labels[split], common  # numbers that index one list, or none
+    if not own and all(held.dtype.kind in "iuf" or held.ndim == 2 for held in labels.values()):
+        return labels[split], common  # numbers that index one list, or none; 0 and 1 of every class
     import pyarrow as pa
 
     for name, held in labels.items():

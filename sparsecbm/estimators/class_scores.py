@@ -113,5 +113,5 @@ class ExplainedScores(ABC):
         activations, weights, intercept, names, scores, left = self._parts(X)
         best = None if scores is None else scores.argmax(axis=1)
         said: dict[str, Any] = {"targets": best, "sources": sources, "truths": truths, "remainder": left}
-        said |= {**told_presence(self, X), "multilabel": getattr(self, "multilabel_", False)}
+        said |= told_presence(self, X)
         return explain(activations, weights, intercept, names, self._class_labels(), **said)

@@ -178,9 +178,12 @@ print(model.{method}(vectors)[0]{argument})
 
 
 def _accuracy(test: dict[str, Any]) -> str:
-    rows = [f"| this model, {test['n_images']:,} test pictures | {test['accuracy']:.1%} |"]
+    many = "map" in test  # classes that do not exclude each other
+    score = f"{test['map']:.3f}" if many else f"{test['accuracy']:.1%}"
+    rows = [f"| this model, {test['n_images']:,} test pictures | {score} |"]
+    rows += [f"| Meaningless directions | {test['meaningless']:.3f} |"] if "meaningless" in test else []
     rows += [f"| {row['name']} | {row['accuracy']:.1%} |" for row in test.get("controls") or ()]
-    lines = ["| | accuracy |", "|---|---|", *rows, ""]
+    lines = [f"| | {'mean average precision' if many else 'accuracy'} |", "|---|---|", *rows, ""]
     if test.get("verdict"):
         lines += [test["verdict"], ""]
     held = [

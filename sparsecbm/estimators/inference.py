@@ -47,17 +47,18 @@ def standardised(rows: np.ndarray, concepts: np.ndarray | None, mean: np.ndarray
 
 
 def told_presence(model: Any, X: Any) -> dict[str, Any]:
-    """What the ledgers of embeddings X are told: how probable each labelled concept is (n, M), and `worth_`.
+    """What the ledgers of embeddings X are told: how probable each labelled concept is (n, M), `worth_`, `multilabel`.
 
-    Concepts without labels are NaN: their probability is a guess that nobody has checked. Nothing without any labels.
+    Concepts without labels are NaN: their probability is a guess that nobody has checked. No such without any labels.
     """
+    many = {"multilabel": getattr(model, "multilabel_", False)}
     counts = getattr(model, "label_counts_", None)
     if counts is None or model.presence_ is None or model.worth_ is None:
-        return {}
+        return many
     slope, intercept = model.presence_
     found = sigmoid(model.units(X).astype(np.float64) * slope + intercept)
     found[:, counts.sum(axis=0) == 0] = np.nan
-    return {"presence": found, "worth": model.worth_}
+    return {"presence": found, "worth": model.worth_, **many}
 
 
 class _Limits(BaseModel):

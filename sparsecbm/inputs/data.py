@@ -109,6 +109,7 @@ def open_images(config: ImagesConfig, split: str) -> ImageSource:
         label_column=config.label_column,
         concept_labels=config.concept_labels,
         splits=cast(Mapping[str, str] | None, config.splits),
+        class_labels=config.class_labels,
     )
 
 
@@ -128,61 +129,86 @@ def embed_pictures(
     return replace(embed_images(encoder, images, batch_size=batch_size, cache=cache), images=images)
 
 
-def read_vectors(path: str | Path, split: str) -> Embeddings:
-    """Read one split of vectors made elsewhere; rows without a name get the split's and a number."""
+def read_vectors(path: str | Path, split: str, concept_labels: str | None = None) -> Embeddings:
+    """Read one split of vectors made elsewhere, with their file of concept labels; a row is named ``SPLIT/NUMBER``."""
+    from sparsecbm.data.attributes import read_attributes
     from sparsecbm.embeddings import load_embeddings
 
     made = load_embeddings(path, split)
-    return made if made.ids else replace(made, ids=tuple(f"{split}/{i}" for i in range(len(made))))
+    made = made if made.ids else replace(made, ids=tuple(f"{split}/{i}" for i in range(len(made))))
+    if concept_labels is None:
+        return made
+
+    def elsewhere(key: str) -> bool:
+        other, _, number = key.rpartition("/")
+        return bool(other) and other != split and number.isdecimal()
+
+    labels, names = (None, ()) if made.multilabel else (made.labels, made.class_names)
+    return replace(made, known=read_attributes(concept_labels, made.ids, labels, names, repr(str(path)), elsewhere))
 
 
-def prepare(config: RunConfig) -> Inputs:
+def prepare(config: RunConfig, many: bool = False) -> Inputs:
     """Embed or read all splits, the concept bank and the texts of the classes.
+
+    Parameters
+    ----------
+    config : RunConfig
+    many : bool
+        Whether the caller takes classes that do not exclude each other.
 
     Raises
     ------
     InputError
-        If anything in the configuration cannot be had, the training pictures have no labels, or dimensions differ.
+        If anything in the configuration cannot be had, the training pictures have no labels, classes do not exclude
+        each other where they must, or dimensions differ.
     """
     made, encoder = _open(config, SPLITS)
     from sparsecbm.evaluation.encoder_fit import encoder_fit  # takes seconds to import: after what is wrong is said
 
     if made.splits["train"].labels is None:
         raise InputError("the training pictures have no labels: give images.label_column, or class folders")
+    if not many:
+        one_class(made.splits["train"])
     texts = None
     if encoder is not None and made.class_names:
         texts = embed_class_texts(encoder, made.class_names, made.bank.record["templates"], config.encoder.cache)
     elif config.embeddings is not None and config.embeddings.classes is not None:
         texts = read_class_texts(config.embeddings, made.class_names, made.pictures.dim)
     train = made.splits["train"]
-    found = encoder_fit(train.vectors, made.bank.vectors, train.labels, texts).note
+    found = encoder_fit(train.vectors, made.bank.vectors, None if train.multilabel else train.labels, texts).note
     notes = [] if found is None else [_said(found)]
-    labels = _concept_labels(config.images, train, made.bank.names, notes)
+    labels = _concept_labels(config, train, made.bank.names, notes)
     return replace(made, class_texts=texts, concept_labels=labels, notes=(*made.notes, *notes))
 
 
+def one_class(pictures: Embeddings) -> None:
+    """Refuse pictures of several classes each, where one is needed."""
+    if pictures.multilabel:
+        raise InputError(
+            "these classes do not exclude each other, and this command needs one class a picture: expected train, "
+            "evaluate, predict, explain or report"
+        )
+
+
 def _concept_labels(
-    config: ImagesConfig, train: Embeddings, concepts: Sequence[str], notes: list[str]
+    config: RunConfig, train: Embeddings, concepts: Sequence[str], notes: list[str]
 ) -> NDArray[np.float64] | None:
     """Labels (n, M) of concepts, from the attributes of their names; None where nobody asked for any."""
-    attributes = getattr(train.images, "attributes", None)
+    images, held = config.images, config.embeddings
     # Painted birds know their attributes also where these are there to measure with.
-    if attributes is None or (config.concept_labels is None and not config.spec.startswith("folder:")):
+    asked = held is not None or images.concept_labels is not None or images.spec.startswith("folder:")
+    if not asked or train.attributes is None:
         return None
-    names = train.images.attribute_names
+    names, _ = train.attributes
     match = match_names(names, concepts)
     if len(match.missing) == len(names):
         raise InputError(
-            f"concept labels of {config.spec!r}: no column has the name of a concept: {name_list(names, 3)}; concepts "
+            f"concept labels of {(held.path if held else images.spec)!r}: no column has the name of a concept: {name_list(names, 3)}; concepts "
             f"are {name_list(concepts, 3)}"
         )
     if match.missing:
         notes.append(_said(f"concept labels of no concept are left out: {match.line('columns')}"))
-    made = np.full((len(attributes), len(concepts)), np.nan)
-    for values, j in zip(attributes.T, match.positions):
-        if j is not None:
-            made[:, j] = values
-    return made
+    return train.attributes_of(concepts)
 
 
 def prepare_search(config: SearchConfig) -> Inputs:
@@ -197,6 +223,7 @@ def prepare_search(config: SearchConfig) -> Inputs:
         raise InputError(f"embeddings.{config.split} is null: name the split of {held.path!r} to search")
     also = ["train"] if (wanted or held is not None) and config.split != "train" else []
     made, encoder = _open(config, [config.split, *also])
+    one_class(made.pictures)
     if not made.class_names:
         if held is not None:
             raise InputError(f"{held.path!r} has no class_names: a search needs them")
@@ -232,7 +259,7 @@ def _open(config: RunConfig | SearchConfig, names: Iterable[str]) -> tuple[Input
             with _already_said():
                 splits[name] = embed_pictures(encoder, images, config.encoder.batch_size, config.encoder.cache)
         elif held is not None and (theirs := getattr(held, name)) is not None:
-            splits[name] = read_vectors(held.path, theirs)
+            splits[name] = read_vectors(held.path, theirs, held.concept_labels)
         opened[name] = time.perf_counter() - began
     if skipped:
         listed = "; ".join(f"{name!r}: {reason}" for _, name, reason in skipped[:8])

@@ -129,7 +129,11 @@ def _embed(stored: StoredModel, config: ImagesConfig, split: str) -> Embeddings:
 
 
 def _read(stored: StoredModel, path: str | Path, split: str) -> Embeddings:
-    made, d = read_vectors(path, split), stored.classifier.n_features_in_
+    held = stored.embeddings
+    labels = None if held is None or Path(held.path) != Path(path) else held.concept_labels
+    if labels is not None and not Path(labels).is_file():
+        labels = None  # what is measured without them stands
+    made, d = read_vectors(path, split, labels), stored.classifier.n_features_in_
     if made.dim != d:
         raise InputError(f"{str(path)!r} holds {made.dim}-d vectors; the model expects {d}-d ones")
     _same_classes(stored, made.class_names, str(path))

@@ -14,6 +14,7 @@ from sparsecbm._base.errors import InputError
 from sparsecbm._base.files import remove_leftovers, replace_folder
 from sparsecbm.estimators.storage import run_config
 from sparsecbm.explain.interventions import ModelEdits
+from sparsecbm.inputs.data import one_class
 from sparsecbm.inputs.model_data import DataOptions, open_split
 from sparsecbm.inputs.models import load_model
 from sparsecbm.runs.base import Result
@@ -100,6 +101,7 @@ def edit_run(
     if measure and len(edits) and (suppress or undo):
         try:
             held = open_split(stored, **data)
+            one_class(held)
         except InputError as error:
             if data.get("images") or data.get("embeddings"):
                 raise

@@ -155,6 +155,9 @@ def evaluate_run(
         metrics = measure(stored.classifier, held, model_class_texts(stored, held))
         found, confused = _confusion(stored, held)
         notes: list[str] = []
+        if controls and held.multilabel:
+            controls = False
+            notes.append("No controls where classes do not exclude each other, beyond the one that `train` measures.")
         if images is None and _is_training(stored, split, train_split):
             notes.append("These are the pictures the model was trained on: measure on others to know how good it is.")
         tried = None
@@ -262,21 +265,29 @@ def _is_training(stored: StoredModel, split: str, train_split: str | None) -> bo
     return split in {"train", train_split, None if remembered is None else remembered.train}
 
 
-def _confusion(stored: StoredModel, held: Embeddings) -> tuple[np.ndarray, list[dict[str, Any]]]:
-    """Confusion matrix in the order of the model's classes, and the pairs most often confused."""
+def _confusion(stored: StoredModel, held: Embeddings) -> tuple[list[list[Any]], list[dict[str, Any]]]:
+    """Table of the confusions of the model's classes, a row a class under headings, and the pairs most often confused.
+
+    Of classes that do not exclude each other: in how many pictures each is there, is said, and both.
+    """
     from sklearn.metrics import confusion_matrix
 
     classifier, names = stored.classifier, stored.class_names
     X = held.vectors
     predicted = np.concatenate([classifier.predict(X[i : i + 8192]) for i in range(0, len(X), 8192)])
+    if held.multilabel:
+        truth = np.asarray(held.labels)
+        counts = np.stack([truth.sum(axis=0), predicted.sum(axis=0), (truth & predicted).sum(axis=0)], axis=1)
+        return [["class", "there", "said", "both"], *([name, *row] for name, row in zip(names, counts.tolist()))], []
     matrix = confusion_matrix(np.asarray(held.labels), predicted, labels=classifier.classes_)
     errors = matrix - np.diag(np.diag(matrix))
     order = np.argsort(-errors, axis=None, kind="stable")[:5]
     pairs = [(int(i), int(j)) for i, j in zip(*np.unravel_index(order, errors.shape)) if errors[i, j]]
-    return matrix, [{"class": names[i], "predicted": names[j], "count": int(errors[i, j])} for i, j in pairs]
+    table = [["true \\ predicted", *names], *([name, *row] for name, row in zip(names, matrix.tolist()))]
+    return table, [{"class": names[i], "predicted": names[j], "count": int(errors[i, j])} for i, j in pairs]
 
 
-def _save(result: EvaluateResult, folder: Path, matrix: np.ndarray, stored: StoredModel) -> EvaluateResult:
+def _save(result: EvaluateResult, folder: Path, rows: list[list[Any]], stored: StoredModel) -> EvaluateResult:
     names = evaluation_files(re.sub(r"[^\w.-]+", "_", result.split))
     confusion, drawn, reliability, metrics = (folder / name for name in names)
 
@@ -295,9 +306,7 @@ def _save(result: EvaluateResult, folder: Path, matrix: np.ndarray, stored: Stor
             raise InputError(f"model {str(stored.path)!r} was changed while it was evaluated: evaluate it again")
         remove_evaluations(folder, keep=result.checksum)
         table = io.StringIO()
-        writer = csv.writer(table, lineterminator="\n")
-        writer.writerow(["true \\ predicted", *stored.class_names])
-        writer.writerows([name, *row] for name, row in zip(stored.class_names, matrix.tolist()))
+        csv.writer(table, lineterminator="\n").writerows(rows)
         write_text(new / confusion.name, table.getvalue())
         if "plot" in done.files:
             with atomic_path(new / drawn.name) as temporary:

@@ -39,11 +39,12 @@ def measure(
     Returns
     -------
     dict
-        JSON values: ``accuracy`` and other classification metrics, ``active_concepts`` (mean, max, ...), ``nec``,
-        ``used_concepts`` (active and with a weight for the predicted class: mean and max), ``name_alignment``, its
-        mean, 5th percentile and least value over the concepts that decide (``alignment``), their ``survival``, and
-        ``warnings``; with class texts ``plausibility``; where the pictures know which concepts they show, also
-        ``concept_auc``, ``clarity``, ``concepts`` (`concept_reliability`) and ``leakage`` (how much more the
+        JSON values: ``accuracy`` and other classification metrics (where classes do not exclude each other those of
+        `multilabel_metrics`, and the most probable class counts as predicted), ``active_concepts`` (mean, max, ...),
+        ``nec``, ``used_concepts`` (active and with a weight for the predicted class: mean and max),
+        ``name_alignment``, its mean, 5th percentile and least value over the concepts that decide (``alignment``),
+        their ``survival``, and ``warnings``; with class texts ``plausibility``; where the pictures know which concepts
+        they show, also ``concept_auc``, ``clarity``, ``concepts`` (`concept_reliability`) and ``leakage`` (how much more the
         activations know about the class than the true concepts do).
 
     Raises
@@ -58,6 +59,7 @@ def measure(
         concept_auc,
         concept_reliability,
         disguise,
+        multilabel_metrics,
         name_alignment,
         plausibility,
         survival,
@@ -67,15 +69,17 @@ def measure(
 
     if split.labels is None:
         raise InputError("these pictures have no labels: there is nothing to measure against; try `sparsecbm predict`")
-    if getattr(classifier, "multilabel_", False):
-        raise InputError("classes of this model do not exclude each other: use sparsecbm.evaluation.multilabel_metrics")
     X, y = split.vectors, np.asarray(split.labels)
-    unknown = np.setdiff1d(y, classifier.classes_)
+    many = classifier.multilabel_
+    if many != split.multilabel:
+        held, theirs = ("one class a picture", "a column of 0 and 1 a class") if many else ("several", "one class")
+        raise InputError(f"these pictures have {held}, and the model was trained on {theirs}: the labels do not match")
+    unknown = np.setdiff1d(y, np.arange(2) if many else classifier.classes_)
     if len(unknown):
         raise InputError(
             f"label {unknown[0]} is not among the {len(classifier.classes_)} classes the model was trained on"
         )
-    columns = np.searchsorted(classifier.classes_, y)
+    columns = y if many else np.searchsorted(classifier.classes_, y)
     proba = np.concatenate([classifier.predict_proba(X[i : i + _ROWS]) for i in range(0, len(X), _ROWS)])
     rows = spread(len(X), MAX_MEASURED)
     kept = np.asarray(X[rows])
@@ -85,8 +89,14 @@ def measure(
     used = used_in_decision(activations, classifier.head_weights_, predicted)
     metrics: dict[str, Any] = {
         "n_images": len(X),
-        "correct": int((proba.argmax(axis=1) == columns).sum()),
-        **classification_metrics(columns, proba),
+        **(
+            multilabel_metrics(columns, proba)
+            if many
+            else {
+                "correct": int((proba.argmax(axis=1) == columns).sum()),
+                **classification_metrics(columns, proba),
+            }
+        ),
         "active_concepts": active_concepts(activations),
         "nec": nec(classifier.head_weights_),
         "used_concepts": {"mean": used.mean, "max": used.most},
@@ -111,14 +121,15 @@ def measure(
         auc_of_units, _ = concept_auc(units[:, known], flags[rows])
         names = [classifier.concept_names_[j] for j in known]
         metrics["concept_auc"] = {"mean": of_activations, "units": auc_of_units, "each": dict(zip(names, each))}
-        metrics["clarity"] = clarity(metrics["accuracy"], activations[:, known], flags[rows])
-    labels = concept_labels(classifier.concept_names_, split)
+        if not many:
+            metrics["clarity"] = clarity(metrics["accuracy"], activations[:, known], flags[rows])
+    labels = split.attributes_of(classifier.concept_names_)
     if labels is not None and getattr(classifier, "presence_", None) is not None:
         metrics["concepts"] = concept_reliability(
             labels[rows], classifier.predict_concepts_proba(kept), classifier.concept_names_
         )
-    attributes = getattr(split.images, "attributes", None)
-    if attributes is not None and not np.isnan(attributes).any():
+    attributes = None if split.attributes is None else split.attributes[1]
+    if attributes is not None and not many and not np.isnan(attributes).any():
         metrics["leakage"] = _leakage(activations, attributes[rows] >= 0.5, columns[rows])
     return plain(metrics)
 
@@ -136,27 +147,9 @@ def _leakage(activations: NDArray, attributes: NDArray[np.bool_], y: NDArray[np.
 
 def concept_truth(names: Sequence[str], split: Embeddings) -> tuple[list[int], NDArray[np.bool_]] | None:
     """Return of which concepts every picture knows the truth, and that truth, shape (n, len(known)); None without."""
-    attributes = getattr(split.images, "attributes", None)
-    if attributes is None:
-        return None
-    column = {name: j for j, name in enumerate(split.images.attribute_names) if not np.isnan(attributes[:, j]).any()}
-    known = [j for j, name in enumerate(names) if name in column]
-    if not known:
-        return None
-    return known, attributes[:, [column[names[j]] for j in known]] >= 0.5
-
-
-def concept_labels(names: Sequence[str], split: Embeddings) -> NDArray[np.float64] | None:
-    """Return what the pictures know of concepts (n, M), NaN where nothing; None where they know none of them."""
-    attributes = getattr(split.images, "attributes", None)
-    if attributes is None:
-        return None
-    column = {name: j for j, name in enumerate(split.images.attribute_names)}
-    made = np.full((len(attributes), len(names)), np.nan)
-    for j, name in enumerate(names):
-        if name in column:
-            made[:, j] = attributes[:, column[name]]
-    return None if np.isnan(made).all() else made
+    labels = split.attributes_of(names)
+    known = [] if labels is None else np.flatnonzero(~np.isnan(labels).any(axis=0)).tolist()
+    return None if labels is None or not known else (known, labels[:, known] >= 0.5)
 
 
 def spread(n: int, limit: int) -> NDArray[np.int64]:
@@ -171,7 +164,14 @@ def headline(metrics: Mapping[str, Any]) -> list[Figure]:
 
 def _figures(metrics: Mapping[str, Any]) -> Iterator[Figure]:
     active, n = metrics["active_concepts"], metrics["n_images"]
-    yield Figure("Accuracy", f"{metrics['accuracy']:.1%}", f"{metrics['correct']:,} of {n:,} pictures")
+    if "map" in metrics:
+        yield Figure("Mean average precision", f"{metrics['map']:.3f}", f"over classes; {n:,} pictures")
+        yield Figure("F1", f"{metrics['f1']:.3f}", f"mean over classes; {metrics['f1_micro']:.3f} of all labels")
+        yield Figure("All classes right", f"{metrics['exact']:.1%}", "of the pictures")
+        if "meaningless" in metrics:
+            yield Figure("Meaningless directions", f"{metrics['meaningless']:.3f}", "their mean average precision")
+    else:
+        yield Figure("Accuracy", f"{metrics['accuracy']:.1%}", f"{metrics['correct']:,} of {n:,} pictures")
     for key, found in (metrics.get("advantage") or {}).items():
         if key == "equal_freedom" and found == metrics["advantage"]["own_recipe"]:
             continue

@@ -45,7 +45,7 @@ class Prediction:
 
     @property
     def probability(self) -> float:
-        """Its softmax probability, in [0, 1]."""
+        """Its own, in [0, 1]."""
         return self.classes[0][1]
 
 
@@ -132,8 +132,8 @@ def predict_run(
     top : int
         Classes given for each picture.
     min_probability : float
-        In [0, 1]: less probable classes are noted as `UNCERTAIN`. Where no concept is active, nothing but the bias
-        speaks, and the note is `NO_EVIDENCE`.
+        In [0, 1], at least .5 where classes do not exclude each other: less probable classes are noted as
+        `UNCERTAIN`. Where no concept is active, nothing but the bias speaks, and the note is `NO_EVIDENCE`.
     encoder : str, optional
         Where the encoder lies now; its fingerprint must be that of training.
     on_error : {"raise", "skip"}
@@ -157,6 +157,8 @@ def predictions(
 ) -> Iterator[list[Prediction]]:
     """Classify embeddings (n, d), some rows at a time; see `predict_run`."""
     model, classes = stored.classifier, stored.class_names
+    if model.multilabel_:
+        min_probability = max(min_probability, 0.5)
     for start in range(0, len(vectors), _ROWS):
         rows = np.asarray(vectors[start : start + _ROWS])
         active = (model.transform(rows) != 0).sum(axis=1)

@@ -161,8 +161,8 @@ def _background(model: StoredModel, split: Embeddings, rows: np.ndarray, ledgers
 
 
 def _columns(model: StoredModel, split: Embeddings, rows: np.ndarray) -> np.ndarray | None:
-    """Labels as columns of the model's scores."""
-    if split.labels is None:
+    """Labels as columns of the model's scores; None without, or where a picture may have several."""
+    if split.labels is None or split.multilabel:
         return None
     return np.searchsorted(model.classifier.classes_, np.asarray(split.labels)[rows])
 
@@ -291,7 +291,8 @@ def report_run(
     title = str(stored.metadata.get("config") or stored.path.name)
     given = Path(model)
     folder = given if stored.path != given else given.parent
-    train = _training(stored) if training and held.labels is not None and split != "train" else None
+    judged = held.labels is not None and not held.multilabel
+    train = _training(stored) if training and judged and split != "train" else None
     if metrics is not None and not data.get("images") and not data.get("embeddings"):
         metrics |= stored_controls(folder, split, len(held.vectors))
     page, _ = make_report(

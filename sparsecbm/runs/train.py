@@ -27,6 +27,7 @@ from sparsecbm.runs.measure import measure
 from sparsecbm.runs.report import make_report
 
 if TYPE_CHECKING:
+    from sparsecbm.embeddings import Embeddings
     from sparsecbm.estimators import SparseCBMClassifier
 
 
@@ -103,7 +104,7 @@ def embed_run(config: RunConfig) -> EmbedResult:
     """
     if config.embeddings is not None:
         raise InputError("this configuration reads embeddings made elsewhere: there is nothing to embed")
-    prepared = prepare(config)
+    prepared = prepare(config, many=True)
     encoder = prepared.encoder or {}
     splits = {
         name: {
@@ -152,7 +153,7 @@ def train_run(config: RunConfig) -> TrainResult:
     """
     output = Path(config.output or Path("runs") / config.name)
     with output_folder(output, _FILES, lambda folder: is_model_folder(folder / "model")) as checkpoint:
-        prepared = prepare(config)
+        prepared = prepare(config, many=True)
         start = time.perf_counter()
         classifier, said = _fit(config, prepared, checkpoint)
         prepared = replace(prepared, notes=(*prepared.notes, *said))
@@ -182,7 +183,7 @@ def make_recipe(config: RunConfig, prepared: Inputs) -> tuple[SparseCBMClassifie
     """Return the unfitted classifier of a configuration, and the labels that have training pictures."""
     from sparsecbm.estimators import SparseCBMClassifier
 
-    bank, known = prepared.bank, np.unique(np.asarray(prepared.splits["train"].labels))
+    bank, known = prepared.bank, _trained_classes(prepared)
     classifier = SparseCBMClassifier(
         bank.vectors,
         list(bank.names),
@@ -282,14 +283,36 @@ def _publish(
 
 def _noted(test: dict[str, Any]) -> dict[str, Any]:
     """What goes with the model wherever it goes: its accuracy beside the controls, for its card."""
-    kept = {key: test[key] for key in ("n_images", "accuracy", "nec", "survival", "ece", "verdict") if key in test}
+    kept = {
+        key: test[key]
+        for key in ("n_images", "accuracy", "map", "meaningless", "nec", "survival", "ece", "verdict")
+        if key in test
+    }
     return plain({**kept, "active": test["active_concepts"]["mean"], "controls": test.get("controls", [])[1:]})
 
 
 def _class_texts(prepared: Inputs) -> np.ndarray | None:
     """Texts of the classes that have training pictures."""
     texts = prepared.class_texts
-    return None if texts is None else texts[np.unique(np.asarray(prepared.splits["train"].labels))]
+    return None if texts is None else texts[_trained_classes(prepared)]
+
+
+def _trained_classes(prepared: Inputs) -> np.ndarray:
+    """Numbers of the classes that have training pictures."""
+    labels = np.asarray(prepared.splits["train"].labels)
+    return np.arange(labels.shape[1]) if labels.ndim == 2 else np.unique(labels)
+
+
+def _meaningless(classifier: SparseCBMClassifier, train: Embeddings, test: Embeddings) -> dict[str, float]:
+    """Mean average precision of the same recipe on as many meaningless directions."""
+    from sparsecbm._base.directions import matched_directions
+    from sparsecbm.evaluation import multilabel_metrics, unfitted
+
+    drawn = matched_directions(
+        np.asarray(classifier.concept_embeddings), np.random.default_rng(classifier.random_state)
+    )
+    model = unfitted(classifier).set_params(concept_embeddings=drawn).fit(np.asarray(train.vectors), train.labels)
+    return {"meaningless": multilabel_metrics(np.asarray(test.labels), model.predict_proba(test.vectors))["map"]}
 
 
 def _controls(config: RunConfig, classifier: SparseCBMClassifier, prepared: Inputs) -> dict[str, Any]:
@@ -303,9 +326,11 @@ def _controls(config: RunConfig, classifier: SparseCBMClassifier, prepared: Inpu
         names += ["matched_directions", "equal_freedom"]
     if config.evaluation.baseline:
         names += ["linear_probe", "nearest_mean"]
+    train, test = prepared.splits["train"], prepared.splits["test"]
     if not names:
         return {}
-    train, test = prepared.splits["train"], prepared.splits["test"]
+    if train.multilabel:
+        return _meaningless(classifier, train, test) if config.evaluation.control else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ProbeInDisguiseWarning)  # `measure` says it
         report = run_controls(

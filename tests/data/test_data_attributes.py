@@ -81,6 +81,17 @@ def test_a_folder_and_a_table_know_their_attributes(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"concept_labels of .* 'stripes'"):
         load_images(spec, "all", concept_labels="stripes", label_column="label")
 
+    (tmp_path / "classes.csv").write_text("file,wild,tame\ncat,0,1\nzebra,1,0\n")
+    many = load_images(f"folder:{tmp_path / 'pets'}", "all", class_labels=str(tmp_path / "classes.csv"))
+    assert many.class_names == ("wild", "tame")
+    np.testing.assert_array_equal(many.labels, [[0, 1], [0, 1], [1, 0]])
+    pq.write_table(table.append_column("what", [[["tame"], [], ["wild", "tame"]]]), tmp_path / "pets.parquet")
+    several = load_images(spec, "all", class_labels="what", max_images=3)
+    assert several.class_names == ("tame", "wild")
+    np.testing.assert_array_equal(several.labels, [[1, 0], [0, 0], [1, 1]])
+    with pytest.raises(InputError, match=r"'striped' of 'all/1' is not said .*expected 0 or 1 for every picture"):
+        load_images(spec, "all", class_labels="striped")
+
 
 def test_painted_birds_know_theirs() -> None:
     birds = load_images("birds", "test", max_images=20, concept_labels="attributes")
