@@ -80,7 +80,7 @@ def test_concepts_of_vectors_made_elsewhere(files: Path, tmp_path: Path) -> None
     assert load_model(trained.output).classifier.label_counts_.sum() == M * N // 2
     again = runs.evaluate_run(trained.output, controls=False).metrics
     assert again == {key: found[key] for key in again}
-    (tmp_path / "wrong.csv").write_text("row,part 1\nx,1\n")
+    (tmp_path / "wrong.csv").write_text("row,part 1\nnowhere,1\n")
     with pytest.raises(InputError, match="name no picture and no class"):
         runs.train_run(recipe(files, "one", tmp_path, concept_labels=str(tmp_path / "wrong.csv")))
 
