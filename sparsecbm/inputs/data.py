@@ -203,8 +203,8 @@ def _concept_labels(
     match = match_names(names, concepts)
     if len(match.missing) == len(names):
         raise InputError(
-            f"concept labels of {(held.path if held else images.spec)!r}: no column has the name of a concept: {name_list(names, 3)}; concepts "
-            f"are {name_list(concepts, 3)}"
+            f"concept labels of {(held.path if held else images.spec)!r}: no column has the name of a concept: "
+            f"{name_list(names, 3)}; concepts are {name_list(concepts, 3)}"
         )
     if match.missing:
         notes.append(_said(f"concept labels of no concept are left out: {match.line('columns')}"))

@@ -44,8 +44,8 @@ def measure(
         ``nec``, ``used_concepts`` (active and with a weight for the predicted class: mean and max),
         ``name_alignment``, its mean, 5th percentile and least value over the concepts that decide (``alignment``),
         their ``survival``, and ``warnings``; with class texts ``plausibility``; where the pictures know which concepts
-        they show, also ``concept_auc``, ``clarity``, ``concepts`` (`concept_reliability`) and ``leakage`` (how much more the
-        activations know about the class than the true concepts do).
+        they show, also ``concept_auc``, ``clarity``, ``concepts`` (`concept_reliability`) and ``leakage`` (how much
+        more the activations know about the class than the true concepts do).
 
     Raises
     ------
