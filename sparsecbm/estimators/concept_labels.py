@@ -23,11 +23,22 @@ _SAMPLE, _SAMPLE_PRIOR = 4096, 1024
 """Rows that judge a fitted model's concepts, and their scores before labels."""
 _ENTRIES = 2**22
 """Rows times concepts that are held for it at most."""
-_GOOD = 0.9
+_GOOD, _COARSE = 0.9, 0.1
+"""AUC of a concept recognised well; accuracy that answers may lose to grades unsaid."""
 
 
 class ConceptWarning(UserWarning):
     """A concept does not carry what its name says, or a model decides nothing."""
+
+
+def _by_class_means(units: np.ndarray, labels: np.ndarray) -> float:
+    """Share of pictures nearest to the mean of their own class, by units within classes (linear discriminants)."""
+    Z = units.astype(np.float64)
+    classes, numbers = np.unique(labels, return_inverse=True)
+    means = np.stack([Z[numbers == k].mean(axis=0) for k in range(len(classes))])
+    within = np.cov(Z - means[numbers], rowvar=False, bias=True).reshape(Z.shape[1], -1)
+    towards = np.linalg.solve(within + 0.1 * np.diag(Z.var(axis=0) + 1e-12), means.T)
+    return float(((Z @ towards - 0.5 * (means.T * towards).sum(axis=0)).argmax(axis=1) == numbers).mean())
 
 
 def check_concept_labels(
@@ -277,9 +288,10 @@ class ConceptTrust:
         rows = np.arange(n) if n <= most else np.sort(rng.choice(n, most, replace=False))
         model_units = self.bottleneck_.units(np.asarray(X[rows], dtype=np.float32))  # type: ignore[attr-defined]
         self._looked_at = (model_units, None if truth is None else truth[rows], seed)
-        self._warn_of_concepts(self._activations(model_units), labels[rows], found)
+        self._warn_of_concepts(model_units, labels[rows], found)
 
-    def _warn_of_concepts(self, activations: np.ndarray, labels: np.ndarray, found: LabelledConcepts | None) -> None:
+    def _warn_of_concepts(self, units: np.ndarray, labels: np.ndarray, found: LabelledConcepts | None) -> None:
+        activations = self._activations(units)
         weighed = (self.head_weights_ != 0).any(axis=0)
         scores = activations.astype(np.float64) @ self.head_weights_.T
         if self.multilabel_:  # right and most: of all classes together
@@ -301,6 +313,17 @@ class ConceptTrust:
             return
         if found is None:
             return
+        few = 20 * units.shape[1] <= len(units)  # so that class means are not fitted to these very pictures
+        if few and self.bottleneck_.gate.name == "presence" and not self.multilabel_:  # type: ignore[attr-defined]
+            graded = _by_class_means(units, labels)
+            if graded > right + _COARSE:
+                warnings.warn(
+                    f"as yes-or-no answers {len(self.concept_names_)} concepts tell the classes of training pictures "
+                    f"apart in {right:.1%}, as graded scores they would in {graded:.1%}: give more concepts, or "
+                    "training='joint' or gate='dense', which read grades",
+                    ConceptWarning,
+                    stacklevel=4,
+                )
         absent, present = self._known("worth_")
         labelled = found.counts.min(axis=0) >= 2
         flat = weighed & labelled & (np.abs(present - absent) <= 1e-6 * np.maximum(activations.std(axis=0), 1e-12))
