@@ -28,7 +28,7 @@ LEAST_ACTIVE, LEAST_NEC = 32, 5
 """Budgets below these are met by steps 3 and 4 alone: training itself is never narrower."""
 
 _HEAD_L2, _DENSE_L2, _TOLD_L2 = 0.03, 1e-3, 5e-3
-"""Ridge of heads with a budget, without one, and without one on the truth: this tells classes apart more surely than what
+"""Ridge of heads with a budget, without one, and without one on the truth: it tells classes apart more surely than what
 is seen of a picture does, and weights fitted to it are too sure."""
 _ROUNDS = 2
 
