@@ -1,13 +1,14 @@
 #!/usr/bin/env python
 """Concepts found in the data: what they recover, rebuild, are worth as concepts of a classifier, and cost.
 
-    python scripts/benchmark_dictionary.py birds
-    python scripts/benchmark_dictionary.py reconstruct --data-dir DATA --seeds 3
-    python scripts/benchmark_dictionary.py cbm --data-dir DATA
+    python scripts/benchmark_dictionary.py birds --first-seed 3 --seeds 3
+    python scripts/benchmark_dictionary.py reconstruct --data-dir DATA --seeds 3 --out lines.jsonl --plot curve.png
+    python scripts/benchmark_dictionary.py cbm --data-dir DATA --out lines.jsonl
     python scripts/benchmark_dictionary.py phrases --data-dir DATA
     python scripts/benchmark_dictionary.py epoch --rows 1280000
 
-Every part writes a line of JSON a result. DATA holds a folder ``clip_vitb32`` (see scripts/README.md).
+Every part writes a line of JSON a result; `reconstruct` and `cbm` leave out what the file of `--out` has already. DATA
+holds a folder ``clip_vitb32`` (see scripts/README.md).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import numpy as np
 
 from sparsecbm import SparseAutoencoder, SparseCBMClassifier, SparseDecomposer
 from sparsecbm._base.directions import matched_directions
+from sparsecbm._base.parts import DICTIONARIES
 from sparsecbm._base.rows import unit_rows
 from sparsecbm.dictionary.naming import name_units
 from sparsecbm.dictionary.quality import matched_atoms, name_quality, pair_aucs
@@ -42,6 +44,20 @@ def say(**line: Any) -> None:
     )
 
 
+def known(out: Path | None, **key: Any) -> dict[str, Any] | None:
+    """The line of an earlier run that agrees with `key`."""
+    lines = out.read_text().splitlines() if out is not None and out.exists() else []
+    return next((line for line in map(json.loads, lines) if key.items() <= line.items()), None)
+
+
+def keep(out: Path | None, **line: Any) -> None:
+    """Say it, and write it down."""
+    say(**line)
+    if out is not None:
+        with out.open("a") as stream:
+            stream.write(json.dumps(line) + "\n")
+
+
 def peak_gib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
@@ -49,7 +65,7 @@ def peak_gib() -> float:
 # -- painted birds -----------------------------------------------------------------------------------------------------
 
 
-def paint(count: int, any_look: bool, encoder: Any) -> tuple[np.ndarray, np.ndarray]:
+def paint(count: int, any_look: bool, encoder: Any, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Embeddings and true attributes of birds of the twenty species, or of birds whose every group is drawn freely."""
     from sparsecbm.data import birds
 
@@ -57,7 +73,7 @@ def paint(count: int, any_look: bool, encoder: Any) -> tuple[np.ndarray, np.ndar
     if not any_look:
         truth, pictures = source.attributes, map(source.__getitem__, range(count))
     else:
-        drawn = [birds.picture_rng(1, "train", i) for i in range(count)]
+        drawn = [birds.picture_rng(seed, "train", i) for i in range(count)]
         truth = np.stack([birds.look_to_attributes(birds.random_look(rng)) for rng in drawn])
         pictures = map(birds.paint, truth, drawn)
     rows = []
@@ -73,30 +89,30 @@ def birds(args: argparse.Namespace) -> None:
 
     encoder = load_encoder("bundled")
     phrases = list(concept_phrases())
-    others = list(random_words(500, np.random.default_rng(0)))
-    texts, noise = (embed_texts(encoder, words, cache="memory").vectors for words in (phrases, others))
-    for look in args.looks:
-        X, truth = paint(args.pictures, look == "any", encoder)
+    for look, seed in itertools.product(args.looks, range(args.first_seed, args.first_seed + args.seeds)):
+        others = list(random_words(500, np.random.default_rng(seed)))
+        texts, noise = (embed_texts(encoder, words, cache="memory").vectors for words in (phrases, others))
+        X, truth = paint(args.pictures, look == "any", encoder, seed)
         for kind in args.kinds:
             model = SparseAutoencoder(
-                64, kind=kind, active=args.active, max_iter=args.max_iter, batch_size=256, random_state=args.seed,
+                64, kind=kind, active=args.active, max_iter=args.max_iter, batch_size=256, random_state=seed,
                 verbose=False,
             ).fit(X)  # fmt: skip
             codes = model.transform(X)
             units = (X - model.centre_) @ model.components_.T
+            inside = name_units(model.components_, codes, X, phrases + others, np.concatenate([texts, noise]))
+            without = name_units(model.components_, codes, X, others, noise)
             found: dict[str, Any] = {}
             for what, scores in (("codes", codes), ("scores", units)):
                 table = np.stack([pair_aucs(np.repeat(scores[:, [j]], truth.shape[1], 1), truth) for j in range(64)])
                 recovered = table.max(axis=0) >= 0.9
                 best = table.argmax(axis=0)[recovered]
                 found[f"recovered_by_{what}"] = int(recovered.sum())
-                inside = name_units(model.components_, codes, X, phrases + others, np.concatenate([texts, noise]))
-                without = name_units(model.components_, codes, X, others, noise)
                 right = [inside.names[j] == phrases[a] for j, a in zip(best, np.flatnonzero(recovered))]
                 found[f"named_right_{what}"] = float(np.mean(right)) if right else None
                 unnamed = [without.names[j] is None for j in best]
                 found[f"unnamed_without_{what}"] = float(np.mean(unnamed)) if unnamed else None
-            say(part="birds", look=look, kind=kind, variance=model.score(X), **found)
+            say(part="birds", look=look, seed=seed, kind=kind, variance=model.score(X), **found)
 
 
 # -- real embeddings ---------------------------------------------------------------------------------------------------
@@ -128,30 +144,59 @@ def reconstruct(args: argparse.Namespace) -> None:
     X = X[np.random.default_rng(0).permutation(len(X))]
     held, X = X[:3000], X[3000:]
     words, texts = texts_of(folder)
-    for kind in args.kinds:
+    for seed, kind in itertools.product(range(args.seeds), args.kinds):
+        model, seconds = None, 0.0
         for active in args.actives:
-            models = []
-            for seed in range(args.seeds):
+            key = {"part": "reconstruct", "kind": kind, "active": active, "seed": seed, "steps": args.max_iter}
+            if known(args.out, **key):
+                continue
+            if model is None or kind in DICTIONARIES:  # a baseline's atoms do not depend on how many are active
                 began = time.process_time()
-                models.append(
-                    SparseAutoencoder(
-                        512, kind=kind, active=active, max_iter=args.max_iter, random_state=seed, verbose=False
-                    ).fit(X)
-                )
+                model = SparseAutoencoder(
+                    512, kind=kind, active=active, max_iter=args.max_iter, batch_size=256, random_state=seed,
+                    verbose=False,
+                ).fit(X)  # fmt: skip
                 seconds = time.process_time() - began
-            codes = models[0].transform(held)
-            naming = name_units(models[0].components_, codes, held, words, texts)
-            of_names, of_chance = name_quality(texts[naming.index], codes, held)
-            named = np.array([name is not None for name in naming.names])
-            stable = [matched_atoms(models[0].components_, other.components_).mean() for other in models[1:]]
-            say(
-                part="reconstruct", rows=len(X), kind=kind, active=active, seeds=args.seeds,
-                variance=[round(model.score(held), 4) for model in models],
-                used=float((codes > 0).sum(1).mean()), dead=float(models[0].dead_.mean()),
-                stability=float(np.mean(stable)) if stable else None, seconds=seconds,
-                named=float(named.mean()), name_auc=float(np.nanmean(of_names[named])) if named.any() else None,
-                chance_auc=float(np.nanmean(of_chance[named])) if named.any() else None,
+            codes = model.set_params(active=active).transform(held)
+            first, beside = args.scratch / f"{kind}-{active}.npy", {}
+            if seed:
+                beside["stability"] = float(matched_atoms(np.load(first), model.components_).mean())
+            else:
+                np.save(first, model.components_)
+                naming = name_units(model.components_, codes, held, words, texts)
+                of_names, of_chance = name_quality(texts[naming.index], codes, held)
+                named = np.array([name is not None for name in naming.names])
+                beside = {"named": float(named.mean())}
+                if named.any():
+                    beside["name_auc"] = float(np.nanmean(of_names[named]))
+                    beside["chance_auc"] = float(np.nanmean(of_chance[named]))
+            keep(
+                args.out, **key, variance=model.score(held), used=float((codes > 0).sum(1).mean()),
+                dead=float(model.dead_.mean()), seconds=seconds, **beside,
             )  # fmt: skip
+    if args.plot is not None:
+        plot(args)
+
+
+def plot(args: argparse.Namespace) -> None:
+    """Share of variance against active units, a line a kind, mean and range of seeds."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(6.4, 4.6), layout="constrained")
+    for kind in args.kinds:
+        rows = [
+            [known(args.out, part="reconstruct", kind=kind, active=active, seed=seed) for seed in range(args.seeds)]
+            for active in args.actives
+        ]
+        reached = [[line["variance"] for line in row if line] or [np.nan] for row in rows]
+        used = [np.mean([line["used"] for line in row if line] or [np.nan]) for row in rows]
+        middle = np.array([np.mean(values) for values in reached])
+        spread = np.array([[m - min(v), max(v) - m] for m, v in zip(middle, reached)]).T
+        style = "-o" if kind in DICTIONARIES else "--s"
+        axes.errorbar(used, middle, spread, fmt=style, markersize=4, capsize=3, label=kind.replace("_", " "))
+    axes.set(xlabel="units used by a picture, mean", ylabel="share of variance rebuilt, 3,000 other pictures")
+    axes.legend(fontsize=8, ncols=2)
+    figure.savefig(args.plot, dpi=120)
 
 
 def cbm(args: argparse.Namespace) -> None:
@@ -172,6 +217,8 @@ def cbm(args: argparse.Namespace) -> None:
     for name in args.sets:
         (X, y), (X_test, y_test) = split(folder, name), split(folder, name, "test")
         for bank in args.banks:
+            if known(args.out, part="cbm", data=name, bank=bank):
+                continue
             concepts = banks[bank]
             control = matched_directions(concepts, np.random.default_rng(1))
             reached: dict[int, list[float]] = {8: [], 32: []}
@@ -189,7 +236,7 @@ def cbm(args: argparse.Namespace) -> None:
                         units, scores = made.units(X_test)[:, used], made.concept_scores(X_test)[:, used]
                         kept[active] = float(survival(units, scores).mean)
             for active, (ours, meaningless) in reached.items():
-                say(part="cbm", data=name, bank=bank, concepts=len(concepts), active=active, accuracy=ours,
+                keep(args.out, part="cbm", data=name, bank=bank, concepts=len(concepts), active=active, accuracy=ours,
                     advantage=100 * (ours - meaningless), survival=kept[active])  # fmt: skip
 
 
@@ -291,13 +338,15 @@ def main() -> None:
     parser.add_argument("--sets", nargs="*", choices=tuple(SETS), default=list(SETS))
     parser.add_argument("--banks", nargs="*", default=["given", "discovered", "mixed"])
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--max-iter", type=int, default=3000)
     parser.add_argument("--pictures", type=int, default=5000)
     parser.add_argument("--phrases", type=int, default=1_000_000)
     parser.add_argument("--alphas", type=float, nargs="*", default=[0.25, 0.2, 0.15])
     parser.add_argument("--rows", type=int, nargs="*", default=[1_280_000])
-    parser.add_argument("--scratch", type=Path, help="folder for large files")
+    parser.add_argument("--scratch", type=Path, default=Path(tempfile.gettempdir()), help="folder for large files")
+    parser.add_argument("--out", type=Path, help="file of JSON lines; what it has is not run again")
+    parser.add_argument("--plot", type=Path, help="picture of the curve")
     args = parser.parse_args()
     if args.part in ("reconstruct", "cbm", "phrases") and args.data_dir is None:
         parser.error(f"{args.part} needs --data-dir")

@@ -301,7 +301,8 @@ def show_concepts_discover(result: DiscoverResult) -> None:
         f"[bold]{result.found:,} concepts[/bold] rebuild {result.variance:.0%} of the variance of {result.pictures:,} "
         f"pictures; {result.named:,} have a name"
     )
-    console.print(f"  [dim]such as[/dim] {escape(', '.join(result.concepts.names[:8]))}")
+    if names := [one["name"] for one in result.concepts.provenance["found"] if one.get("named")]:
+        console.print(f"  [dim]such as[/dim] {escape(', '.join(names[:8]))}")
     console.print(f"written: {escape(str(result.output))}\nlook at them: {escape(str(result.page))}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import _check_feature_names
 
-from sparsecbm._base.errors import InputError
+from sparsecbm._base.errors import DataWarning, InputError
 from sparsecbm._base.labels import class_numbers, label_column
 from sparsecbm._base.parameters import (
     Count,
@@ -50,8 +51,9 @@ class ConceptMatrixSearch(ExplainedScores, ClassScoreClassifier):
     ----------
     concept_embeddings : array-like of shape (M, d) or None
         Text embeddings of the concepts. None: X and the class rows are concept scores already. Of more than 50,000,
-        which may be memory-mapped and float16, `fit` keeps the about 20,000 nearest to classes and shots; the fitted
-        model holds these alone.
+        which may be memory-mapped and float16, `fit` keeps the about 20,000 nearest to classes and shots, and says so
+        in a warning: the fitted model holds these alone, and its codes are the rule's on these, with no certificate
+        that a phrase left out would not have been chosen (`SparseDecomposer` gives one).
     concept_names : sequence of str or None
         M names; ``"concept 0"``, ... if None.
     similarity : str
@@ -281,7 +283,14 @@ class ConceptMatrixSearch(ExplainedScores, ClassScoreClassifier):
         sides = ([np.stack(texts)] if texts else []) + ([] if images is None else [images[:_SHOTS]])
         # Each side is seen from its own mean, since images and texts lie in two cones.
         rows = np.concatenate([unit_rows(side - side.mean(axis=0) * (len(side) > 1), floor=1e-9) for side in sides])
-        return np.unique(vocabulary.nearest(rows, max(8, _BANK // len(rows)))[0])
+        kept = np.unique(vocabulary.nearest(rows, max(8, _BANK // len(rows)))[0])
+        warnings.warn(
+            f"of {len(bank):,} phrases, the {len(kept):,} nearest to the classes are searched; nothing certifies that "
+            "no other would be chosen: SparseDecomposer decomposes over all of them, certified",
+            DataWarning,
+            stacklevel=3,
+        )
+        return kept
 
     def _groups(self, n_concepts: int, kept: NDArray[np.int64] | None) -> NDArray[np.int64] | None:
         if self.concept_groups is None:

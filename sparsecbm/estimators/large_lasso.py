@@ -27,7 +27,9 @@ from sparsecbm.estimators.nonnegative_lasso import LassoCodes, NonnegativeLasso
 LARGE = 50_000
 """Vocabularies of more phrases stay where they are."""
 _BLOCK, _ROWS, _SOLVED = 8192, 1024, 16
-_KEPT = 128
+_KEPT = 256
+_MARGIN = 0.1
+"""Phrases whose correlation with the residual is smaller than the penalty by more are no candidates."""
 _SKETCH = 96
 """Dimensions in which first candidates are looked for."""
 _PASSES = 20
@@ -76,10 +78,11 @@ class Vocabulary:
 
     def take(self, which: NDArray[Any] | slice, dtype: type = np.float64) -> NDArray[Any]:
         """Some phrases, centred and of length one (zero where nothing is left)."""
-        some = torch.from_numpy(np.array(self.rows[which])).to(getattr(torch, np.dtype(dtype).name)).numpy()
-        some *= self._of_row[which, None].astype(dtype)
-        some -= self._of_mean[which, None].astype(dtype) * self.mean.astype(dtype)
-        return some
+        some = torch.from_numpy(np.array(self.rows[which])).to(getattr(torch, np.dtype(dtype).name))
+        of_row, of_mean, mean = (
+            torch.from_numpy(part.astype(dtype)) for part in (self._of_row[which], self._of_mean[which], self.mean)
+        )
+        return some.mul_(of_row[:, None]).addr_(of_mean, mean, alpha=-1).numpy()
 
     def blocks(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """Number of the first phrase, and float32 phrases."""
@@ -95,7 +98,10 @@ class Vocabulary:
     @cached_property
     def _sketch(self) -> NDArray[np.float32]:
         axes = self.axes.astype(np.float32)
-        return np.concatenate([block @ axes for _, block in self.blocks()])
+        made = np.empty((len(self), axes.shape[1]), dtype=np.float32)
+        for start, block in self.blocks():
+            made[start : start + len(block)] = block @ axes
+        return made
 
     def sketches(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """As `blocks`, of what the phrases are along `axes`."""
@@ -103,7 +109,13 @@ class Vocabulary:
             yield start, self._sketch[start : start + _BLOCK]
 
     def nearest(
-        self, rows: NDArray[np.floating], keep: int, *, forbidden: NDArray[np.int64] | None = None, sketch: bool = False
+        self,
+        rows: NDArray[np.floating],
+        keep: int,
+        *,
+        above: NDArray[np.floating] | None = None,
+        forbidden: NDArray[np.int64] | None = None,
+        sketch: bool = False,
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Phrases whose product with each row is largest, and the products, falling: each (n, keep).
 
@@ -112,6 +124,8 @@ class Vocabulary:
         rows : ndarray of shape (n, d)
         keep : int
             At most M.
+        above : ndarray of shape (n,), optional
+            Products up to these are not asked for: -1 and this value stand where there are no `keep` above it.
         forbidden : ndarray of int, optional
             Phrases that count as minus infinity.
         sketch : bool
@@ -120,11 +134,15 @@ class Vocabulary:
         seen = (rows @ self.axes if sketch else rows).astype(np.float32)
         n, barred = len(seen), np.zeros(0, dtype=np.int64) if forbidden is None else forbidden
         best, who = np.full((n, keep), -np.inf, dtype=np.float32), np.full((n, keep), -1)
+        if above is not None:
+            best[:] = above[:, None]
         for start, phrases in self.sketches() if sketch else self.blocks():
             made = seen @ phrases.T
             made[:, barred[(barred >= start) & (barred < start + len(phrases))] - start] = -np.inf
-            if start:  # few of a later block are above what is kept
+            if start or above is not None:  # few are above what is kept
                 row, column = np.divmod(np.flatnonzero(made > best[:, -1:]), made.shape[1])
+                if not len(row):
+                    continue
                 counts = np.bincount(row, minlength=n)
                 place = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
                 value = np.full((n, int(counts.max(initial=0))), -np.inf, dtype=np.float32)
@@ -195,13 +213,19 @@ class LargeLasso:
         for turn in range(_PASSES):
             self.passes += len(open_rows) * (turn > 0)
             # One more than is kept: the largest that is left out. A sketch certifies nothing.
-            keep = min(_KEPT + 1, len(self.vocabulary))
-            who, best = self.vocabulary.nearest(residual[open_rows], keep, forbidden=self.forbidden, sketch=turn == 0)
-            left_out = best[:, _KEPT].astype(np.float64) if keep > _KEPT else np.full(len(who), -np.inf)
-            who = who[:, :_KEPT]
+            keep, floor = min(_KEPT + 1, len(self.vocabulary)), None
+            if turn:
+                floor = np.array([found[i][2] for i in open_rows]) - _MARGIN
+            who, best = self.vocabulary.nearest(
+                residual[open_rows], keep, above=floor, forbidden=self.forbidden, sketch=turn == 0
+            )
+            left_out = np.full(len(who), -np.inf) if floor is None else floor
+            if keep > _KEPT:
+                left_out = np.maximum(left_out, best[:, _KEPT])
             before = residual[open_rows].copy()
-            for i, new in zip(open_rows, who):
-                held[i] = np.union1d(held[i], new)
+            for i, new in zip(open_rows, who[:, :_KEPT]):
+                support = found[i][0] if turn else new[:0]
+                held[i] = np.union1d(support, new[new >= 0])
             for start in range(0, len(open_rows), _SOLVED):
                 self._solve(X, open_rows[start : start + _SOLVED], held, found, residual, alpha, k)
             moved = np.linalg.norm(residual[open_rows] - before, axis=1)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 
-from sparsecbm._base.errors import InputError, StoredFileError
+from sparsecbm._base.errors import DataWarning, InputError, StoredFileError
 from sparsecbm._base.parts import SEARCH_RULES as RULES
 from sparsecbm.estimators import ConceptMatrixSearch, DescriptionClassifier, ZeroShotClassifier
 from sparsecbm.estimators.matrix_search.pursuit import Pursuit
@@ -429,7 +429,9 @@ def test_a_large_vocabulary_is_searched_for_what_is_near_the_classes(tmp_path, m
     names = [f"near {j - 4000}" if j >= 4000 else f"far {j}" for j in order]
     monkeypatch.setattr(module, "LARGE", 1000)
     monkeypatch.setattr(module, "_BANK", 180)
-    model = ConceptMatrixSearch(np.load(tmp_path / "phrases.npy", mmap_mode="r"), names).fit(classes)
+    model = ConceptMatrixSearch(np.load(tmp_path / "phrases.npy", mmap_mode="r"), names)
+    with pytest.warns(DataWarning, match=r"of 4,120 phrases, the \d+ nearest to the classes .* nothing certifies"):
+        model.fit(classes)
     assert 100 < len(model.concept_names_) <= 180
     assert sum(name.startswith("near") for name in model.concept_names_) >= 115
     X = np.repeat(classes, 10, axis=0) + 0.5 * rng.normal(size=(60, 32))

@@ -22,7 +22,8 @@ class Step(NamedTuple):
 class Dictionary(nn.Module):
     """Base of the kinds: row ~ centre + code @ atoms, code = select(encoder (row - centre) + bias), never negative.
 
-    One centre is taken off before and put back after (tied); atoms have length one.
+    One centre, the mean of the data, is taken off before and put back after; atoms have length one. Were it trained, it
+    would take one of several things that exclude each other into itself, and no unit would stand for that.
 
     Parameters
     ----------
@@ -33,14 +34,15 @@ class Dictionary(nn.Module):
         Units that a row may use.
     """
 
-    centre: nn.Parameter
+    centre: Tensor
     idle: Tensor
 
     def __init__(self, atoms: Tensor, centre: Tensor, active: int) -> None:
         super().__init__()
         self.active = active
         self.atoms, self.encoder = nn.Parameter(atoms.clone()), nn.Parameter(atoms.clone())
-        self.centre, self.bias = nn.Parameter(centre.clone()), nn.Parameter(torch.zeros(len(atoms)))
+        self.bias = nn.Parameter(torch.zeros(len(atoms)))
+        self.register_buffer("centre", centre.clone())
         self.register_buffer("idle", torch.zeros(len(atoms), dtype=torch.int64))
 
     @property
@@ -48,13 +50,18 @@ class Dictionary(nn.Module):
         """M."""
         return len(self.atoms)
 
+    @torch.no_grad()
     def prepare(self, x: Tensor) -> None:
-        """Set what depends on the data, before training, from some rows (n, d)."""
+        """Set what depends on the data, before training, from some rows (n, d).
+
+        First atoms overlap, so that units as large as their products would rebuild a row many times over.
+        """
+        made = self.decode(largest(self.units(x), self.active)) - self.centre
+        self.encoder.mul_(((x - self.centre) * made).sum() / made.square().sum().clamp_min(1e-12))
 
     def units(self, x: Tensor) -> Tensor:
         """Units (n, M) before selection."""
-        # The product with x alone has a gradient for the encoder only: one product the less.
-        return F.linear(x, self.encoder, self.bias - self.encoder @ self.centre)
+        return F.linear(x - self.centre, self.encoder, self.bias)
 
     def draw_noise(self, n: int, generator: torch.Generator) -> Tensor | None:
         """Noise (n, M) of a training batch, or None."""

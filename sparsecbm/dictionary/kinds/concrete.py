@@ -21,6 +21,7 @@ class Concrete(Dictionary):
 
     @torch.no_grad()
     def prepare(self, x: Tensor) -> None:
+        super().prepare(x)
         units = self.units(x)
         share = 1.0 - self.active / self.n_concepts
         # A part of the units says where the quantile lies; `torch.quantile` takes no more than 2**24.

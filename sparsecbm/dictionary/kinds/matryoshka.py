@@ -8,14 +8,14 @@ from torch import Tensor
 from sparsecbm.dictionary.kinds.base import Step
 from sparsecbm.dictionary.kinds.top_k import TopK
 
-_LEVELS = 5
+_LEVELS = 3
 
 
 class Matryoshka(TopK):
     """Top-k whose loss is the mean error over prefixes of the dictionary, each twice as long as the last.
 
     So general concepts come first and special ones later (Bussmann et al. 2025, arXiv 2503.17547). The prefixes are
-    M / 16, M / 8, M / 4, M / 2 and M.
+    M / 4, M / 2 and M. Shorter ones would make their few units mean everything a little.
     """
 
     @property
@@ -35,6 +35,6 @@ def prefixes(n_concepts: int) -> list[int]:
     Examples
     --------
     >>> prefixes(64)
-    [4, 8, 16, 32, 64]
+    [16, 32, 64]
     """
     return sorted({max(1, n_concepts >> level) for level in range(_LEVELS)})
