@@ -9,6 +9,7 @@ of threads, and the same key gives the same words on every device.
 
 from __future__ import annotations
 
+import copy
 import functools
 
 import torch
@@ -87,6 +88,16 @@ class WordStream:
         self._words = torch.empty_like(self._steps)
         self._scratch = torch.empty_like(self._steps)
         self._position = 0
+
+    def fork(self) -> WordStream:
+        """Return the same stream with buffers of its own, for another thread."""
+        other = copy.copy(self)
+        other._words, other._scratch = torch.empty_like(self._words), torch.empty_like(self._scratch)
+        return other
+
+    def seek(self, position: int) -> None:
+        """Go on from the word at `position`."""
+        self._position = position
 
     def next(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the next `count` words (non-negative int64, shape (count,)) and a scratch buffer like them.

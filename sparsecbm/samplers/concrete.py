@@ -18,7 +18,6 @@ import torch
 import torch.nn.functional as F
 from torch.distributions import Bernoulli, Distribution, OneHotCategorical, constraints, register_kl
 
-from sparsecbm.samplers._bits import BLOCK
 from sparsecbm.samplers._checks import (
     check_floating,
     check_logits,
@@ -146,11 +145,10 @@ class _LogSimplexSample(torch.autograd.Function):
         n = shape[-1]
         rows = logits.reshape(-1, n)
         temperatures = temperature.expand(*logits.shape[:-1], 1).reshape(-1, 1)
-        buffer = logits.new_empty(min(math.prod(shape), max(BLOCK, 2 * n)))
         chosen = torch.empty((*shape[:-1], 1), dtype=torch.int64) if with_hard else None
 
         def block(pairs: UniformPairs, out: torch.Tensor, start: int) -> torch.Tensor:
-            scores = pairs.odds(buffer[: len(out)]).log1p_().log_().view(-1, n)
+            scores = pairs.odds(torch.empty_like(out)).log1p_().log_().view(-1, n)
             first = start // n % len(rows)
             span: Any = slice(first, first + len(scores))
             if first + len(scores) > len(rows):  # the block runs over the end of one repetition of the batch

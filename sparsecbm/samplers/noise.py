@@ -16,8 +16,11 @@ exponential 44.4.
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import torch
@@ -64,6 +67,16 @@ class UniformPairs:
     def _open(self, generator: torch.Generator | None, device: torch.device | str | None, capacity: int) -> None:
         self._stream = WordStream(generator, device, -(-capacity // self._per_word))
         self.device = self._stream.device
+
+    def fork(self) -> UniformPairs:
+        """Return the same pairs with buffers of their own, for another thread."""
+        other = copy.copy(self)
+        other._stream = self._stream.fork()
+        return other
+
+    def seek(self, position: int) -> None:
+        """Go on from the pair at `position`, an even number."""
+        self._stream.seek(position // self._per_word)
 
     def integers(self, count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return `count` integers k, the words they lie in, and a scratch buffer of floats."""
@@ -139,12 +152,56 @@ def fill(
     if not in_blocks(device, generator):
         return block(_WholePairs(generator, compute, device, count), None, 0).reshape(size)
     rows = max(BLOCK // row, 1 + row % 2) if row else 0
-    length = (rows - rows * row % 2) * row
+    length = max((rows - rows * row % 2) * row, 1)
     pairs = UniformPairs(generator, compute, device, min(count, length))
     result = torch.empty(count, dtype=compute, device=pairs.device)
-    for start in range(0, count, max(length, 1)):
-        block(pairs, result[start : start + length], start)
+    share_out(pairs, count, length, lambda pairs, start: block(pairs, result[start : start + length], start))
     return result.view(size)
+
+
+def share_out(pairs: UniformPairs, count: int, length: int, block: Callable[[UniformPairs, int], object]) -> None:
+    """Call ``block(pairs, start)`` for every stretch of `length`, in as many threads as PyTorch's kernels may take.
+
+    Each thread takes the next stretch when it is done with one, its kernels alone on it. Threads that share a kernel
+    wait for the slowest at each, and where a core is busy that takes longer than the work.
+    """
+    left = iter(range(0, count, length))  # handed out under the interpreter's lock
+    inference = torch.is_inference_mode_enabled()
+
+    def work(pairs: UniformPairs) -> None:
+        with torch.inference_mode() if inference else torch.no_grad():
+            for start in left:
+                pairs.seek(start)
+                block(pairs, start)
+
+    helpers = min(torch.get_num_threads(), -(-count // length)) - 1
+    with one_thread():  # in those that begin while it holds, too
+        if helpers < 1:
+            work(pairs)
+            return
+        pool = ThreadPoolExecutor(helpers)
+        helping = [pool.submit(work, pairs.fork()) for _ in range(helpers)]
+        try:
+            work(pairs)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)  # what has not begun by now has nothing left to do
+            wait(begun := [one for one in helping if not one.cancelled()])
+        for one in begun:
+            one.result()
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Give PyTorch's kernels one thread each."""
+    threads = torch.get_num_threads()
+    if threads == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def narrow(values: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -337,19 +394,21 @@ def bernoulli(
         return drawn if out is None else out.copy_(drawn)
     result = torch.empty_like(logits, memory_format=torch.contiguous_format) if out is None else out
     source, target = logits.reshape(-1), result.view(-1)
-    pairs = UniformPairs(generator, compute, logits.device, min(count, BLOCK))
-    positions, buffer = torch.empty(2, min(count, BLOCK), dtype=compute, device=logits.device)
-    for start in range(0, count, BLOCK):
-        stretch = source[start : start + BLOCK]
-        position = positions[: stretch.numel()].copy_(pairs.integers(stretch.numel())[0])
-        rarer = torch.abs(stretch.to(compute), out=buffer[: stretch.numel()])
-        rarer.neg_().sigmoid_().mul_(2.0**pairs.bits)
+    length = BLOCK if torch.get_num_threads() == 1 else BLOCK // 4
+    pairs = UniformPairs(generator, compute, logits.device, min(count, length))
+
+    def block(pairs: UniformPairs, start: int) -> None:
+        stretch = source[start : start + length]
+        position = pairs.integers(stretch.numel())[0].to(compute)
+        rarer = stretch.to(compute).abs().neg_().sigmoid_().mul_(2.0**pairs.bits)
         if rarer.sum().isnan():  # a sum costs less than a look at every number
             _refuse_nan(stretch)
         rarer.gt_(position)
         # value = rarer xor (logit > 0), in floats: comparisons into bool tensors cost several times as much.
-        ones = torch.gt(stretch, 0, out=target[start : start + BLOCK])
+        ones = torch.gt(stretch, 0, out=target[start : start + length])
         ones.ne_(rarer.to(ones.dtype))
+
+    share_out(pairs, count, length, block)
     return result
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from sparsecbm.samplers import _bits, noise
+from sparsecbm.samplers import Concrete, _bits, noise
 
 ALPHA = 1e-3 / 100  # Bonferroni: a hundred statistical checks in this folder, one in a thousand that any of them fails
 DISTRIBUTIONS = {
@@ -192,6 +192,31 @@ def test_independent_of_threads_and_blocks(monkeypatch):
         torch.set_num_threads(threads)
     monkeypatch.setattr(noise, "BLOCK", 1024)
     assert torch.equal(noise.gumbel((7, 30_011), generator=generator(9)), one)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_stretches_shared_among_threads(monkeypatch, mode):
+    """Several threads, a hundred stretches: the same numbers, settings as they were, errors where they belong."""
+    logits = torch.linspace(-3, 3, 100_002).view(3, -1)
+
+    def draw():
+        concrete = Concrete(0.5, logits=logits.view(-1, 3)).draw(generator=generator(3))
+        return noise.bernoulli(logits, generator=generator(1)), noise.gumbel(logits.shape, generator=generator(2)), (
+            concrete.value, concrete.hard,
+        )  # fmt: skip
+
+    expected = draw()
+    monkeypatch.setattr(noise, "BLOCK", 1024)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        with mode():
+            torch.testing.assert_close(draw(), expected, rtol=1e-6, atol=1e-6)
+            with pytest.raises(ValueError, match="(?i)nan"):
+                noise.bernoulli(logits.where(logits < 2.99, torch.nan), generator=generator(1))
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_words_are_splitmix64():

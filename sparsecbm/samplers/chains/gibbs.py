@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import torch
@@ -9,10 +10,13 @@ from torch import nn
 
 from sparsecbm.samplers._bits import BLOCK
 from sparsecbm.samplers._checks import check_count, check_finite
-from sparsecbm.samplers.noise import bernoulli, compute_dtype, logistic
+from sparsecbm.samplers.noise import bernoulli, compute_dtype, logistic, one_thread
 from sparsecbm.samplers.rbm import RestrictedBoltzmannMachine
 
 __all__ = ["GibbsSampler", "PersistentChains", "gibbs_sweep"]
+
+_SMALL = 1 << 26
+"""Multiplications of half a sweep below which threads on a busy machine wait for each other longer than they work."""
 
 
 @torch.no_grad()
@@ -78,15 +82,17 @@ class GibbsSampler:
         for name, values in (("weight", weight), ("visible_bias", visible_bias), ("hidden_bias", hidden_bias)):
             check_finite(name, values)  # noise drawn ahead would make 0 of a unit whose log-odds are NaN
         together = BLOCK // (self.visible.numel() + self.hidden.numel())
-        while together > 1 and left > 1:
-            now = min(left, together)
-            self._advance_together(now, generator)
-            left -= now
-        for _ in range(left):
-            torch.addmm(hidden_bias, self.visible, weight, out=self.hidden)
-            bernoulli(self.hidden, generator=generator, out=self.hidden)
-            torch.addmm(visible_bias, self.hidden, weight.T, out=self.visible)
-            bernoulli(self.visible, generator=generator, out=self.visible)
+        small = len(self.visible) * weight.numel() < _SMALL
+        with one_thread() if small else contextlib.nullcontext():
+            while together > 1 and left > 1:
+                now = min(left, together)
+                self._advance_together(now, generator)
+                left -= now
+            for _ in range(left):
+                torch.addmm(hidden_bias, self.visible, weight, out=self.hidden)
+                bernoulli(self.hidden, generator=generator, out=self.hidden)
+                torch.addmm(visible_bias, self.hidden, weight.T, out=self.visible)
+                bernoulli(self.visible, generator=generator, out=self.visible)
 
     def _parameters(self) -> list[torch.Tensor]:
         """Weight, visible and hidden biases as they are now, in the type of the states."""
