@@ -306,7 +306,8 @@ class ConceptTrust:
             reason = "no concept is active where one has a weight" if shut else "weights of single concepts find none"
             warnings.warn(
                 f"the model decides nothing: on training pictures it is right in {right:.1%}, the largest class alone "
-                f"in {most:.1%} ({reason}); these concepts do not tell the classes apart, one by one",
+                f"in {most:.1%} ({reason}); these concepts do not tell the classes apart, one by one; "
+                "one for two at once may",
                 ConceptWarning,
                 stacklevel=4,
             )
