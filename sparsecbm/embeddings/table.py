@@ -127,7 +127,7 @@ def check_labels(labels: Any, count: int, class_names: Sequence[str], where: str
         matrix of them holds other values than 0 and 1, or another number of classes.
     """
     given = np.asarray(as_numpy(labels))
-    if given.ndim == 2 and len(given) == count:
+    if given.ndim == 2 and len(given) == count and given.shape[1] > 1:
         if class_names and given.shape[1] != len(class_names):
             raise InputError(f"{where}labels have shape {given.shape} for {len(class_names)} class names")
         if given.dtype.kind not in "biuf" or not np.isin(given, (0, 1)).all():

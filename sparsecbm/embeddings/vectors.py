@@ -115,7 +115,7 @@ def _split_labels(
     own = {name: lists[f"{name}_{_NAMES}"] for name in labels if lists.get(f"{name}_{_NAMES}")}
     if split not in labels:
         return None, own.get(split, common)
-    if not own and all(held.dtype.kind in "iuf" or held.ndim == 2 for held in labels.values()):
+    if not own and all(held.dtype.kind in "iuf" + "b" * (held.ndim == 2) for held in labels.values()):
         return labels[split], common  # numbers that index one list, or none; 0 and 1 of every class
     import pyarrow as pa
 
