@@ -39,7 +39,7 @@ KINDS = ("top_k", "batch_top_k", "matryoshka", "concrete", "k_means", "nmf", "pc
 
 def say(**line: Any) -> None:
     print(
-        json.dumps({key: round(value, 4) if isinstance(value, float) else value for key, value in line.items()}),
+        json.dumps({key: float(f"{value:.4g}") if isinstance(value, float) else value for key, value in line.items()}),
         flush=True,
     )
 
