@@ -19,8 +19,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import griffe
-import nbconvert
+try:
+    import griffe
+    import nbconvert
+except ImportError as error:
+    sys.exit(f'error: the documentation: {error.name} is not here: pip install "sparsecbm[docs]"')
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -25,6 +25,7 @@ from torch.nn import functional as F
 
 from sparsecbm._base.checkpoint import fingerprint
 from sparsecbm._base.errors import InputError
+from sparsecbm._base.extras import require
 from sparsecbm._base.parameters import Count, NonNegative, Positive, check_fields
 from sparsecbm._base.training import TrainingLoop
 from sparsecbm.encoders.base import Encoder, _rgb
@@ -174,10 +175,9 @@ def _layers(tower: nn.Module) -> Iterator[str]:
 
 
 def _with_adapters(tower: nn.Module, layers: list[str], rank: int) -> Any:
-    try:
-        from peft import LoraConfig, get_peft_model
-    except ImportError as error:
-        raise InputError("adapting an encoder needs peft: pip install 'sparsecbm[adapt]'") from error
+    require("peft", "adapt", "adapting an encoder")
+    from peft import LoraConfig, get_peft_model
+
     config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=layers)
     return get_peft_model(tower, config)  # type: ignore[arg-type]  # any module will do
 
