@@ -191,7 +191,7 @@ def plot(args: argparse.Namespace) -> None:
         reached = [[line["variance"] for line in row if line] or [np.nan] for row in rows]
         used = [np.mean([line["used"] for line in row if line] or [np.nan]) for row in rows]
         middle = np.array([np.mean(values) for values in reached])
-        spread = np.array([[m - min(v), max(v) - m] for m, v in zip(middle, reached)]).T
+        spread = np.array([[m - min(v), max(v) - m] for m, v in zip(middle, reached)]).T.clip(min=0)
         style = "-o" if kind in DICTIONARIES else "--s"
         axes.errorbar(used, middle, spread, fmt=style, markersize=4, capsize=3, label=kind.replace("_", " "))
     axes.set(xlabel="units used by a picture, mean", ylabel="share of variance rebuilt, 3,000 other pictures")
