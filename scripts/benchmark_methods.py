@@ -36,7 +36,7 @@ def compare(folder: Path, name: str, options: argparse.Namespace) -> dict:
 def table(found: dict[str, dict], budgets: list[int]) -> None:
     """Print accuracies a set, and means of the rest, for each budget."""
     for k in budgets:
-        heads = ["method", *found, "mean", "advantage", "active", "survival", "seconds", "MB"]
+        heads = ["method", *found, "mean", "advantage", "active", "survival", "CPU s", "MB"]
         print(f"\nNEC {k}\n\n| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
         rows = []
         for method, asked in dict.fromkeys(key for of in found.values() for key in of if key[1] in (k, None)):

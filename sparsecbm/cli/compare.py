@@ -25,7 +25,7 @@ _SHOWN = {
     "active": ("active", ".0f", 1),
     "survival": ("surv.", ".2f", 1),
     "plausibility": ("plaus.", ".2f", 1),
-    "seconds": ("s", ".1f", 1),
+    "seconds": ("CPU s", ".1f", 1),
     "megabytes": ("MB", ".0f", 1),
 }
 """Columns: heading, format, factor."""

@@ -45,9 +45,9 @@ class CompareResult(Result):
     rows : tuple of dict
         For each method and budget: ``method``, ``nec`` (asked), means over seeds of ``accuracy``, ``weights`` (a
         class), ``active`` (concepts with a weight that are not zero in a picture), ``used`` (in its decision),
-        ``survival``, ``plausibility``, ``seconds`` and ``megabytes`` of fitting all budgets; ``sd`` of the accuracy;
-        with the control ``meaningless`` (its accuracy), ``advantage``, ``low`` and ``high``; ``anec``, the mean
-        accuracy over the budgets.
+        ``survival``, ``plausibility``, ``seconds`` (of CPU) and ``megabytes`` of fitting all budgets; ``sd`` of the
+        accuracy; with the control ``meaningless`` (its accuracy), ``advantage``, ``low`` and ``high``; ``anec``, the
+        mean accuracy over the budgets.
     skipped : dict of str to str
         Methods that were not run, and why.
     n_images : int
@@ -180,16 +180,16 @@ class _Trial:
 
     def _fit(self, name: str, seed: int, budgets: list[int]) -> dict[str, Any]:
         with _peak() as used:
-            start = time.perf_counter()
+            start = time.process_time()
             models = self._models(name, self.bank, list(self.inputs.bank.names), seed, budgets)
-            seconds = time.perf_counter() - start
+            seconds = time.process_time() - start
         return self._measure(models, seconds, used[0])
 
     def _cost(self, fit: Callable[[], Any]) -> tuple[float, float]:
         with _peak() as used:
-            start = time.perf_counter()
+            start = time.process_time()
             fit()
-            return time.perf_counter() - start, used[0]
+            return time.process_time() - start, used[0]
 
     def _bare(self, name: str) -> Callable[[], Any] | None:
         """Fit of a baseline without a budget; None where it cannot be had."""
