@@ -72,7 +72,7 @@ def plot_methods(rows: Sequence[Mapping[str, Any]], *, title: str = "") -> Figur
             axes.plot(ends[0], at, "o", markersize=9, color=COLOURS[0], alpha=shade, zorder=3)
             axes.annotate(
                 f"{100 * row['accuracy']:.1f}", (max(ends), at), xytext=(8, 0), textcoords="offset points",
-                va="center", fontsize=8.5,
+                va="center", fontsize=8.5, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
             )  # fmt: skip
         for place, row in enumerate(levels):
             axes.axvline(row["accuracy"], color=COLOURS[1], linewidth=1, linestyle=(0, (2 + 2 * place, 2)), zorder=0)

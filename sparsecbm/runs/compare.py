@@ -297,7 +297,7 @@ def _write(folder: Path, title: str, result: CompareResult, notes: Sequence[str]
     figure.savefig(folder / "compare.png", format="png", dpi=130)
     page = ComparePage(
         title=f"{title}: methods under one protocol",
-        summary=f"Accuracy on {result.n_images:,} {result.split} pictures, {result.seeds} seed(s) each; the same "
+        summary=f"Accuracy on {result.n_images:,} {result.split} pictures, fits of each: {result.seeds}; the same "
         "embeddings, concepts, budgets and control for all.",
         rows=result.rows,
         notes=notes,
