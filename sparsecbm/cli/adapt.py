@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def adapt(
     config: Config,
     other: Annotated[
-        str | None, typer.Option("--other", metavar="SPEC", help="Pictures to measure on how far concepts drifted.")
+        str | None, typer.Option("--other", metavar="SPEC", help="Other pictures, on which the drift of the concepts is measured.")
     ] = None,
     output: Output = None,
     set_: Set = None,

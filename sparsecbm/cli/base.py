@@ -48,7 +48,7 @@ OnError = Annotated[
 ]
 ImageSpec = Annotated[str | None, typer.Option("--images", help="Image spec; by default the one it was trained on.")]
 Split = Annotated[str, typer.Option("--split", help="Split of the pictures or vectors.")]
-MaxImages = Annotated[int | None, typer.Option("--max-images", min=1, help="At most so many pictures.")]
+MaxImages = Annotated[int | None, typer.Option("--max-images", min=1, help="Use no more pictures than this.")]
 Vectors = Annotated[
     Path | None,
     typer.Option("--embeddings", metavar="FILE", help="File of vectors made elsewhere, in place of pictures."),

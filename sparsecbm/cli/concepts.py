@@ -34,7 +34,7 @@ Classes = Annotated[
 ]
 Encoder = Annotated[str | None, typer.Option(help="Encoder that compares texts and pictures, such as bundled.")]
 Images = Annotated[str | None, typer.Option(help="Pictures to compare concepts with, such as birds.")]
-MaxImages = Annotated[int | None, typer.Option(min=1, help="At most so many of those pictures.")]
+MaxImages = Annotated[int | None, typer.Option(min=1, help="Use no more of those pictures than this.")]
 Templates = Annotated[str | None, typer.Option(help="Template with one {}, or the name of a template set.")]
 Thresholds = Annotated[
     list[str] | None,
@@ -65,7 +65,7 @@ def concepts_build(
     set_: Thresholds = None,
     select: Select = None,
     times: Times = 1,
-    per_class: Annotated[int, typer.Option(min=1, help="Names a class from ConceptNet or a vocabulary.")] = 30,
+    per_class: Annotated[int, typer.Option(min=1, help="Names for each class from ConceptNet or a vocabulary.")] = 30,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer of the text model.")] = 160,
     temperature: Annotated[float, typer.Option(min=0, help="0: always the most probable answer.")] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="Of answers, with a temperature above 0.")] = 0,

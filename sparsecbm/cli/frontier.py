@@ -35,7 +35,7 @@ def frontier(
     output: Output = None,
     set_: Set = None,
 ) -> Any:
-    """Draw what every number of concepts reaches, and what of it the concepts owe to what they mean; train one.
+    """Draw the accuracy of every number of concepts, and how much of it their names are worth; train the one you pick.
 
     Example:  [bold]sparsecbm frontier birds_gumbel --ties exact,earned[/bold]
 

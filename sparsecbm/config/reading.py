@@ -178,7 +178,7 @@ _PATH_KEYS = (
 _PATH_SPECS = (
     ("images", "spec", ("folder:", "parquet:")),
     ("data", "images", ("folder:", "parquet:")),
-    ("encoder", "spec", ("open_clip:local-dir:",)),
+    ("encoder", "spec", ("open_clip:local-dir:", "transformers:")),
 )
 _LABELS = ("concept_labels", "class_labels")
 """Of pictures: a path where it names a .csv, else columns."""
@@ -203,8 +203,10 @@ def _anchor_paths(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         held = values.get(section)
         if isinstance(held, dict) and isinstance(held.get(key), str):
             for prefix in prefixes:
-                if held[key].startswith(prefix) and len(held[key]) > len(prefix):
-                    held[key] = prefix + anchor(held[key][len(prefix) :])
+                rest = held[key].removeprefix(prefix)
+                # OWNER/MODEL of a hub is no path.
+                if rest and rest != held[key] and (prefix != "transformers:" or rest.startswith((".", "~"))):
+                    held[key] = prefix + anchor(rest)
     return values
 
 
