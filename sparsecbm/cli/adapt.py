@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def adapt(
     config: Config,
     other: Annotated[
-        str | None, typer.Option("--other", metavar="SPEC", help="Other pictures, on which the drift of the concepts is measured.")
+        str | None, typer.Option("--other", metavar="SPEC", help="Pictures on which the drift of concepts is measured.")
     ] = None,
     output: Output = None,
     set_: Set = None,

@@ -121,6 +121,10 @@ def test_paths_are_taken_from_the_file(tmp_path: Path, monkeypatch: pytest.Monke
     assert config.images.spec == f"folder:{tmp_path / 'deep' / 'pictures'}"
     assert config.encoder.spec == f"open_clip:local-dir:{tmp_path / 'deep' / 'm'}"
     assert load_config("deep/c.yaml", ["concepts.file=own.txt"]).concepts.file == "own.txt"
+    path.write_text("encoder:\n  spec: transformers:./m\n")
+    assert load_config(path).encoder.spec == f"transformers:{tmp_path / 'deep' / 'm'}"
+    path.write_text("encoder:\n  spec: transformers:openai/clip-vit-base-patch32\n")
+    assert load_config(path).encoder.spec == "transformers:openai/clip-vit-base-patch32"
 
 
 def test_as_run_reads_back_unchanged(tmp_path: Path) -> None:
