@@ -39,6 +39,8 @@ for case in "${cases[@]}"; do
   [ "${case#*:}" = lowest ] && resolution=lowest-direct
   python=$(find_python "$version")
   [ -n "$python" ] || { printf '%-12s skipped: no Python %s on this machine\n' "$case" "$version"; continue; }
+  free=$(df -Pk "$work" | awk 'NR == 2 {print int($4 / 2^20)}')
+  [ "$free" -ge 20 ] || { printf '%-12s skipped: %s GiB of disk left in %s, 20 needed\n' "$case" "$free" "$work"; continue; }
   mkdir -p "$folder/demo" && log=$folder/log started=$SECONDS run=$folder/venv/bin/python
   # "lowest-direct" may leave a bound where others conflict: each is said outright. Nothing is compiled.
   : > "$folder/bounds"

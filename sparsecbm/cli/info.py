@@ -38,7 +38,9 @@ def info(
     from sparsecbm import runs
 
     if key and not config:
-        raise InputError(f"{key!r} says nothing by itself: expected --config {key}")
+        raise InputError(
+            f"{key!r}: expected a key, after --config; a file of concepts is shown by `sparsecbm concepts show`"
+        )
     if config:
         return runs.keys_run(key, kind)
 
