@@ -39,7 +39,7 @@ def info(
 
     if key and not config:
         raise InputError(
-            f"{key!r}: expected a key, after --config; a file of concepts is shown by `sparsecbm concepts show`"
+            f"{key!r}: expected --config {key}, for a key; `sparsecbm concepts show` is for a file of concepts"
         )
     if config:
         return runs.keys_run(key, kind)
