@@ -333,7 +333,8 @@ def run_tasks(seeds: int) -> None:
                     model = SparseCBMClassifier(training=training, random_state=seed)
                     model.fit(train.X, train.y, concept_labels=given)
                 for warning in caught:
-                    said[f"{training}{both}: {warning.message}"] = said.get(f"{training}: {warning.message}", 0) + 1
+                    text = f"{training}{both}: {warning.message}"
+                    said[text] = said.get(text, 0) + 1
                 presence, decide = ours(model, test.X)
                 everything = decide(told, np.ones(told.shape, dtype=bool))
                 right = float(((presence >= 0.5) == told).mean())

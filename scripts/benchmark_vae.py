@@ -116,10 +116,8 @@ def interval(values: list[float]) -> str:
         return f"{values[0]:.2f}"
     from scipy.stats import t
 
-    mean, half = (
-        statistics.mean(values),
-        t.ppf(0.975, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values)),
-    )
+    mean = statistics.mean(values)
+    half = t.ppf(0.975, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
     return f"{mean:.2f} ({mean - half:.2f} to {mean + half:.2f})"
 
 

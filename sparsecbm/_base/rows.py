@@ -35,6 +35,11 @@ def as_numpy(values: Any) -> Any:
         return values.float().numpy()
 
 
+def evenly_spaced(n: int, limit: int) -> NDArray[np.int64]:
+    """Return at most `limit` row numbers, evenly spread over n rows, ascending."""
+    return np.arange(n) if n <= limit else np.linspace(0, n - 1, limit).round().astype(np.int64)
+
+
 def row_lengths(
     rows: NDArray[Any], what: str = "", *, names: Sequence[str] | None = None, first: int = 0
 ) -> NDArray[np.float64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -164,49 +165,35 @@ def _config_folders() -> Iterator[Path]:
             yield folder
 
 
-_PATH_KEYS = (
-    ("concepts", "file"),
-    ("embeddings", "path"),
-    ("embeddings", "concepts"),
-    ("embeddings", "classes"),
-    ("embeddings", "concept_labels"),
-    ("classes", "descriptions"),
-    ("data", "folder"),
-)
-
-
-_PATH_SPECS = (
-    ("images", "spec", ("folder:", "parquet:")),
-    ("data", "images", ("folder:", "parquet:")),
-    ("encoder", "spec", ("open_clip:local-dir:", "transformers:")),
-)
-_LABELS = ("concept_labels", "class_labels")
-"""Of pictures: a path where it names a .csv, else columns."""
+_PATHS = {
+    ("concepts", "file"): "",
+    ("embeddings", "path"): "",
+    ("embeddings", "concepts"): "",
+    ("embeddings", "classes"): "",
+    ("embeddings", "concept_labels"): "",
+    ("classes", "descriptions"): "",
+    ("data", "folder"): "",
+    ("images", "spec"): "folder:|parquet:",
+    ("data", "images"): "folder:|parquet:",
+    ("encoder", "spec"): "open_clip:local-dir:|transformers:(?=[.~])",
+    ("images", "concept_labels"): r"(?i)(?=.*\.csv$)",
+    ("images", "class_labels"): r"(?i)(?=.*\.csv$)",
+}
+"""Keys that may hold a path, and the pattern of what stands before it; what does not match is no path: OWNER/MODEL of a
+hub, columns of a data set."""
 
 
 def _anchor_paths(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Make the file's relative paths independent of the current folder."""
     values = _copy(values)
-
-    def anchor(path: str) -> str:
-        return os.path.normpath(Path(folder, Path(path).expanduser()).absolute())
-
-    for section, key in _PATH_KEYS:
+    for (section, key), before in _PATHS.items():
         held = values.get(section)
-        if isinstance(held, dict) and isinstance(held.get(key), str) and held[key].strip():
-            held[key] = anchor(held[key].strip())
-    for key in _LABELS:
-        held = values.get("images")
-        if isinstance(held, dict) and isinstance(held.get(key), str) and held[key].lower().endswith(".csv"):
-            held[key] = anchor(held[key])
-    for section, key, prefixes in _PATH_SPECS:
-        held = values.get(section)
-        if isinstance(held, dict) and isinstance(held.get(key), str):
-            for prefix in prefixes:
-                rest = held[key].removeprefix(prefix)
-                # OWNER/MODEL of a hub is no path.
-                if rest and rest != held[key] and (prefix != "transformers:" or rest.startswith((".", "~"))):
-                    held[key] = prefix + anchor(rest)
+        if not isinstance(held, dict) or not isinstance(given := held.get(key), str):
+            continue
+        if found := re.match(before, given):
+            path = given[found.end() :] if found[0] else given.strip()
+            if path:
+                held[key] = found[0] + os.path.normpath(Path(folder, Path(path).expanduser()).absolute())
     return values
 
 

@@ -106,6 +106,11 @@ class Catalogue(ABC):
     attribute_names: tuple[str, ...] = ()
     attributes: np.ndarray | None = None
 
+    @property
+    def one_class(self) -> np.ndarray | None:
+        """Class of each row (n,); None without labels, or where classes do not exclude each other."""
+        return None if self.labels is None or self.labels.ndim == 2 else self.labels
+
     @abstractmethod
     def read(self, row: int) -> bytes | None:
         """Encoded bytes of one picture; None where the row has none."""

@@ -22,10 +22,10 @@ def select(catalogue: Catalogue, options: LoadOptions, spec: str) -> EncodedImag
     """
     if catalogue.attributes is None and options.concept_labels is not None:
         keep_labels(catalogue, "concept_labels", _attributes(catalogue, "concept_labels", options.concept_labels))
-    labels = catalogue.labels
-    if options.class_labels is not None and (labels is None or labels.ndim == 1):
+    # From columns of the data set they are there by now.
+    if options.class_labels is not None and (catalogue.labels is None or catalogue.labels.ndim == 1):
         keep_labels(catalogue, "class_labels", _attributes(catalogue, "class_labels", options.class_labels))
-    labels = None if catalogue.labels is None or catalogue.labels.ndim == 2 else catalogue.labels
+    labels = catalogue.one_class
     choice = choose_split(
         options.split,
         catalogue.official,
@@ -78,6 +78,6 @@ def _attributes(catalogue: Catalogue, option: str, given: str | Sequence[str]) -
     if not isinstance(given, str) or not given.lower().endswith(".csv"):
         raise InputError(f"{option}={given!r}: expected a .csv for {catalogue.what}, which has no such columns")
     names = [catalogue.name(row) for row in range(max((rows.stop for rows in catalogue.official.values()), default=0))]
-    if catalogue.labels is None or catalogue.labels.ndim == 2:
-        return read_attributes(given, names, what=catalogue.what)
-    return read_attributes(given, names, catalogue.labels, catalogue.class_names, catalogue.what)
+    labels = catalogue.one_class
+    classes = () if labels is None else catalogue.class_names
+    return read_attributes(given, names, labels, classes, catalogue.what)

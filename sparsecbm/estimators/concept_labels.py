@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sparsecbm._base.errors import InputError
 from sparsecbm._base.logistic import sigmoid
-from sparsecbm.bottleneck import Rows, Whitening
+from sparsecbm.bottleneck import Rows, Whitening, class_means
 from sparsecbm.bottleneck.labelled import LabelledConcepts, learn_concepts, unlabelled_presence, worth
 from sparsecbm.bottleneck.ties.base import unit_rows
 
@@ -35,7 +35,7 @@ def _by_class_means(units: np.ndarray, labels: np.ndarray) -> float:
     """Share of pictures nearest to the mean of their own class, by units within classes (linear discriminants)."""
     Z = units.astype(np.float64)
     classes, numbers = np.unique(labels, return_inverse=True)
-    means = np.stack([Z[numbers == k].mean(axis=0) for k in range(len(classes))])
+    means = class_means(Z, numbers, len(classes))
     within = np.cov(Z - means[numbers], rowvar=False, bias=True).reshape(Z.shape[1], -1)
     towards = np.linalg.solve(within + 0.1 * np.diag(Z.var(axis=0) + 1e-12), means.T)
     return float(((Z @ towards - 0.5 * (means.T * towards).sum(axis=0)).argmax(axis=1) == numbers).mean())

@@ -15,6 +15,7 @@ from sklearn.base import clone
 from sparsecbm._base.checkpoint import Steps
 from sparsecbm._base.errors import InputError
 from sparsecbm._base.progress import ProgressBar
+from sparsecbm._base.rows import evenly_spaced
 from sparsecbm.estimators.recipe import LEAST_ACTIVE, LEAST_NEC
 
 Recipe: TypeAlias = Any
@@ -179,8 +180,7 @@ class _Tie:
     ) -> None:
         self.X, self.y, self.X_test, self.y_test = X, y, X_test, y_test
         self.control = control and recipe.concept_embeddings is not None
-        rows = np.unique(np.linspace(0, len(y_test) - 1, min(len(y_test), _MAX_MEASURED)).round().astype(int))
-        self.measured = np.asarray(X_test)[rows]
+        self.measured = np.asarray(X_test)[evenly_spaced(len(y_test), _MAX_MEASURED)]
         # As narrow as training ever is: the same units then serve every budget.
         self.recipe = clone(recipe).set_params(
             tie=tie, concepts_per_class=LEAST_NEC, max_active_concepts=LEAST_ACTIVE, verbose=False

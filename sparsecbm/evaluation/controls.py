@@ -35,6 +35,7 @@ from sparsecbm._base.directions import matched_directions, random_directions
 from sparsecbm._base.errors import InputError, unknown
 from sparsecbm._base.parameters import Count, checked
 from sparsecbm._base.progress import ProgressBar
+from sparsecbm._base.rows import evenly_spaced
 from sparsecbm.evaluation.meaning import concept_auc, name_alignment
 from sparsecbm.evaluation.metrics import paired_difference
 from sparsecbm.evaluation.probes import ProbeInDisguiseWarning, disguise, linear_probe, nec_grid
@@ -460,8 +461,7 @@ class _Trial:
 
     @property
     def _rows(self) -> np.ndarray:
-        n = len(self.X_test)
-        return np.unique(np.linspace(0, n - 1, min(n, _MAX_MEASURED)).round().astype(int))
+        return evenly_spaced(len(self.X_test), _MAX_MEASURED)
 
     @property
     def _measured(self) -> np.ndarray:

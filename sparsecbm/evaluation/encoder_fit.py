@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sparsecbm._base.rows import unit_rows
+from sparsecbm._base.rows import evenly_spaced, unit_rows
 
 MAX_PICTURES, MAX_CONCEPTS, DRAWS = 2000, 100, 64
 ENOUGH_TAILS, ENOUGH_NAMES = 2.0, 4.0
@@ -91,10 +91,10 @@ def encoder_fit(
     A mixture is a Gaussian combination of the centred texts, so it has their covariance and, as a direction, means
     nothing. Its scores are as often skewed to one side as to the other.
     """
-    at = _spread(len(np.asarray(X)), MAX_PICTURES)
+    at = evenly_spaced(len(np.asarray(X)), MAX_PICTURES)
     pictures = unit_rows(np.asarray(X)[at].astype(np.float64), "X")
     texts = unit_rows(np.asarray(concepts, dtype=np.float64), "concepts")
-    texts = texts[_spread(len(texts), MAX_CONCEPTS)]
+    texts = texts[evenly_spaced(len(texts), MAX_CONCEPTS)]
     scores = pictures @ (texts - texts.mean(axis=0)).T
     generator = np.random.default_rng(random_state)
     m = len(texts)
@@ -118,7 +118,3 @@ def _skewness(scores: NDArray[np.float64]) -> float:
     scale = centred.std(axis=0)
     varying = scale > 1e-9
     return float(np.mean((centred[:, varying] / scale[varying]) ** 3)) if varying.any() else 0.0
-
-
-def _spread(n: int, limit: int) -> NDArray[np.int64]:
-    return np.arange(n) if n <= limit else np.linspace(0, n - 1, limit).round().astype(np.int64)

@@ -18,6 +18,7 @@ from sparsecbm._base.errors import InputError, unknown
 from sparsecbm._base.files import plain, write_json, write_text
 from sparsecbm._base.parts import METHODS
 from sparsecbm._base.progress import ProgressBar
+from sparsecbm._base.rows import evenly_spaced
 from sparsecbm.config.schema import RunConfig
 from sparsecbm.inputs.data import Inputs, prepare
 from sparsecbm.runs.base import Result
@@ -153,7 +154,7 @@ class _Trial:
         if name in NO_CONCEPTS:
             fit = self._bare(name)
             if fit is not None and name not in self.found:
-                self.found[name] = [steps.result(name, lambda: self._measure([fit()], *self._cost(fit)))]
+                self.found[name] = [steps.result(name, lambda: self._measure(lambda: [fit()]))]
             return
         found = steps.result(f"{name}-{seed}", lambda: self._fit(name, seed, budgets), budgets)
         if control:
@@ -179,17 +180,7 @@ class _Trial:
             return [model, *(model.refit(self.X, self.y, concepts_per_class=k) for k in rest)]
 
     def _fit(self, name: str, seed: int, budgets: list[int]) -> dict[str, Any]:
-        with _peak() as used:
-            start = time.process_time()
-            models = self._models(name, self.bank, list(self.inputs.bank.names), seed, budgets)
-            seconds = time.process_time() - start
-        return self._measure(models, seconds, used[0])
-
-    def _cost(self, fit: Callable[[], Any]) -> tuple[float, float]:
-        with _peak() as used:
-            start = time.process_time()
-            fit()
-            return time.process_time() - start, used[0]
+        return self._measure(lambda: self._models(name, self.bank, list(self.inputs.bank.names), seed, budgets))
 
     def _bare(self, name: str) -> Callable[[], Any] | None:
         """Fit of a baseline without a budget; None where it cannot be had."""
@@ -213,16 +204,20 @@ class _Trial:
     def _right(self, model: Any) -> np.ndarray:
         return (np.asarray(model.predict(self.X_test)) == self.y_test).astype(np.uint8)
 
-    def _measure(self, models: list[Any], seconds: float, megabytes: float) -> dict[str, Any]:
-        """Hits (budgets, n) and, where the model has concepts, what they do."""
+    def _measure(self, fit: Callable[[], list[Any]]) -> dict[str, Any]:
+        """What fitting a model a budget costs, its hits (budgets, n) and, where it has concepts, what they do."""
+        with _peak() as used:
+            start = time.process_time()
+            models = fit()
+            seconds = time.process_time() - start
         told = [self._concepts(model) for model in models if hasattr(model, "head_weights_")]
         right = np.stack([self._right(model) for model in models])
-        return {"right": right, "told": told, "seconds": seconds, "megabytes": megabytes}
+        return {"right": right, "told": told, "seconds": seconds, "megabytes": used[0]}
 
     def _concepts(self, model: Any) -> dict[str, Any]:
         from sparsecbm.evaluation import plausibility, survival, used_in_decision
 
-        X = self.X_test[np.unique(np.linspace(0, len(self.X_test) - 1, _MEASURED).round().astype(int))]
+        X = self.X_test[evenly_spaced(len(self.X_test), _MEASURED)]
         A, W, rows = model.transform(X), model.head_weights_, model.concept_embeddings_
         weighed = (W != 0).any(axis=0)
         predicted = np.searchsorted(model.classes_, model.predict(X))

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from sparsecbm._base.errors import InputError
 from sparsecbm._base.files import plain
+from sparsecbm._base.rows import evenly_spaced
 from sparsecbm.explain.pages.base import Figure
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def measure(
         )
     columns = y if many else np.searchsorted(classifier.classes_, y)
     proba = np.concatenate([classifier.predict_proba(X[i : i + _ROWS]) for i in range(0, len(X), _ROWS)])
-    rows = spread(len(X), MAX_MEASURED)
+    rows = evenly_spaced(len(X), MAX_MEASURED)
     kept = np.asarray(X[rows])
     activations, units = classifier.transform(kept), classifier.units(kept)
     scores, predicted = classifier.concept_scores(kept), proba[rows].argmax(axis=1)
@@ -150,11 +151,6 @@ def concept_truth(names: Sequence[str], split: Embeddings) -> tuple[list[int], N
     labels = split.attributes_of(names)
     known = [] if labels is None else np.flatnonzero(~np.isnan(labels).any(axis=0)).tolist()
     return None if labels is None or not known else (known, labels[:, known] >= 0.5)
-
-
-def spread(n: int, limit: int) -> NDArray[np.int64]:
-    """Return at most `limit` row numbers, evenly spread over n rows."""
-    return np.arange(n) if n <= limit else np.linspace(0, n - 1, limit).round().astype(np.int64)
 
 
 def headline(metrics: Mapping[str, Any]) -> list[Figure]:

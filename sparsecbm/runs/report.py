@@ -12,6 +12,7 @@ import numpy as np
 
 from sparsecbm._base.errors import InputError, StoredFileError
 from sparsecbm._base.files import read_json, remove_leftovers, write_text
+from sparsecbm._base.rows import evenly_spaced
 from sparsecbm.explain import Ledgers, explain
 from sparsecbm.explain.cues import find_cues
 from sparsecbm.explain.interventions import (
@@ -28,7 +29,7 @@ from sparsecbm.explain.pages.report import Report, Standing
 from sparsecbm.inputs.model_data import DataOptions, model_class_texts, open_split
 from sparsecbm.inputs.models import StoredModel, load_model
 from sparsecbm.runs.base import Result
-from sparsecbm.runs.measure import concept_truth, headline, measure, spread
+from sparsecbm.runs.measure import concept_truth, headline, measure
 from sparsecbm.runs.predict import mapped
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def make_report(
     With the training split the page also says which concepts do not keep what they promised in training, and, where the
     truth of the concepts is known, how true values would help.
     """
-    rows = spread(len(split.vectors), MAX_REPORTED)
+    rows = evenly_spaced(len(split.vectors), MAX_REPORTED)
     classifier = model.classifier
     labels = _columns(model, split, rows)
     ledgers = split_ledgers(model, split, rows, labels)
@@ -82,7 +83,7 @@ def make_report(
     truth = None if known is None else (known[0], known[1][rows])
     cues, curves = None, []
     if labels is not None:
-        train_rows = np.arange(0) if train is None else spread(len(train.vectors), MAX_REPORTED)
+        train_rows = np.arange(0) if train is None else evenly_spaced(len(train.vectors), MAX_REPORTED)
         train_labels = None if train is None else _columns(model, train, train_rows)
         train_ledgers = None
         if train is not None and train_labels is not None:
@@ -148,7 +149,7 @@ def _background(model: StoredModel, split: Embeddings, rows: np.ndarray, ledgers
     images, masks = split.images, getattr(split.images, "object_mask", None)
     if images is None or masks is None or not hasattr(model.classifier, "bottleneck_"):
         return []
-    some = spread(len(rows), MAX_MAPPED)
+    some = evenly_spaced(len(rows), MAX_MAPPED)
     pictures = [images[int(rows[i])] for i in some]
     objects = [masks(int(rows[i])) for i in some]
     try:

@@ -306,12 +306,14 @@ def _trained_classes(prepared: Inputs) -> np.ndarray:
 def _meaningless(classifier: SparseCBMClassifier, train: Embeddings, test: Embeddings) -> dict[str, float]:
     """Mean average precision of the same recipe on as many meaningless directions."""
     from sparsecbm._base.directions import matched_directions
-    from sparsecbm.evaluation import multilabel_metrics, unfitted
+    from sparsecbm.embeddings import cache_dir
+    from sparsecbm.evaluation import multilabel_metrics, refit, unfitted
 
     drawn = matched_directions(
         np.asarray(classifier.concept_embeddings), np.random.default_rng(classifier.random_state)
     )
-    model = unfitted(classifier).set_params(concept_embeddings=drawn).fit(np.asarray(train.vectors), train.labels)
+    recipe = unfitted(classifier).set_params(concept_embeddings=drawn)
+    model = refit(recipe, np.asarray(train.vectors), np.asarray(train.labels), cache_dir=cache_dir() / "controls")
     return {"meaningless": multilabel_metrics(np.asarray(test.labels), model.predict_proba(test.vectors))["map"]}
 
 
@@ -330,7 +332,7 @@ def _controls(config: RunConfig, classifier: SparseCBMClassifier, prepared: Inpu
     if not names:
         return {}
     if train.multilabel:
-        return _meaningless(classifier, train, test) if config.evaluation.control else {}
+        return _meaningless(classifier, train, test) if "matched_directions" in names else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ProbeInDisguiseWarning)  # `measure` says it
         report = run_controls(
