@@ -180,7 +180,8 @@ class _Tie:
     ) -> None:
         self.X, self.y, self.X_test, self.y_test = X, y, X_test, y_test
         self.control = control and recipe.concept_embeddings is not None
-        self.measured = np.asarray(X_test)[evenly_spaced(len(y_test), _MAX_MEASURED)]
+        self.seen = evenly_spaced(len(y_test), _MAX_MEASURED)
+        self.measured = np.asarray(X_test)[self.seen]
         # As narrow as training ever is: the same units then serve every budget.
         self.recipe = clone(recipe).set_params(
             tie=tie, concepts_per_class=LEAST_NEC, max_active_concepts=LEAST_ACTIVE, verbose=False
@@ -212,21 +213,21 @@ class _Tie:
     def measure(self, nec: int, active: int) -> Callable[[], dict[str, Any]]:
         """Return what measures one point."""
 
-        def right(model: Recipe) -> tuple[Recipe, np.ndarray]:
+        def right(model: Recipe) -> tuple[Recipe, np.ndarray, np.ndarray]:
             made = model.refit(self.X, self.y, concepts_per_class=nec, max_active_concepts=active)
-            return made, (np.asarray(made.predict(self.X_test)) == self.y_test).astype(np.uint8)
+            predicted = np.asarray(made.predict(self.X_test))
+            return made, predicted, (predicted == self.y_test).astype(np.uint8)
 
         def make() -> dict[str, Any]:
             from sparsecbm.evaluation import used_in_decision
 
-            model, hits = right(self.concepts())
-            activations = model.transform(self.measured)
-            predicted = np.searchsorted(model.classes_, model.predict(self.measured))
-            used = used_in_decision(activations, model.head_weights_, predicted)
+            model, predicted, hits = right(self.concepts())
+            numbers = np.searchsorted(model.classes_, predicted[self.seen])
+            used = used_in_decision(model.transform(self.measured), model.head_weights_, numbers)
             kept = self.survived()[used.concepts]
             return {
                 "right": hits,
-                "control": right(self.meaningless())[1] if self.control else np.zeros(0, dtype=np.uint8),
+                "control": right(self.meaningless())[2] if self.control else np.zeros(0, dtype=np.uint8),
                 "survival": float(kept.mean()) if len(kept) else None,
                 "used": used.mean,
             }

@@ -13,13 +13,14 @@ Steps 3 and 4 leave units as they are: one training serves every budget (`Traine
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from sparsecbm._base.checkpoint import fingerprint
 from sparsecbm.bottleneck import ConceptBottleneck, FrozenBottleneck, Rows, Tied, Whitening
 from sparsecbm.bottleneck.gates.top_k import TopKGate
 from sparsecbm.bottleneck.labelled import told
@@ -71,6 +72,8 @@ class Trained:
     seed: int
     truth: np.ndarray | None = None
     weights: np.ndarray | None = None
+    _first: dict[str, Head] = field(default_factory=dict, repr=False, compare=False)
+    """Heads on activations as trained, by their budget and data: the same for every number of active concepts."""
 
     def decide(
         self,
@@ -104,7 +107,11 @@ class Trained:
         last = HeadChoice(concepts_per_class, nonnegative, self.seed, checkpoint_dir=checkpoint_dir, **told)
         if isinstance(kept.gate, TopKGate):
             first = replace(last, method="forward", checkpoint_dir=None)
-            head = first(self.bottleneck, X, labels)
+            rows = X.parts if isinstance(X, Rows) else (X,)
+            key = fingerprint(concepts_per_class, nonnegative, labels, *rows)
+            if key not in self._first:
+                self._first[key] = first(self.bottleneck, X, labels)
+            head = self._first[key]
             for choose in (*[first] * (_ROUNDS - 1), last):
                 kept.gate.weigh(torch.from_numpy(head.weights.std(axis=0)).float())
                 head = choose(kept, X, labels)

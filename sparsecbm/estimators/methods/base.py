@@ -56,6 +56,8 @@ class ConceptMethod(ExplainedScores, TransformerMixin, ClassScoreClassifier):
     concepts_per_class: int | None
     random_state: Any
     lam: float
+    draws = True
+    """Whether anything is drawn: without it, every `random_state` gives the same model."""
     concept_names_: list[str]
     concept_embeddings_: NDArray[np.float32] | None
 

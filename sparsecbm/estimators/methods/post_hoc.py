@@ -37,12 +37,15 @@ class PostHocCBM(ConceptMethod):
         Of the SVMs, which read `concept_labels`.
     residual_l2 : float
     random_state : int, RandomState or None
+        Nothing is drawn.
 
     Notes
     -----
     ``fit(X, y, concept_labels=L)``: L (n, M), 1 where a picture shows a concept, 0 where not, NaN where nobody knows. A
     concept without labels of both kinds keeps its text.
     """
+
+    draws = False
 
     def __init__(
         self,

@@ -36,6 +36,8 @@ class SpliceCBM(ConceptMethod):
         Nothing is drawn.
     """
 
+    draws = False
+
     def __init__(
         self,
         concept_embeddings: ArrayLike | None = None,
