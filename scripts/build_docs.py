@@ -60,6 +60,16 @@ PUBLIC = (
     "vae",
 )
 LINK = re.compile(r"(?<!`)\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
+STYLE = "tables.css"
+TABLES = """
+@media (min-width: 40em) { .md-typeset td:first-child code { white-space: nowrap; } }
+@media (max-width: 40em) {
+  .md-typeset table:has(th:nth-child(2):last-child) td { display: block; border: 0; overflow-wrap: anywhere; }
+  .md-typeset table:has(th:nth-child(2):last-child) th { display: none; }
+}
+"""
+"""Names stay whole; on a phone, what is said of a name stands below it."""
+
 FOREIGN = re.compile(rb"""<(?:script|link|img|iframe)[^>]+(?:src|href)=["']?(?:https?:)?//""")
 
 
@@ -164,9 +174,9 @@ def options(site: Path) -> None:
         "",
     ]
     for kind, schema in KINDS.items():
-        lines += [f"## sparsecbm {kind}", "", "| key | type | default | meaning |", "|---|---|---|---|"]
+        lines += [f"## sparsecbm {kind}", "", "| key | meaning |", "|---|---|"]
         for held in documented_keys(schema):
-            lines.append(f"| `{held.key}` | {cell(held.type)} | {cell(held.default)} | {cell(held.meaning)} |")
+            lines.append(f"| `{held.key}` | {cell(held.meaning)} *{cell(held.type)}; {cell(held.default)}* |")
         lines.append("")
     (site / "reference" / "configuration.md").write_text("\n".join(lines), encoding="utf-8")
 
@@ -247,6 +257,7 @@ def settings(pages: Path, output: Path, navigation: list[Any]) -> dict[str, Any]
         "site_dir": str(output),
         "use_directory_urls": False,
         "strict": True,
+        "extra_css": [STYLE],
         "nav": navigation,
         "theme": {
             "name": "material",
@@ -307,6 +318,7 @@ def main() -> None:
         pages.mkdir()
         try:
             navigation = assemble(pages)
+            (pages / STYLE).write_text(TABLES)
             settings_file = Path(folder) / "mkdocs.yml"
             settings_file.write_text(yaml.safe_dump(settings(pages, output, navigation), sort_keys=False))
             build(load_config(str(settings_file)))
