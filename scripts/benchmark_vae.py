@@ -28,18 +28,24 @@ if TYPE_CHECKING:
 
     from sparsecbm.vae import Task
 
-# (name, model, objective, temperature). Temperatures were chosen on the digits' validation split among 1/7, 1/4, 1/2,
+# name -> (model, objective, temperature). Temperatures were chosen on the digits' validation split among 1/7, 1/4, 1/2,
 # 2/3 and 1; (prior, posterior) temperatures (1/2, 2/3) are those of Maddison et al. 2017 for binary latents.
 DENSITY = {"name": "density", "prior_temperature": 0.5}
 MASS = {"name": "mass"}
-METHODS: dict[str, tuple[str, dict[str, Any], float]] = {
-    "factorial, Concrete density": ("bernoulli", {**DENSITY, "samples": 1}, 2 / 3),
-    "factorial, relaxed mass, K = 1": ("bernoulli", {**MASS, "samples": 1}, 0.25),
-    "factorial, relaxed mass, K = 5": ("bernoulli", {**MASS, "samples": 5}, 0.25),
-    "factorial, relaxed mass, K = 20": ("bernoulli", {**MASS, "samples": 20}, 0.25),
-    "GumBolt, K = 1": ("rbm", {**MASS, "samples": 1}, 0.25),
-    "GumBolt, K = 5": ("rbm", {**MASS, "samples": 5}, 0.25),
-    "GumBolt, K = 20": ("rbm", {**MASS, "samples": 20}, 0.25),
+METHODS: dict[str, tuple[dict[str, str], dict[str, Any], float]] = {
+    "factorial, Concrete density": ({"prior": "bernoulli"}, {**DENSITY, "samples": 1}, 2 / 3),
+    "factorial, relaxed mass, K = 1": ({"prior": "bernoulli"}, {**MASS, "samples": 1}, 0.25),
+    "factorial, relaxed mass, K = 5": ({"prior": "bernoulli"}, {**MASS, "samples": 5}, 0.25),
+    "factorial, relaxed mass, K = 20": ({"prior": "bernoulli"}, {**MASS, "samples": 20}, 0.25),
+    "GumBolt, K = 1": ({"prior": "rbm"}, {**MASS, "samples": 1}, 0.25),
+    "GumBolt, K = 5": ({"prior": "rbm"}, {**MASS, "samples": 5}, 0.25),
+    "GumBolt, K = 20": ({"prior": "rbm"}, {**MASS, "samples": 20}, 0.25),
+    "RBM, spike and exponential, K = 1": (
+        {"prior": "rbm", "latents": "spike_exponential"},
+        {**MASS, "samples": 1},
+        0.25,
+    ),
+    "RBM, power functions, K = 1": ({"prior": "rbm", "latents": "power"}, {**MASS, "samples": 1}, 0.25),
 }
 DIGITS_SHAPES = {"factorial": {"groups": [32], "hidden": [64]}, "hierarchical": {"groups": [16, 16], "hidden": [64]}}
 MNIST_SHAPES = {
@@ -67,7 +73,7 @@ STRUCTURED_RATES = {
 
 def configuration(arguments: argparse.Namespace, method: str, shape: str, seed: int) -> dict[str, Any]:
     """The configuration of one run, as a mapping."""
-    prior, objective, temperature = METHODS[method]
+    model, objective, temperature = METHODS[method]
     digits = arguments.data == "digits"
     epochs = arguments.epochs or (100 if digits else MNIST_EPOCHS)
     training = {} if digits else MNIST_TRAINING
@@ -79,7 +85,7 @@ def configuration(arguments: argparse.Namespace, method: str, shape: str, seed: 
             "folder": None if arguments.data_dir is None else str(arguments.data_dir),
             "binarisation": "dynamic" if digits else "static",
         },
-        "model": {"prior": prior, **(DIGITS_SHAPES if digits else MNIST_SHAPES)[shape]},
+        "model": {**model, **(DIGITS_SHAPES if digits else MNIST_SHAPES)[shape]},
         "objective": objective,
         "training": {
             **training,
@@ -201,6 +207,8 @@ COLOURS = {
     "GumBolt, K = 1": "#f59e0b",
     "GumBolt, K = 5": "#ea580c",
     "GumBolt, K = 20": "#7c2d12",
+    "RBM, spike and exponential, K = 1": "#0f766e",
+    "RBM, power functions, K = 1": "#be185d",
 }
 
 

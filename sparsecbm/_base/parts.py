@@ -176,5 +176,12 @@ LIKELIHOODS: Registry[Any] = Registry(
 )
 
 LATENTS: Registry[Any] = Registry(
-    "latents", "vae", {"bernoulli": "latents:BernoulliLatents", "categorical": "latents:CategoricalLatents"}
+    "latents",
+    "vae",
+    {
+        "bernoulli": "latents:BernoulliLatents",
+        "categorical": "latents:CategoricalLatents",
+        "spike_exponential": "spike_exponential:SpikeExponentialLatents",
+        "power": "power:PowerLatents",
+    },
 )

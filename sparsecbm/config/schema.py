@@ -296,7 +296,7 @@ class VaeModelConfig(_Section):
     """Parameters of `sparsecbm.vae.DiscreteVAE`, and of the other tasks' networks."""
 
     latents: Annotated[str, OneOf(LATENTS)] = "bernoulli"
-    """bernoulli or categorical."""
+    """bernoulli, categorical, or bernoulli relaxed otherwise: spike_exponential, power (temperature at most 1)."""
     categories: Annotated[int, Field(ge=2)] | None = None
     groups: Annotated[list[Count], Field(min_length=1)] = [32]
     """Latent variables in each group of the posterior: [32] is factorial, [16, 16] hierarchical. For the tasks

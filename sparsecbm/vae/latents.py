@@ -1,4 +1,4 @@
-"""Discrete latent variables and their relaxations: Bernoulli and categorical.
+"""Discrete latent variables and their relaxations: Bernoulli and categorical; others have files of their own.
 
 Every function works on the last dimension, `width` numbers a state, and sums over the variables: a log-mass of shape
 (...,) belongs to a state of shape (..., width). So per-sample terms of different kinds can be added up.
@@ -115,7 +115,7 @@ class BernoulliLatents(Latents):
         self.n, self.width, self.n_states = n, n, 2**n
 
     def group(self, n: int) -> BernoulliLatents:
-        return BernoulliLatents(n)
+        return type(self)(n)
 
     def noise(self, lead: tuple[int, ...], *, generator: torch.Generator | None, like: Tensor) -> Tensor:
         return noise.logistic((*lead, self.width), generator=generator, dtype=like.dtype, device=like.device)

@@ -27,7 +27,8 @@ class DiscreteVAE(nn.Module):
         Width of x.
     groups : sequence of int, default=(32,)
         Latent variables in each group of the posterior; one group is a factorial posterior.
-    latents : {"bernoulli", "categorical"}, default="bernoulli"
+    latents : {"bernoulli", "categorical", "spike_exponential", "power"}, default="bernoulli"
+        The last two are Bernoulli latents with another relaxation.
     categories : int or None
         Values of a categorical latent, 10 by default.
     prior : {"bernoulli", "categorical", "rbm"}, default="bernoulli"
