@@ -15,6 +15,7 @@ pictures by hard importance samples, with log Z by enumeration or annealed impor
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import statistics
@@ -346,19 +347,23 @@ def task_run(arguments: argparse.Namespace, config: str, name: str, overrides: d
 def structured(arguments: argparse.Namespace) -> None:
     """Structured prediction on MNIST, 392-200-200-392: negative log-likelihood of the lower half, by estimator."""
     rows = []
-    for estimator in arguments.estimators or STRUCTURED_RATES:
+    found: dict[str, list[float]] = {name: [] for name in arguments.estimators or STRUCTURED_RATES}
+    for seed, estimator in itertools.product(range(arguments.seeds), found):
         rate = STRUCTURED_RATES[estimator]
-        changes = {"objective.estimator": estimator, "training.learning_rate": rate}
-        run = task_run(arguments, "vae_mnist_structured", estimator, changes)
+        changes = {"objective.estimator": estimator, "training.learning_rate": rate, "seed": seed}
+        run = task_run(arguments, "vae_mnist_structured", f"{estimator} {seed}", changes)
         rows.append(run | {"estimator": estimator, "learning_rate": rate})
         test = run["test"]
+        found[estimator].append(-test["log_likelihood"])
         wide = test["population_interval"]
         spread = "a bound alone" if wide is None else f"{-wide[1]:.2f} to {-wide[0]:.2f}"
         print(
-            f"{estimator:26} NLL {'<= ' if wide is None else ''}{-test['log_likelihood']:.2f} ({spread}; "
+            f"{estimator:26} seed {seed}: NLL {'<= ' if wide is None else ''}{-test['log_likelihood']:.2f} ({spread}; "
             f"{test['effective_sample_size']:.0f} effective samples) on {test['n_pictures']} "
             f"pictures, {test['samples']} samples; {run['epochs']} epochs, {run['seconds']['training']:.0f} s"
         )
+    for estimator, values in found.items():
+        print(f"{estimator:26} {interval(values)} over {len(values)} seeds")
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
 

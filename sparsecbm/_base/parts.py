@@ -165,6 +165,7 @@ NEGATIVE_PHASES: Registry[Any] = Registry(
     {
         "persistent": "persistent:PersistentNegative",
         "annealing": "annealing:AnnealingNegative",
+        "tempering": "tempering:TemperingNegative",
         "exact": "exact:ExactNegative",
     },
 )

@@ -328,7 +328,7 @@ class VaeObjectiveConfig(_Section):
     options: dict[str, Any] = {}
     """Further keywords of the objective's constructor, such as ``decay`` of ``score_function``."""
     negative: Annotated[str, OneOf(NEGATIVE_PHASES)] = "persistent"
-    """How the gradient of an RBM's log Z is had: persistent, annealing or exact."""
+    """How the gradient of an RBM's log Z is had: persistent, annealing, tempering or exact."""
     chains: Count = 100
     """Chains of the negative phase."""
     sweeps: Count = 10

@@ -394,11 +394,21 @@ def _toy(config: VaeConfig, output: Path, checkpoint: Path, progress: bool | Non
 
     def write(folder: Path) -> None:
         grid = torch.cat(rows).numpy()
-        curves = {
-            label: [(entry["epoch"], entry["val_elbo"]) for entry in held["history"]] for label, held in found.items()
+        histories = {label: held["history"] for label, held in found.items()}
+        bounds = {label: [(entry["epoch"], entry["val_elbo"]) for entry in held] for label, held in histories.items()}
+        said = {
+            label: [(entry["epoch"], entry["bound"]) for entry in held if entry["beta"] == 1.0]
+            for label, held in histories.items()
         }
-        save_grid(folder / "categories.png", grid, pictures.shape, columns=len(rows[0]))
-        save_curves(folder / "learning_curve.png", curves, title=config.name)
+        words = [label.partition(":")[0] for label in found]
+        save_grid(folder / "categories.png", grid, pictures.shape, columns=len(rows[0]), rows=words)
+        save_curves(
+            folder / "learning_curve.png",
+            bounds,
+            dashed=said,
+            label="nats; dashed: the objective, in training",
+            title=config.name,
+        )
         _write(folder, config, metrics)
 
     if is_main_process():

@@ -54,11 +54,21 @@ def picture_grid(
     return grid
 
 
-def save_grid(path: str | Path, images: np.ndarray, shape: tuple[int, int], **options: Any) -> None:
-    """Write :func:`picture_grid` as a PNG."""
-    from PIL import Image
+def save_grid(
+    path: str | Path, images: np.ndarray, shape: tuple[int, int], *, rows: Sequence[str] = (), **options: Any
+) -> None:
+    """Write :func:`picture_grid` as a PNG, with a word on each of its `rows`."""
+    from PIL import Image, ImageDraw
 
     grid = Image.fromarray(picture_grid(images, shape, **options))
+    if rows:
+        pen = ImageDraw.Draw(grid)
+        width = 12 + math.ceil(max(pen.textlength(text) for text in rows))
+        plain, grid = grid, Image.new("L", (grid.width + width, grid.height), _PAPER)
+        grid.paste(plain, (width, 0))
+        pen = ImageDraw.Draw(grid)
+        for number, text in enumerate(rows):
+            pen.text((6, (number + 0.5) * grid.height / len(rows)), text, fill=0, anchor="lm")
     atomic_write(path, lambda handle: grid.save(handle, format="PNG", optimize=True))
 
 
@@ -66,25 +76,36 @@ COLOURS = ("#0b6e99", "#c2410c", "#f59e0b", "#7c3aed", "#4d7c0f", "#8a8f98")
 
 
 def save_curves(
-    path: str | Path, curves: Mapping[str, Sequence[tuple[float, float]]], *, label: str = "nats", title: str = ""
+    path: str | Path,
+    curves: Mapping[str, Sequence[tuple[float, float]]],
+    *,
+    dashed: Mapping[str, Sequence[tuple[float, float]]] | None = None,
+    label: str = "nats",
+    title: str = "",
 ) -> None:
-    """Draw named curves of (epoch, value) pairs as a PNG; one without any is left out. Without matplotlib, nothing."""
+    """Draw named curves of (epoch, value) pairs as a PNG; one without any is left out. Without matplotlib, nothing.
+
+    A `dashed` curve has the colour of that with its name.
+    """
     if not has("matplotlib"):
         return
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+    beside = {"loc": "upper left", "bbox_to_anchor": (1, 1)} if len(curves) > 2 else {}
+    figure = Figure(figsize=(9.0 if beside else 6.4, 4.0), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     for colour, (name, curve) in zip(COLOURS, curves.items()):
         if curve:
             axes.plot(*zip(*curve), color=colour, label=name)
+        if dashed and dashed.get(name):
+            axes.plot(*zip(*dashed[name]), color=colour, linestyle="--", linewidth=1)
     axes.set_xlabel("epoch")
     axes.set_ylabel(label)
     axes.set_title(title, loc="left")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
     if axes.lines:
-        axes.legend(frameon=False)
+        axes.legend(frameon=False, **beside)
     atomic_write(path, lambda handle: figure.savefig(handle, format="png", dpi=120))

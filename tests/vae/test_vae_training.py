@@ -79,7 +79,7 @@ def test_it_learns_and_keeps_a_history() -> None:
         ("mass", "annealing", True),
         ("analytic", "exact", False),
         ("density", "persistent", True),
-        ("score_function", "persistent", False),
+        ("score_function", "tempering", False),
     ],
 )
 def test_interrupted_and_resumed_is_bit_identical(
