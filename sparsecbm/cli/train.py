@@ -128,7 +128,7 @@ def show_demo(result: TrainResult) -> None:
     console.print(f"\nOpen {escape(str(result.report))} in a browser, or try:")
     console.print(f"  sparsecbm evaluate {folder}")
     console.print(f"  sparsecbm explain {folder} {escape(str(result.output / DEMO_PICTURE))}")
-    console.print("  sparsecbm train birds_gumbel --set model.max_active_concepts=4")
+    console.print("  sparsecbm train birds_gumbel --set model.max_active_concepts=2")
 
 
 def show_embed(result: EmbedResult) -> None:
