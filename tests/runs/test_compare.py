@@ -46,10 +46,10 @@ def values(tmp_path_factory: pytest.TempPathFactory) -> dict:
 
 def test_methods_are_measured_alike_and_kept(values: dict) -> None:
     METHODS.register("short", partial(SparseCBMClassifier, max_active_concepts=8, max_iter=20))
-    asked = ["label_free", "labo", "short", "linear_probe", "zero_shot", "nearest_mean"]
+    asked = ["label_free", "post_hoc", "labo", "short", "linear_probe", "zero_shot", "nearest_mean"]
     first = runs.compare_run(build_config(values), methods=asked, nec=[2, 1], seeds=2)
     rows = {(row["method"], row["nec"]): row for row in first.rows}
-    assert len(rows) == 3 * 2 + 3
+    assert len(rows) == 4 * 2 + 3
     with np.load(values["embeddings"]["path"]) as v, np.load(values["embeddings"]["concepts"]) as c:
         X, y, X_test, y_test, C = (
             *(v[k] for k in ("train_images", "train_labels", "test_images", "test_labels")),
@@ -75,6 +75,9 @@ def test_methods_are_measured_alike_and_kept(values: dict) -> None:
 
     output = Path(values["output"])
     kept = {path: path.stat().st_mtime_ns for path in (output / KEPT).iterdir()}
+    named = {path.name.partition(".")[0] for path in kept}
+    assert {"labo-0", "labo-1", "post_hoc-0", "post_hoc-0-drawn", "post_hoc-1-drawn"} <= named
+    assert "post_hoc-1" not in named  # nothing in it is drawn: one fit serves every seed
     again = runs.compare_run(build_config(values), methods=[*asked, "descriptions"], nec=[1, 2], seeds=2)
     assert again.rows == first.rows  # seconds and all: nothing was fitted again
     assert {path: path.stat().st_mtime_ns for path in (output / KEPT).iterdir()} == kept
