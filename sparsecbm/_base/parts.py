@@ -176,6 +176,10 @@ LIKELIHOODS: Registry[Any] = Registry(
     {"bernoulli": "likelihoods:BernoulliLikelihood", "gaussian": "likelihoods:GaussianLikelihood"},
 )
 
+CLASSIFIERS: Registry[Any] = Registry(
+    "classifier", "vae", {"stack": "networks:Stack", "convolutional": "convolutional:ConvolutionalStack"}
+)
+
 LATENTS: Registry[Any] = Registry(
     "latents",
     "vae",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from sparsecbm._base.parts import (
+    CLASSIFIERS,
     GATES,
     LATENTS,
     LIKELIHOODS,
@@ -312,6 +313,8 @@ class VaeModelConfig(_Section):
     batch_norm: bool = True
     continuous: Count = 50
     """Gaussian latents of the task ``semisupervised``."""
+    classifier: Annotated[str, OneOf(CLASSIFIERS)] = "stack"
+    """Of the task ``semisupervised``: ``stack``, as the other networks, or ``convolutional``."""
 
 
 class VaeObjectiveConfig(_Section):
@@ -341,6 +344,8 @@ class VaeObjectiveConfig(_Section):
     """Weight of the classification loss of labelled pictures, task ``semisupervised``."""
     bound_weight: NonNegative = 0.1
     """Weight of the bound of labelled pictures, task ``semisupervised``."""
+    shift: Annotated[int, Field(ge=0)] = 0
+    """Labelled pictures are moved by up to so many pixels either way, task ``semisupervised``."""
     marginalise: bool = False
     """Sum over the classes instead of relaxing them, task ``semisupervised``."""
 

@@ -162,6 +162,7 @@ def vae_task(config: VaeConfig, pictures: Pictures) -> Task:
                 means.numel(),
                 count,
                 continuous=model.continuous,
+                classifier=model.classifier,
                 hidden=model.hidden,
                 batch_norm=model.batch_norm,
                 pixel_means=means,
@@ -173,6 +174,7 @@ def vae_task(config: VaeConfig, pictures: Pictures) -> Task:
             straight_through=objective.straight_through,
             label_weight=objective.label_weight,
             bound_weight=objective.bound_weight,
+            shift=objective.shift,
             dynamic=pictures.dynamic,
         )
     structured = config.task == "structured"

@@ -92,7 +92,7 @@ def save_curves(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    beside = {"loc": "upper left", "bbox_to_anchor": (1, 1)} if len(curves) > 2 else {}
+    beside: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1, 1)} if len(curves) > 2 else {}
     figure = Figure(figsize=(9.0 if beside else 6.4, 4.0), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()

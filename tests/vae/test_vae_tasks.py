@@ -157,6 +157,24 @@ def test_semisupervised_classification_by_relaxation_and_by_marginalisation(opti
     assert task.model.sample(2, generator=torch.Generator().manual_seed(0)).shape == (6, 12)
 
 
+def test_a_convolutional_classifier_knows_a_shape_where_it_has_not_seen_it() -> None:
+    rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
+    y, place = rng.integers(0, 2, 300), rng.integers(0, 8, 300)
+    x = np.zeros((300, 8, 8), np.uint8)
+    x[np.arange(300), place] = 1
+    x[y == 1] = x[y == 1].transpose(0, 2, 1)
+    data = {"x": x.reshape(300, 64), "y": y}
+    rows = [int(np.flatnonzero((y == k) & (place == at))[0]) for k in (0, 1) for at in (2, 5)]
+    model = LabelledVAE(64, 2, continuous=2, hidden=(16,), classifier="convolutional", generator=generator)
+    known = torch.from_numpy(data["x"][rows]), torch.from_numpy(y[rows])
+    task = SemiSupervisedTask(model, *known, label_weight=5.0, straight_through=True, shift=2)
+    training = TrainingOptions(epochs=12, batch_size=50, evaluate_every=12, adam_eps=1e-8, learning_rate=3e-3)
+    history = Trainer(task, training, seed=0, device="cpu", progress=False).fit({"x": data["x"]}, data)
+    assert history[-1]["val_score"] > 0.9
+    with pytest.raises(InputError, match="square"):
+        LabelledVAE(12, 3, classifier="convolutional", generator=generator)
+
+
 def test_at_zero_temperature_relaxation_is_marginalisation_in_expectation() -> None:
     """Over every class by saturating noise, weighted by q(y | x): the marginal bound, to 1e-4."""
     relaxed, marginal = semisupervised(), semisupervised(marginalise=True)

@@ -11,7 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sparsecbm._base.errors import InputError
+from sparsecbm._base.parts import CLASSIFIERS
 from sparsecbm.samplers import noise as sampler_noise
+from sparsecbm.vae.convolutional import side_of
 from sparsecbm.vae.data import binarise
 from sparsecbm.vae.latents import CategoricalLatents
 from sparsecbm.vae.likelihoods import BernoulliLikelihood, bernoulli_log_likelihood
@@ -41,6 +43,7 @@ class LabelledVAE(nn.Module):
         Gaussian latents.
     hidden : sequence of int, default=(256,)
         Tanh layers of classifier, encoder and decoder.
+    classifier : {"stack", "convolutional"}, default="stack"
     batch_norm : bool, default=False
     pixel_means : torch.Tensor or None
     generator : torch.Generator or None
@@ -56,6 +59,7 @@ class LabelledVAE(nn.Module):
         *,
         continuous: int = 50,
         hidden: Sequence[int] = (256,),
+        classifier: str = "stack",
         batch_norm: bool = False,
         pixel_means: Tensor | None = None,
         generator: torch.Generator | None = None,
@@ -64,7 +68,7 @@ class LabelledVAE(nn.Module):
         self.n_pixels, self.n_classes, self.continuous = n_pixels, n_classes, continuous
         self.register_buffer("pixel_means", torch.zeros(n_pixels) if pixel_means is None else pixel_means.clone())
         options: Any = {"hidden": tuple(hidden), "batch_norm": batch_norm, "generator": generator}
-        self.classifier = Stack(n_pixels, n_classes, **options)
+        self.classifier = CLASSIFIERS.make(classifier, n_pixels, n_classes, **options)
         self.encoder = Stack(n_pixels, 2 * continuous, n_given=n_classes, **options)
         bias = None if pixel_means is None else BernoulliLikelihood().bias(pixel_means)
         self.decoder = Stack(continuous, n_pixels, n_given=n_classes, output_bias=bias, **options)
@@ -113,6 +117,8 @@ class SemiSupervisedTask(Task):
         and the decoder learns them by heart.
     labelled_batch : int, default=50
         Labelled pictures a step.
+    shift : int, default=0
+        Most pixels by which those of a step are moved, either way; what leaves at one side comes in at the other.
     dynamic : bool, default=False
         Whether labelled pictures are binarised afresh at every step, as the trainer does with the others.
     """
@@ -131,12 +137,14 @@ class SemiSupervisedTask(Task):
         label_weight: float = 50.0,
         bound_weight: float = 0.1,
         labelled_batch: int = 50,
+        shift: int = 0,
         dynamic: bool = False,
     ) -> None:
         super().__init__()
         self.model, self.marginalise, self.straight_through = model, marginalise, straight_through
         self.label_weight, self.bound_weight = label_weight, bound_weight
         self.labelled_batch, self.dynamic = min(labelled_batch, len(labelled_y)), dynamic
+        self.shift, self.side = shift, side_of(model.n_pixels) if shift else 0
         self.classes = CategoricalLatents(1, model.n_classes)
         self.register_buffer("labelled_x", labelled_x.float())
         self.register_buffer("labelled_y", labelled_y)
@@ -153,6 +161,8 @@ class SemiSupervisedTask(Task):
         }
         if self.dynamic:
             drawn["shared_uniforms"] = sampler_noise.uniform((known, self.labelled_x.shape[1]), **options)
+        if self.shift:
+            drawn["shared_shift"] = sampler_noise.uniform(2, **options)
         if not self.marginalise:
             drawn["classes"] = self.classes.noise((rows,), generator=generator, like=like)
         return drawn
@@ -165,8 +175,14 @@ class SemiSupervisedTask(Task):
         known, labels = self.labelled_x[chosen], self.labelled_y[chosen]
         if self.dynamic:
             known = binarise(known, noise["shared_uniforms"])
+        if self.shift:
+            moves = (noise["shared_shift"] * (2 * self.shift + 1)).long().clamp_(max=2 * self.shift) - self.shift
+            known = known.view(-1, self.side, self.side).roll(moves.tolist(), (1, 2)).flatten(1)
         logits, known_logits = model.class_logits(torch.cat([x, known])).split([len(x), len(known)])
-        bound = self.unlabelled(x, logits, noise, context.temperature)
+        taught = logits.detach().lerp(
+            logits, context.beta
+        )  # the decoder learns what classes are before it teaches them
+        bound = self.unlabelled(x, taught, noise, context.temperature)
         one_hot = F.one_hot(labels, model.n_classes).to(x.dtype)
         known_bound = model.bound(known, one_hot, noise["shared_normal"]) - math.log(model.n_classes)
         cross_entropy = F.cross_entropy(known_logits, labels)
