@@ -28,6 +28,7 @@ GOOD = {
     "encoder transformers again": "the encoder of the folder, 0 large files fetched",
     "hub:OWNER/DATASET": "10 pictures, RGB, classes wren, robin",
     "hub:OWNER/DATASET again": "4 pictures, RGB, classes wren, robin, 0 large files fetched",
+    "hub:OWNER/DATASET, classes in columns": "('label', 'crest'), [[0, 0], [1, 0], [0, 1], [1, 1]]",
     "hub:OWNER/DATASET:CONFIG": "2 pictures, RGB, classes wren, robin",
     **{
         f"{how}: {what}, fetched before": happened

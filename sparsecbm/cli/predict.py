@@ -20,7 +20,7 @@ from sparsecbm.cli.base import (
     Vectors,
     command,
 )
-from sparsecbm.cli.terminal import make_console, make_table, print_ledger, print_skipped, tail
+from sparsecbm.cli.terminal import head, make_console, make_table, print_ledger, print_skipped, tail
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -132,7 +132,8 @@ def _show_table(console: Console, result: TableResult) -> None:
 
 def _show_predictions(console: Console, result: PredictResult) -> None:
     # What must be read whole gets its room first; the runners-up take what is left of the line.
-    labels = max(len("class"), *(len(made.note or made.label) for made in result.predictions))
+    found = [made.note or head(", ".join(made.said), 48) for made in result.predictions]
+    labels = max(map(len, ["class", *found]))
     room = max(16, console.width - labels - 50)
     table = make_table("picture", "class", ">prob.", ">active", "then")
     for column in table.columns:
@@ -140,10 +141,10 @@ def _show_predictions(console: Console, result: PredictResult) -> None:
     table.columns[-1].style = "dim"
     names = [tail(made.source, room) for made in result.predictions]
     left = console.width - labels - max(map(len, ["picture", *names])) - 22
-    for name, made in zip(names, result.predictions):
-        rest = ", ".join(f"{label} {p:.1%}" for label, p in made.classes[0 if made.note else 1 :])
+    for name, label, made in zip(names, found, result.predictions):
+        rest = ", ".join(f"{other} {p:.1%}" for other, p in made.classes[0 if made.note else len(made.said) :])
         rest = rest if len(rest) <= left else rest[: max(0, left - 1)] + "…"
-        first = f"[yellow]{made.note}[/yellow]" if made.note else f"[bold]{escape(made.label)}[/bold]"
+        first = f"[yellow]{made.note}[/yellow]" if made.note else f"[bold]{escape(label)}[/bold]"
         table.add_row(escape(name), first, f"{made.probability:.1%}", str(made.n_active), escape(rest))
     console.print(table)
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from sparsecbm._base.errors import InputError
+from sparsecbm._base.errors import DataWarning, InputError
 from sparsecbm._base.logistic import sigmoid
 from sparsecbm.bottleneck import Rows, Whitening, class_means
 from sparsecbm.bottleneck.labelled import LabelledConcepts, learn_concepts, unlabelled_presence, worth
@@ -27,7 +27,7 @@ _GOOD, _COARSE = 0.9, 0.1
 """AUC of a concept recognised well; accuracy that answers may lose to grades unsaid."""
 
 
-class ConceptWarning(UserWarning):
+class ConceptWarning(DataWarning):
     """A concept does not carry what its name says, or a model decides nothing."""
 
 
@@ -306,8 +306,8 @@ class ConceptTrust:
             reason = "no concept is active where one has a weight" if shut else "weights of single concepts find none"
             warnings.warn(
                 f"the model decides nothing: on training pictures it is right in {right:.1%}, the largest class alone "
-                f"in {most:.1%} ({reason}); these concepts do not tell the classes apart, one by one; "
-                "one for two at once may",
+                f"in {most:.1%} ({reason}); these concepts do not tell the classes apart one by one: add others, or "
+                "a concept for two at once (label it with the product of their two columns)",
                 ConceptWarning,
                 stacklevel=4,
             )
@@ -336,8 +336,8 @@ class ConceptTrust:
         unused = ~weighed & labelled & (found.auc > np.maximum(chance, _GOOD))
         for which, text in (
             (flat, "a correction of {} changes nothing: absent and present are worth the same"),
-            (blind, "{} carries weight, but on held-out labels it is recognised no better than by chance"),
-            (unused, "{} is recognised well, but no class weighs it"),
+            (blind, "recognised no better than by chance on held-out labels, and yet with a weight: {}"),
+            (unused, "recognised well, and yet weighed by no class: {}"),
         ):
             if which.any():
                 first = [repr(self.concept_names_[j]) for j in np.flatnonzero(which)[:3]]

@@ -409,6 +409,26 @@ class Ledgers(Sequence[Ledger]):
         first = int(self.targets[i]) if target is None else self._class(target)
         return self._ledger(i, first, None if against is None else self._class(against))
 
+    def said(self, index: int) -> list[int]:
+        """Return the classes said of an image, best first: one, or any number where they do not exclude each other."""
+        scores = self.scores[index]
+        order = np.argsort(-scores, kind="stable").tolist()
+        return [k for k in order if scores[k] > 0] if self.multilabel else order[:1]
+
+    def yes_or_no(self, target: str | int) -> Ledgers:
+        """Return the ledgers of a class of its own: there, against the class "not there", whose score is 0."""
+        k = self._class(target)
+        return self._replace(
+            weights=np.stack([np.zeros(len(self.concepts)), self.weights[k]]),
+            bias=np.array([0.0, self.bias[k]]),
+            classes=(f"not {self.classes[k]}", self.classes[k]),
+            targets=(self.scores[:, k] > 0).astype(np.int64),
+            against=None,
+            truths=None,
+            remainder=None if self.remainder is None else np.stack([np.zeros(len(self)), self.remainder[:, k]], axis=1),
+            multilabel=False,
+        )
+
     def pair(self, first: str | int, second: str | int) -> Ledgers:
         """Return the ledgers of "why `first` and not `second`" for every image."""
         a, b = self._class(first), self._class(second)

@@ -103,6 +103,8 @@ def training_split(
         made = _read(stored, path, name)
     if made.labels is None:
         raise InputError("it has no labels")
+    if made.multilabel:
+        return made
     if missing := len(np.setdiff1d(stored.classifier.classes_, made.labels)):
         raise InputError(f"{missing} of the model's classes have no image in it")
     known = np.isin(made.labels, stored.classifier.classes_)

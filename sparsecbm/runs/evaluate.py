@@ -25,7 +25,7 @@ from sparsecbm.inputs.models import StoredModel, load_model
 from sparsecbm.inputs.words import word_vectors
 from sparsecbm.runs.base import Result
 from sparsecbm.runs.folders import evaluation_files, model_checksum, output_folder, publish, remove_evaluations
-from sparsecbm.runs.measure import concept_truth, measure
+from sparsecbm.runs.measure import concept_truth, meaningless_map, measure
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -155,9 +155,6 @@ def evaluate_run(
         metrics = measure(stored.classifier, held, model_class_texts(stored, held))
         found, confused = _confusion(stored, held)
         notes: list[str] = []
-        if controls and held.multilabel:
-            controls = False
-            notes.append("No controls where classes do not exclude each other, beyond the one that `train` measures.")
         if images is None and _is_training(stored, split, train_split):
             notes.append("These are the pictures the model was trained on: measure on others to know how good it is.")
         tried = None
@@ -167,8 +164,12 @@ def evaluate_run(
             except (InputError, OSError) as error:
                 notes.append(f"No controls: the training data cannot be had: {' '.join(str(error).split())}.")
             else:
-                bank = word_vectors(stored, held, words, seeds)
-                tried = _controls(stored, held, training, bank, seeds, nec, notes, checkpoint)
+                if held.multilabel:
+                    notes.append("No controls where classes do not exclude each other, beyond meaningless directions.")
+                    metrics |= meaningless_map(stored.classifier, training, held)
+                else:
+                    bank = word_vectors(stored, held, words, seeds)
+                    tried = _controls(stored, held, training, bank, seeds, nec, notes, checkpoint)
         result = EvaluateResult(
             stored.path,
             source,

@@ -146,6 +146,20 @@ def _leakage(activations: NDArray, attributes: NDArray[np.bool_], y: NDArray[np.
         return None
 
 
+def meaningless_map(classifier: Any, train: Embeddings, test: Embeddings) -> dict[str, float]:
+    """Mean average precision of the same recipe on as many meaningless directions."""
+    from sparsecbm._base.directions import matched_directions
+    from sparsecbm.embeddings import cache_dir
+    from sparsecbm.evaluation import multilabel_metrics, refit, unfitted
+
+    drawn = matched_directions(
+        np.asarray(classifier.concept_embeddings), np.random.default_rng(classifier.random_state)
+    )
+    recipe = unfitted(classifier).set_params(concept_embeddings=drawn)
+    model = refit(recipe, np.asarray(train.vectors), np.asarray(train.labels), cache_dir=cache_dir() / "controls")
+    return {"meaningless": multilabel_metrics(np.asarray(test.labels), model.predict_proba(test.vectors))["map"]}
+
+
 def concept_truth(names: Sequence[str], split: Embeddings) -> tuple[list[int], NDArray[np.bool_]] | None:
     """Return of which concepts every picture knows the truth, and that truth, shape (n, len(known)); None without."""
     labels = split.attributes_of(names)

@@ -22,21 +22,24 @@ if TYPE_CHECKING:
     from sparsecbm.data.base import EncodedImages, OnError
 
 _ROWS = 4096
-NO_EVIDENCE, UNCERTAIN = "no evidence", "uncertain"
-"""Why a class is not an answer: no concept is active, or it is less probable than asked."""
+NO_EVIDENCE, UNCERTAIN, NO_CLASS = "no evidence", "uncertain", "no class"
+"""Why a class is not an answer: no concept is active, or it is less probable than asked; of classes that do not exclude
+each other, each is more likely absent."""
 
 
 @dataclass(frozen=True)
 class Prediction:
     """The most probable classes of one picture, best first, and how many concepts carried them.
 
-    `note` says why the first is not to be taken for an answer; empty where it is one.
+    `note` says why the first is not to be taken for an answer; empty where it is one. `said` holds all that are
+    answers, several only where classes do not exclude each other.
     """
 
     source: str
     classes: Sequence[tuple[str, float]]
     n_active: int
     note: str = ""
+    said: Sequence[str] = ()
 
     @property
     def label(self) -> str:
@@ -63,6 +66,7 @@ class PredictResult(Result):
             {
                 "image": made.source,
                 "class": None if made.note else made.label,
+                "classes": made.said,
                 "probability": made.probability,
                 "active_concepts": made.n_active,
                 "note": made.note,
@@ -75,7 +79,7 @@ class PredictResult(Result):
 
 @dataclass(frozen=True, eq=False)
 class ExplainResult(Result):
-    """The ledgers of `explain_run`, and the pictures they explain."""
+    """The ledgers of `explain_run`, and the pictures they explain: `shown[i]` that of row `rows[i]`."""
 
     model: Path
     ledgers: Ledgers
@@ -83,6 +87,7 @@ class ExplainResult(Result):
     images: Sequence[Any] | EncodedImages = field(default=(), repr=False)
     skipped: Sequence[tuple[str, str]] = ()
     top: int = 10
+    rows: Sequence[int] = ()
     drawn: Sequence[Path] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -133,7 +138,8 @@ def predict_run(
         Classes given for each picture.
     min_probability : float
         In [0, 1], at least .5 where classes do not exclude each other: less probable classes are noted as
-        `UNCERTAIN`. Where no concept is active, nothing but the bias speaks, and the note is `NO_EVIDENCE`.
+        `UNCERTAIN`, or `NO_CLASS` below .5 there. Where no concept is active, nothing but the bias speaks, and the note
+        is `NO_EVIDENCE`.
     encoder : str, optional
         Where the encoder lies now; its fingerprint must be that of training.
     on_error : {"raise", "skip"}
@@ -157,16 +163,19 @@ def predictions(
 ) -> Iterator[list[Prediction]]:
     """Classify embeddings (n, d), some rows at a time; see `predict_run`."""
     model, classes = stored.classifier, stored.class_names
-    if model.multilabel_:
-        min_probability = max(min_probability, 0.5)
+    least = max(min_probability, 0.5 * model.multilabel_)
     for start in range(0, len(vectors), _ROWS):
         rows = np.asarray(vectors[start : start + _ROWS])
         active = (model.transform(rows) != 0).sum(axis=1)
         block = []
         for name, row, count in zip(names[start : start + _ROWS], model.predict_proba(rows), active):
-            best = [(classes[k], float(row[k])) for k in np.argsort(-row, kind="stable")[:top]]
-            note = NO_EVIDENCE if not count else UNCERTAIN if best[0][1] < min_probability else ""
-            block.append(Prediction(name, best, int(count), note))
+            order = np.argsort(-row, kind="stable")
+            best = [(classes[k], float(row[k])) for k in order[:top]]
+            note = NO_EVIDENCE if not count else "" if best[0][1] >= least else UNCERTAIN
+            if note == UNCERTAIN and model.multilabel_ and best[0][1] < 0.5:
+                note = NO_CLASS
+            answers = order[: int((row >= least).sum()) if model.multilabel_ else 1]
+            block.append(Prediction(name, best, int(count), note, [] if note else [classes[k] for k in answers]))
         yield block
 
 
@@ -190,7 +199,7 @@ def explain_run(
     model, images, encoder, on_error, device
         See `predict_run`.
     target : str, optional
-        Class to explain; None takes the predicted one of each picture.
+        Class to explain; None takes the predicted one of each picture, or every one that is said of it.
     against : str, optional
         Explain the score difference to this class.
     top : int
@@ -215,8 +224,10 @@ def explain_run(
     )
     if maps is not None:
         ledgers = mapped(ledgers, stored, [pictures[i] for i in range(len(pictures))])
-    shown = [ledgers.ledger(i, target, against) for i in range(len(ledgers))]
-    result = ExplainResult(stored.path, ledgers, shown, pictures, tuple(pictures.skipped), top)
+    several = ledgers.multilabel and target is None and against is None
+    rows = [(i, k) for i in range(len(ledgers)) for k in (ledgers.said(i) if several else ()) or (target,)]
+    shown = [ledgers.ledger(i, k, against) for i, k in rows]
+    result = ExplainResult(stored.path, ledgers, shown, pictures, tuple(pictures.skipped), top, [i for i, _ in rows])
     drawn = [] if plot is None else plot_ledgers(result, plot, top)
     return replace(result, drawn=drawn if maps is None else [*drawn, *draw_maps(result, maps, top)])
 
@@ -253,7 +264,7 @@ def plot_ledgers(result: ExplainResult, folder: str | Path, k: int = 10) -> list
     from sparsecbm.explain.plots import plot_explained_prediction
 
     def draw(i: int, ledger: Ledger, file: Path) -> None:
-        plot_explained_prediction(result.images[i], ledger.lines(k)).savefig(file, format="png", dpi=150)
+        plot_explained_prediction(result.images[result.rows[i]], ledger.lines(k)).savefig(file, format="png", dpi=150)
 
     return _drawn(result, folder, draw)
 

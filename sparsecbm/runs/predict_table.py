@@ -75,7 +75,8 @@ def predict_table(
         See `predict_run`.
     output : str or Path
         ``.csv`` or ``.parquet``. Columns: ``picture``, ``class`` (empty where it is withheld), ``probability``,
-        ``active_concepts``, ``note`` (why it is withheld), and ``class_2``, ``probability_2``, ... up to `top`.
+        ``active_concepts``, ``note`` (why it is withheld), and ``class_2``, ``probability_2``, ... up to `top`; where
+        classes do not exclude each other also ``classes``, all that are said, with semicolons between.
     force : bool
         Replace a file that is there.
 
@@ -97,13 +98,17 @@ def predict_table(
         vectors = embed_pictures(made_by, pictures).vectors
     runners = range(2, min(top, len(stored.class_names)) + 1)
     columns = {"picture": str, "class": str, "probability": float, "active_concepts": int, "note": str}
-    columns |= {f"{name}_{k}": kind for k in runners for name, kind in (("class", str), ("probability", float))}
+    several = {"classes": str} if stored.classifier.multilabel_ else {}
+    columns |= several | {
+        f"{name}_{k}": kind for k in runners for name, kind in (("class", str), ("probability", float))
+    }
     classes: Counter[str] = Counter()
     notes: Counter[str] = Counter()
 
     def row(made: Prediction) -> list[Any]:
-        (notes if made.note else classes)[made.note or made.label] += 1
+        (notes if made.note else classes).update([made.note] if made.note else made.said)
         first = [made.source, None if made.note else made.label, made.probability, made.n_active, made.note]
+        first += ["; ".join(made.said)] * len(several)
         return [*first, *(value for pair in made.classes[1 : len(runners) + 1] for value in pair)]
 
     with atomic_path(path) as temporary, _WRITERS[path.suffix.lower()](temporary, columns) as write:
@@ -111,7 +116,7 @@ def predict_table(
             for block in predictions(stored, pictures.ids, vectors, top, min_probability):
                 write(map(row, block))
                 bar.update(len(block))
-        blank = [None] * (2 * len(runners))
+        blank = [None] * (2 * len(runners) + len(several))
         write([[name, None, None, None, f"unreadable: {reason}", *blank] for name, reason in pictures.skipped])
     remove_leftovers(path.parent, [path.name])
     if pictures.skipped:

@@ -94,12 +94,14 @@ def make_report(
     figures = headline(metrics) if metrics is not None else []
     auc = {} if metrics is None else metrics.get("concept_auc", {}).get("each", {})
     limit = getattr(classifier, "max_active_concepts", None)
+    does = f"tells {len(ledgers.classes):,} classes apart"
+    if ledgers.multilabel:
+        does = f"says which of {len(ledgers.classes):,} classes are there"
     kept = f", at most {limit} of them active in a picture" if limit else ""
     page = Report(
         ledgers,
         title=title,
-        summary=f"A sparse concept bottleneck that tells {len(ledgers.classes):,} classes apart by "
-        f"{len(ledgers.concepts):,} named concepts{kept}.",
+        summary=f"A sparse concept bottleneck that {does} by {len(ledgers.concepts):,} named concepts{kept}.",
         figures=figures,
         facts=_facts(model, split),
         labels=labels,
@@ -114,6 +116,7 @@ def make_report(
         edits=ModelEdits(classifier).to_text().splitlines() if "edits" in model.metadata else (),
         curves=curves,
         truth=truth,
+        there=np.asarray(split.labels)[rows] if split.multilabel else None,
         reliability=(metrics or {}).get("concepts"),
         concept_auc={name: value for name, value in auc.items() if value is not None},
         examples=examples,
@@ -366,6 +369,8 @@ def stored_controls(folder: Path, split: str, n_images: int) -> dict[str, Any]:
             continue
         measured = (found.get("metrics") or found.get("test") or {}) if isinstance(found, dict) else {}
         held = found.get(place) if isinstance(found, dict) else None
+        if measured.get("n_images") == n_images and "meaningless" in measured:
+            return {"meaningless": measured["meaningless"]}
         if isinstance(held, dict) and held.get(rows) and measured.get("n_images") == n_images:
             kept = {"controls": held[rows], "advantage": held.get("advantage"), "verdict": held.get("verdict")}
             return {key: value for key, value in kept.items() if value}

@@ -23,11 +23,10 @@ from sparsecbm.inputs.models import StoredModel, is_model_folder
 from sparsecbm.runs.base import Result
 from sparsecbm.runs.compare_data import USAGE, noted_usage, usage_of
 from sparsecbm.runs.folders import model_checksum, output_folder, publish, remove_evaluations
-from sparsecbm.runs.measure import measure
+from sparsecbm.runs.measure import meaningless_map, measure
 from sparsecbm.runs.report import make_report
 
 if TYPE_CHECKING:
-    from sparsecbm.embeddings import Embeddings
     from sparsecbm.estimators import SparseCBMClassifier
 
 
@@ -303,20 +302,6 @@ def _trained_classes(prepared: Inputs) -> np.ndarray:
     return np.arange(labels.shape[1]) if labels.ndim == 2 else np.unique(labels)
 
 
-def _meaningless(classifier: SparseCBMClassifier, train: Embeddings, test: Embeddings) -> dict[str, float]:
-    """Mean average precision of the same recipe on as many meaningless directions."""
-    from sparsecbm._base.directions import matched_directions
-    from sparsecbm.embeddings import cache_dir
-    from sparsecbm.evaluation import multilabel_metrics, refit, unfitted
-
-    drawn = matched_directions(
-        np.asarray(classifier.concept_embeddings), np.random.default_rng(classifier.random_state)
-    )
-    recipe = unfitted(classifier).set_params(concept_embeddings=drawn)
-    model = refit(recipe, np.asarray(train.vectors), np.asarray(train.labels), cache_dir=cache_dir() / "controls")
-    return {"meaningless": multilabel_metrics(np.asarray(test.labels), model.predict_proba(test.vectors))["map"]}
-
-
 def _controls(config: RunConfig, classifier: SparseCBMClassifier, prepared: Inputs) -> dict[str, Any]:
     """What meaningless directions reach by the same recipe, and what needs no concepts at all reaches."""
     from sparsecbm.embeddings import cache_dir
@@ -332,7 +317,7 @@ def _controls(config: RunConfig, classifier: SparseCBMClassifier, prepared: Inpu
     if not names:
         return {}
     if train.multilabel:
-        return _meaningless(classifier, train, test) if "matched_directions" in names else {}
+        return meaningless_map(classifier, train, test) if "matched_directions" in names else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ProbeInDisguiseWarning)  # `measure` says it
         report = run_controls(

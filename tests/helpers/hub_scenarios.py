@@ -90,8 +90,15 @@ def pictures_parquet(count: int, seed: int = 0, size: int = 24) -> bytes:
     import datasets
     from tiny_models import pictures
 
-    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["wren", "robin"])})
+    features = datasets.Features(
+        {
+            "image": datasets.Image(),
+            "label": datasets.ClassLabel(names=["wren", "robin"]),
+            "crest": datasets.Value("int8"),
+        }
+    )
     rows = {"image": pictures(count, seed, size), "label": [i % 2 for i in range(count)]}
+    rows["crest"] = [i // 2 % 2 for i in range(count)]
     buffer = io.BytesIO()
     datasets.Dataset.from_dict(rows, features=features).to_parquet(buffer)
     return buffer.getvalue()
@@ -255,6 +262,8 @@ configs:
     HUB.add("datasets", "ann/birds", held)
     row("hub:OWNER/DATASET", lambda: look("hub:ann/birds"))
     row("hub:OWNER/DATASET again", lambda: f"{look('hub:ann/birds', 'test')}, {fetched()} large files fetched")
+    several = load_images("hub:ann/birds", "test", class_labels=["label", "crest"])
+    row("hub:OWNER/DATASET, classes in columns", lambda: f"{several.class_names}, {several.labels.tolist()}")
     row("hub:OWNER/DATASET:CONFIG", lambda: look("hub:ann/birds:small"))
     row("hub:OWNER/DATASET, no such configuration", lambda: look("hub:ann/birds:tiny"))
     HUB.add("datasets", "ann/zipped", {"train.zip": pictures_zip(8)})

@@ -13,7 +13,7 @@ from sparsecbm.config.reading import build_config, load_config
 from sparsecbm.inputs.data import prepare
 from sparsecbm.inputs.model_data import open_split
 from sparsecbm.inputs.models import load_model
-from sparsecbm.runs.predict import UNCERTAIN, predictions
+from sparsecbm.runs.predict import NO_CLASS, predictions
 
 N, D, M, K = 240, 16, 8, 3
 CONCEPTS = [f"Part {j}" for j in range(M)]
@@ -51,6 +51,7 @@ def test_several_classes_a_picture_go_through_every_command(files: Path, tmp_pat
     again = runs.evaluate_run(trained.output, output=tmp_path / "evaluation")
     assert again.metrics["map"] == test["map"]
     assert "No controls" in again.notes[0]
+    assert again.metrics["meaningless"] == test["meaningless"]
     rows = (tmp_path / "evaluation" / "test-confusion.csv").read_text().split("\n")
     assert rows[0] == "class,there,said,both"
     assert "Mean average precision" in trained.report.read_text()
@@ -58,8 +59,15 @@ def test_several_classes_a_picture_go_through_every_command(files: Path, tmp_pat
     held = open_split(stored)
     (block,) = predictions(stored, held.ids, held.vectors, 3, 0.0)
     proba = stored.classifier.predict_proba(held.vectors)
-    noted = [made.note == UNCERTAIN for made in block if made.n_active]
+    noted = [made.note == NO_CLASS for made in block if made.n_active]
     assert noted == (proba.max(axis=1) < 0.5)[[made.n_active > 0 for made in block]].tolist()
+    says = [{k for k, p in enumerate(row) if p >= 0.5} for row, made in zip(proba, block) if made.n_active]
+    assert [{"abc".index(name) for name in made.said} for made in block if made.n_active] == says
+    assert max(map(len, says)) > 1
+    page = trained.report.read_text()
+    assert "says which of 3 classes are there" in page
+    assert "Turned into <b>not " in page
+    assert page.count('<p class="source">also ') > 0
     with pytest.raises(InputError, match="needs one class a picture"):
         prepare(recipe(files, "many", tmp_path))
     with pytest.raises(InputError, match="the labels do not match"):

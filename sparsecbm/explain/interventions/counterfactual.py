@@ -96,7 +96,8 @@ def counterfactual(
     Each edited activation may go anywhere between its bounds. The class that is to win, by default the runner-up, must
     beat all others at once, a mixed-integer linear program that HiGHS solves (`scipy.optimize.milp`). With `any_class`
     any other class may win: against one rival the score difference is a sum over concepts, so the best m edits are the
-    m largest gains, sorting finds the smallest set, and the least over all rivals is exact, in O(K M log M).
+    m largest gains, sorting finds the smallest set, and the least over all rivals is exact, in O(K M log M). Where
+    classes do not exclude each other, one of them turns by itself, there or not: `target`, or the one explained.
 
     Parameters
     ----------
@@ -141,6 +142,8 @@ def counterfactual(
     if any_class and target is not None:
         raise InputError("give either a target or any_class=True, not both")
     i = range(len(ledgers))[image]
+    if ledgers.multilabel:
+        ledgers, target = ledgers.yes_or_no(int(ledgers.targets[i]) if target is None else target), None
     row = ledgers.activations[i]
     lower, upper = _bounds(ledgers, low, high)
     scores = ledgers.scores[i]

@@ -37,7 +37,8 @@ class Figure:
 class Example:
     """An explained picture.
 
-    `rival` answers, for a wrong prediction, why the true class lost; `turned` what it takes to change the prediction.
+    `rival` answers, for a wrong prediction, why the true class lost; `turned` what it takes to change the prediction;
+    `also` names what else is said of it, where classes do not exclude each other.
     """
 
     ledger: Ledger
@@ -47,6 +48,7 @@ class Example:
     correct: bool | None
     rival: Layout | None = None
     turned: Counterfactual | None = None
+    also: str = ""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -66,7 +66,10 @@ class Gallery(NamedTuple):
 
 
 class ClassRow(NamedTuple):
-    """One class: how many pictures, how many right, and the weights that make it."""
+    """One class: how many pictures, the share of them found, what takes them instead, and the weights that make it.
+
+    Where classes do not exclude each other, `confused_with` is "absent", and in how many pictures it is said then.
+    """
 
     name: str
     n_images: int
@@ -108,6 +111,8 @@ class Report(Page):
         Accuracy as concepts are set to their true values.
     truth : tuple of (columns, flags), optional
         Concept columns whose truth is known, and that truth, bool of shape (n, len(columns)).
+    there : array_like of int, shape (n, K), optional
+        0 and 1: which classes are there, where they do not exclude each other.
     reliability : mapping, optional
         Of the probabilities of concepts: `sparsecbm.evaluation.concept_reliability`.
     examples : int
@@ -132,6 +137,7 @@ class Report(Page):
     edits: Sequence[str] = ()
     curves: Sequence[InterventionCurve] = ()
     truth: tuple[Sequence[int], ArrayLike] | None = None
+    there: ArrayLike | None = None
     reliability: Mapping[str, Any] | None = None
     examples: int = 12
     seed: int = 0
@@ -197,7 +203,17 @@ class Report(Page):
 
     def example(self, i: int) -> Example:
         """Gather what the page shows of picture `i`, and the smallest change that turns its prediction."""
-        return replace(super().example(i), turned=counterfactual(self.ledgers, i))
+        made = replace(super().example(i), turned=counterfactual(self.ledgers, i))
+        if not self.ledgers.multilabel:
+            return made
+        said, p = self.ledgers.said(i), self.ledgers.probabilities[i]
+        also = ", ".join(f"{self.ledgers.classes[k]} {p[k]:.1%}" for k in said[1:])
+        made = replace(made, also=f"also {also}" if also else "" if said else "no class is likelier there than not")
+        if self.there is None:
+            return made
+        truth = np.flatnonzero(np.asarray(self.there)[i])
+        names = ", ".join(self.ledgers.classes[k] for k in truth) or "none"
+        return replace(made, correct=set(said) == set(truth), ledger=replace(made.ledger, truth=names))
 
     # -- errors --------------------------------------------------------------------------------------------------------
 
@@ -220,10 +236,16 @@ class Report(Page):
         """Rows of the table of classes."""
         ledgers, predicted = self.ledgers, self.ledgers.targets
         truth, rows = self.truth_of, []
+        said = ledgers.scores > 0 if ledgers.multilabel else predicted[:, None] == np.arange(len(ledgers.classes))
+        there = None if self.there is None else np.asarray(self.there) > 0
         for c, name in enumerate(ledgers.classes[:MAX_ROWS]):
-            of_class = (predicted if truth is None else truth) == c
+            of_class = there[:, c] if there is not None else said[:, c] if truth is None else truth == c
             accuracy = confused = None
-            if truth is not None and of_class.any():
+            if there is not None:
+                accuracy = float(said[of_class, c].mean()) if of_class.any() else None
+                wrongly = int(said[~of_class, c].sum())
+                confused = ("absent", wrongly) if wrongly else None
+            elif truth is not None and of_class.any():
                 accuracy = float((predicted[of_class] == c).mean())
                 errors = np.bincount(predicted[of_class & (predicted != c)], minlength=len(ledgers.classes))
                 if errors.any():
