@@ -122,7 +122,7 @@ def show_predict(result: PredictResult | TableResult, output: Path | None) -> No
 
 def _show_table(console: Console, result: TableResult) -> None:
     counts = [*result.classes.items()]
-    more = f", and {len(counts) - 5} more classes" if len(counts) > 5 else ""
+    more = f", and {len(counts) - 5} more" if len(counts) > 5 else ""
     console.print(f"{escape(str(result.path))}: {result.n_images:,} pictures")
     if counts:
         console.print(escape("  " + ", ".join(f"{name} {count:,}" for name, count in counts[:5]) + more))

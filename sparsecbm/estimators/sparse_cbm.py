@@ -88,7 +88,8 @@ class SparseCBMClassifier(
         corrected concept is worth what it was in that mixture. "sequential": units are their concepts, from texts and
         labels alone; the head learns on what they say. "independent": the same units, but where concept labels are
         known the head learns on the truth, so that a corrected concept means to it exactly what a true one did. None:
-        "joint" without concept labels, "independent" with labels of the pictures of `X`, "sequential" with others.
+        "joint" where fewer than half of the concepts have labels, else "independent" with labels of the pictures of
+        `X`, "sequential" with others.
     loss : {"gumbel", "contrastive", "l1", "similarity", "none"}
         The concept loss added to the cross-entropy ("joint").
     variant : {"default", "published"}
@@ -382,7 +383,8 @@ class SparseCBMClassifier(
         self.concept_embeddings_ = concepts
         presence = self._learn_concepts(space, truth, pictures, seed)
         self._set_score_statistics(space)
-        how = given.training or ("joint" if truth is None else "independent" if concept_X is None else "sequential")
+        told = 0.0 if truth is None else (~np.isnan(truth)).any(axis=0).mean()
+        how = given.training or ("joint" if told < 0.5 else "independent" if concept_X is None else "sequential")
         if given.nonnegative_head and given.concepts_per_class is None and given.variant == "default":
             raise InputError("nonnegative_head=True needs concepts_per_class: a dense head has no sign constraint")
         if how == "independent" and (truth is None or concept_X is not None) and given.variant == "default":

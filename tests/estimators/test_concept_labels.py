@@ -224,6 +224,19 @@ def test_bad_corrections_are_said_in_one_line() -> None:
             model.predict_from_concepts(**given_)
 
 
+@pytest.mark.parametrize(("labelled", "how"), [(3, "joint"), (4, "independent")])
+def test_labels_of_few_concepts_leave_the_classes_as_they_are(labelled: int, how: str) -> None:
+    X, y, C, texts = planted()
+    C[:, labelled:] = np.nan
+    unsaid, said = (fit(X, y, texts, C, training=training) for training in (None, how))
+    np.testing.assert_array_equal(unsaid.head_weights_, said.head_weights_)
+    if how == "joint":
+        bare = fit(X, y, texts, None)
+        assert unsaid.score(X[800:], y[800:]) > bare.score(X[800:], y[800:]) - 0.02
+        known, proba = C[800:, :labelled], [m.predict_concepts_proba(X[800:])[:, :labelled] for m in (unsaid, bare)]
+        assert mean_auc(known, proba[0]) > 0.999 > mean_auc(known, proba[1])
+
+
 def test_what_labels_cannot_teach_is_said() -> None:
     X, y, C, texts = planted()
     always = C.copy()

@@ -51,7 +51,8 @@ class Counterfactual:
         Whether it is proven that fewer edits within the bounds cannot do it.
     turns : float
         Share, in [0, 1], of the other pictures of other classes that the same values would turn into the new class too:
-        near 1 the edit says something about the model, and little about the picture.
+        near 1 the edit says something about the model, and little about the picture. 0 of classes that do not exclude
+        each other, where what is taken from one picture takes the class from most.
     """
 
     edits: tuple[ConceptEdit, ...]
@@ -142,7 +143,8 @@ def counterfactual(
     if any_class and target is not None:
         raise InputError("give either a target or any_class=True, not both")
     i = range(len(ledgers))[image]
-    if ledgers.multilabel:
+    several = ledgers.multilabel
+    if several:
         ledgers, target = ledgers.yes_or_no(int(ledgers.targets[i]) if target is None else target), None
     row = ledgers.activations[i]
     lower, upper = _bounds(ledgers, low, high)
@@ -180,7 +182,7 @@ def counterfactual(
         before=ledgers.ledger(i, winner),
         after=after._replace(targets=np.array([new])).ledger(0),
         optimal=optimal,
-        turns=_turns(ledgers, i, found, new),
+        turns=0.0 if several else _turns(ledgers, i, found, new),
     )
 
 
