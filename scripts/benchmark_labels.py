@@ -266,6 +266,12 @@ def run_robots(folder: Path, seeds: range, epochs: int) -> None:
             if training == "independent":
                 for order, (said, *expert) in product(("uncertainty", "flip", "expected_gain"), EXPERTS):
                     blind.setdefault(f"{order}{said}", []).append(orders(model, test, order, *expert))
+                # The detector knows its training pictures by heart: how far to believe it, others tell. On both sides
+                # the front end learns from training pictures.
+                val = data["val"]
+                seen = SparseCBMClassifier(random_state=0).fit(val.X, val.y, concept_labels=val.C)
+                decide: Decide = lambda C, known, m=model: m.predict_from_concepts(C)  # noqa: E731
+                judge("ours, probabilities of validation", seen.predict_concepts_proba(test.X), decide, test)
     print("\nours, independent, by the package's own orders; noisy: one answer in ten is wrong")
     print_table(("0", *map(str, BUDGETS), "all"), blind.items())
     for order, made in curves.items():
