@@ -90,9 +90,10 @@ def concept_vectors(concepts: ConceptSet, encoder: Encoder) -> NDArray[np.float3
     made_by = made_by if isinstance(made_by, dict) else {}
     known = made_by.get("fingerprint")
     if concepts.vectors.shape[1] != encoder.embed_dim or (known and known != encoder.fingerprint):
+        theirs, mine = (f", fingerprint {str(digest)[:12]}" if known else "" for digest in (known, encoder.fingerprint))
         raise InputError(
-            f"the concepts are {concepts.vectors.shape[1]}-d vectors of the encoder {made_by.get('spec')}, and this "
-            f"one is {encoder.spec} with {encoder.embed_dim} dimensions: find them again with it, or use theirs"
+            f"the concepts are {concepts.vectors.shape[1]}-d vectors of the encoder {made_by.get('spec')}{theirs}, and "
+            f"this one is {encoder.spec} with {encoder.embed_dim} dimensions{mine}: find them again, or use theirs"
         )
     return np.array(concepts.vectors)
 

@@ -127,11 +127,14 @@ def test_discover_and_use(tmp_path: Path) -> None:
     assert np.array_equal(read_concepts(EmbeddingsConfig(path="-", concepts=str(output))).vectors, concepts.vectors)
     with pytest.raises(InputError, match=r"exists|there already|--force"):
         discover_concepts("birds", "bundled", output, **options)
-    other = ConceptSet(None, vectors=np.eye(3), provenance={"encoder": {"spec": "another"}})
-    other.save(tmp_path / "other.safetensors")
     config.concepts.file = str(tmp_path / "other.safetensors")
-    with pytest.raises(InputError, match="3-d vectors of the encoder another"):
-        embed_concepts(config, load_encoder("bundled"), (), None)
+    for size, made_by, message in (
+        (3, {"spec": "another"}, "3-d vectors of the encoder another, and"),
+        (128, {"spec": "bundled", "fingerprint": "0" * 64}, "bundled, fingerprint 000000000000, and .* fingerprint "),
+    ):
+        ConceptSet(None, vectors=np.eye(size), provenance={"encoder": made_by}).save(config.concepts.file)
+        with pytest.raises(InputError, match=message):
+            embed_concepts(config, load_encoder("bundled"), (), None)
     np.savez(tmp_path / "foreign.npz", embeddings=np.eye(3), names=np.array(["a", "b", "c"]))
     with pytest.raises(InputError, match="has 3-d embeddings"):
         discover_concepts(
