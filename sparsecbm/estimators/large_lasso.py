@@ -1,12 +1,13 @@
 """The non-negative lasso over vocabularies that stay on disk, certified: candidates grow until nothing else can enter.
 
-First candidates come from a sketch, a product in a few principal dimensions. Then a pass is one matrix product of
-residuals r with all phrases, in blocks; each row keeps those of the largest correlation with r, and remembers the
-largest correlation b of any that it left out. The lasso is solved on all candidates so far (`NonnegativeLasso`), which
-moves the residual to r'. A phrase has length one, so no phrase left out correlates with r' by more than b + |r' - r|.
-Where that is at most alpha, none can enter (gap-safe: the candidates' dual point is feasible for the whole vocabulary),
-and the solution on the candidates, with its duality gap, is that over the whole vocabulary. Only rows that are not so
-certified take part in another pass.
+First candidates come from a sketch, a product in the few dimensions that keep most of it; the lasso is solved on them
+(`NonnegativeLasso`). Then a pass is one matrix product of residuals r with all phrases, in blocks; each row lists those
+of the largest correlation b with r. Those above alpha join the candidates, which are solved again, and the residual
+moves to r'. A phrase has length one, so it correlates with r' by at most b + |r' - r|: those listed for which that is
+above alpha are multiplied with r', and join where they must, until none does. Where the same bound for the smallest
+listed b is at most alpha, none of the others can enter (gap-safe: the candidates' dual point is feasible for the whole
+vocabulary), and the solution on the candidates, with its duality gap, is that over the whole vocabulary. Only rows that
+are not so certified take part in another pass.
 """
 
 from __future__ import annotations
@@ -21,16 +22,20 @@ from numpy.typing import NDArray
 
 from sparsecbm._base.errors import InputError
 from sparsecbm._base.progress import ProgressBar
-from sparsecbm._base.rows import row_lengths
+from sparsecbm._base.rows import evenly_spaced, row_lengths
 from sparsecbm.estimators.nonnegative_lasso import LassoCodes, NonnegativeLasso
 
 LARGE = 50_000
 """Vocabularies of more phrases stay where they are."""
-_BLOCK, _ROWS, _SOLVED = 8192, 1024, 16
-_KEPT = 256
-_MARGIN = 0.1
-"""Phrases whose correlation with the residual is smaller than the penalty by more are no candidates."""
-_SKETCH = 96
+_BLOCK, _ROWS = 4096, 1024
+_UNION = 2048
+"""Candidates of the rows that are solved together, about."""
+_KEPT, _LISTED = 128, 4096
+_MARGIN = 0.07
+"""Phrases whose correlation with the residual is smaller than the penalty by more are not listed."""
+_ROUNDING = 1e-6
+"""Products in float32 of rows of length at most one are as right."""
+_SKETCH = 64
 """Dimensions in which first candidates are looked for."""
 _PASSES = 20
 _FLOOR = 1e-12
@@ -44,10 +49,14 @@ class Vocabulary:
     rows : ndarray of shape (M, d)
     center : bool
         Whether their mean is taken off.
+    seen : ndarray of shape (n, d), optional
+        Rows such as will be decomposed: a sketch keeps the directions in which they and the phrases vary.
     """
 
-    def __init__(self, rows: NDArray[np.floating], center: bool = True) -> None:
-        self.rows, self.mean = rows, np.zeros(rows.shape[1])
+    def __init__(
+        self, rows: NDArray[np.floating], center: bool = True, seen: NDArray[np.floating] | None = None
+    ) -> None:
+        self.rows, self.seen, self.mean = rows, seen, np.zeros(rows.shape[1])
         lengths, total = np.ones(len(rows)), np.zeros(rows.shape[1])
         for start, block in self._read():
             lengths[start : start + _BLOCK] = row_lengths(block, "concept_embeddings", first=start)
@@ -90,14 +99,23 @@ class Vocabulary:
             yield start, self.take(slice(start, start + _BLOCK), np.float32)
 
     @cached_property
-    def axes(self) -> NDArray[np.float64]:
-        """Principal axes (d, `_SKETCH`) of some of the phrases."""
-        some = self.take(np.unique(np.linspace(0, len(self) - 1, 4 * _BLOCK).astype(np.int64)))
-        return np.linalg.eigh(some.T @ some)[1][:, : -_SKETCH - 1 : -1]
+    def axes(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Of rows and of phrases, each (d, at most `_SKETCH`): products along them come nearest to the whole ones."""
+        some = self.take(evenly_spaced(len(self), 8 * _BLOCK))
+        kind = np.eye(len(self.mean))
+        if self.seen is not None:
+            centred = self.seen - self.seen.mean(axis=0)
+            # Few rows say little of others.
+            kind = centred.T @ centred + (10 + len(centred) / 20) / len(kind) * kind
+        of_rows, of_phrases = _root(kind), _root(some.T @ some)
+        left, size, right = np.linalg.svd(of_rows @ of_phrases)
+        size = size[:_SKETCH][size[:_SKETCH] > 1e-6 * size[0]]
+        left, right = left[:, : len(size)] / np.sqrt(size), right[: len(size)].T / np.sqrt(size)
+        return of_phrases @ right, of_rows @ left
 
     @cached_property
     def _sketch(self) -> NDArray[np.float32]:
-        axes = self.axes.astype(np.float32)
+        axes = self.axes[1].astype(np.float32)
         made = np.empty((len(self), axes.shape[1]), dtype=np.float32)
         for start, block in self.blocks():
             made[start : start + len(block)] = block @ axes
@@ -131,30 +149,49 @@ class Vocabulary:
         sketch : bool
             Whether to look along `axes` only.
         """
-        seen = (rows @ self.axes if sketch else rows).astype(np.float32)
+        seen = (rows @ self.axes[0] if sketch else rows).astype(np.float32)
         n, barred = len(seen), np.zeros(0, dtype=np.int64) if forbidden is None else forbidden
-        best, who = np.full((n, keep), -np.inf, dtype=np.float32), np.full((n, keep), -1)
-        if above is not None:
-            best[:] = above[:, None]
+        floor = np.full(n, -np.inf, dtype=np.float32) if above is None else above.astype(np.float32)
+        lowest = floor.copy()
+        # Each row has room for what is kept and for what came since; when one is full, all forget the rest.
+        best = np.full((n, keep + max(_BLOCK, 2 * keep)), -np.inf, dtype=np.float32)
+        who, used = np.full(best.shape, -1, dtype=np.int32), np.zeros(n, dtype=np.int64)
+        product = np.empty(n * _BLOCK, dtype=np.float32)
+
+        def forget() -> None:
+            width = int(used.max(initial=0))
+            most = min(keep, width)
+            top = torch.from_numpy(best[:, :width]).topk(most, dim=1)
+            who[:, :most] = np.take_along_axis(who[:, :width], top.indices.numpy(), 1)
+            best[:, :most], best[:, most:width] = top.values.numpy(), -np.inf
+            np.maximum(floor, best[:, keep - 1], out=floor)
+            used[:] = np.minimum(used, keep)
+
         for start, phrases in self.sketches() if sketch else self.blocks():
-            made = seen @ phrases.T
-            made[:, barred[(barred >= start) & (barred < start + len(phrases))] - start] = -np.inf
-            if start or above is not None:  # few are above what is kept
-                row, column = np.divmod(np.flatnonzero(made > best[:, -1:]), made.shape[1])
-                if not len(row):
-                    continue
-                counts = np.bincount(row, minlength=n)
-                place = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
-                value = np.full((n, int(counts.max(initial=0))), -np.inf, dtype=np.float32)
-                index = np.full(value.shape, -1)
-                value[row, place], index[row, place] = made[row, column], start + column
-                value, index = np.hstack([best, value]), np.hstack([who, index])
-            else:
-                value, index = made, np.broadcast_to(np.arange(made.shape[1]), made.shape)
-            top = torch.from_numpy(value).topk(min(keep, value.shape[1]), dim=1)
-            best[:, : top.values.shape[1]] = top.values.numpy()
-            who[:, : top.values.shape[1]] = np.take_along_axis(index, top.indices.numpy(), 1)
-        return who, best
+            width = len(phrases)
+            made = np.matmul(seen, phrases.T, out=product[: n * width].reshape(n, width))
+            made[:, barred[(barred >= start) & (barred < start + width)] - start] = -np.inf
+            if not start and above is None:
+                best[:, :width], who[:, :width], used[:] = made, np.arange(width), width
+                forget()
+                continue
+            flat = np.flatnonzero(made > floor[:, None])
+            row = flat // width
+            counts = np.bincount(row, minlength=n)
+            if (used + counts).max(initial=0) > best.shape[1]:
+                forget()
+            place = np.arange(len(row)) + (used - np.cumsum(counts) + counts)[row]
+            best[row, place], who[row, place] = product[flat], start + flat - row * width
+            used += counts
+        forget()
+        best, is_one = best[:, :keep], best[:, :keep] > lowest[:, None]
+        return np.where(is_one, who[:, :keep], np.int64(-1)), np.where(is_one, best, lowest[:, None])
+
+
+def _root(squares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The symmetric root of a positive semi-definite matrix."""
+    values, axes = np.linalg.eigh(squares)
+    return (axes * np.sqrt(np.maximum(values, 0.0))) @ axes.T
 
 
 class LargeLasso:
@@ -207,32 +244,38 @@ class LargeLasso:
 
     def _block(self, X: NDArray[np.float64], alpha: float | None, k: int | None) -> LassoCodes:
         n = len(X)
-        held: list[NDArray[np.int64]] = [np.zeros(0, dtype=np.int64)] * n
         found: list[tuple[NDArray, NDArray, float, float, float]] = [None] * n  # type: ignore[list-item]
         residual, open_rows = X.copy(), np.arange(n)
-        for turn in range(_PASSES):
-            self.passes += len(open_rows) * (turn > 0)
-            # One more than is kept: the largest that is left out. A sketch certifies nothing.
-            keep, floor = min(_KEPT + 1, len(self.vocabulary)), None
-            if turn:
-                floor = np.array([found[i][2] for i in open_rows]) - _MARGIN
-            who, best = self.vocabulary.nearest(
-                residual[open_rows], keep, above=floor, forbidden=self.forbidden, sketch=turn == 0
-            )
-            left_out = np.full(len(who), -np.inf) if floor is None else floor
-            if keep > _KEPT:
-                left_out = np.maximum(left_out, best[:, _KEPT])
+        keep = min(_KEPT, len(self.vocabulary))
+        sketched, _ = self.vocabulary.nearest(X, keep, forbidden=self.forbidden, sketch=True)
+        held = [row[row >= 0] for row in sketched]
+        self._solve(X, open_rows, held, found, residual, alpha, k)
+        for _ in range(_PASSES):
+            self.passes += len(open_rows)
             before = residual[open_rows].copy()
-            for i, new in zip(open_rows, who[:, :_KEPT]):
-                support = found[i][0] if turn else new[:0]
-                held[i] = np.union1d(support, new[new >= 0])
-            for start in range(0, len(open_rows), _SOLVED):
-                self._solve(X, open_rows[start : start + _SOLVED], held, found, residual, alpha, k)
-            moved = np.linalg.norm(residual[open_rows] - before, axis=1)
+            floor = np.array([found[i][2] for i in open_rows]) - _MARGIN
+            keep = min(_LISTED, len(self.vocabulary))
+            who, best = self.vocabulary.nearest(before, keep, above=floor, forbidden=self.forbidden)
+            moved, growing, first = np.zeros(len(open_rows)), np.arange(len(open_rows)), True
+            while len(growing):
+                joined = []
+                for j in growing:
+                    i = open_rows[j]
+                    support, _, penalty, *_ = found[i]
+                    some = who[j, (best[j] > penalty - moved[j] - _ROUNDING) & (who[j] >= 0)]
+                    if moved[j]:
+                        now = self.vocabulary.take(some, np.float32) @ residual[i].astype(np.float32)
+                        some = some[now > penalty - _ROUNDING]
+                    # What was a candidate is in the solution if it must be.
+                    some = np.setdiff1d(some, held[i])
+                    if len(some):
+                        held[i] = np.union1d(support if first else held[i], some)
+                        joined.append(j)
+                growing, first = np.array(joined, dtype=np.int64), False
+                self._solve(X, open_rows[growing], held, found, residual, alpha, k)
+                moved[growing] = np.linalg.norm(residual[open_rows[growing]] - before[growing], axis=1)
             penalty = np.array([found[i][2] for i in open_rows])
-            # Products in float32 of rows of length at most one are right to 1e-6.
-            if turn:
-                open_rows = open_rows[left_out + moved + 1e-6 > penalty]
+            open_rows = open_rows[best[:, -1] + moved + _ROUNDING > penalty]
             if not len(open_rows):
                 break
         else:
@@ -258,12 +301,16 @@ class LargeLasso:
         alpha: float | None,
         k: int | None,
     ) -> None:
-        """Solve some rows on the union of their candidates."""
-        union = np.unique(np.concatenate([held[i] for i in rows]))
-        atoms = self.vocabulary.take(union)
-        solver = NonnegativeLasso(atoms, self.tolerance, share_gram=False)
-        codes = solver.solve(X[rows], alpha) if k is None else solver.at_most(X[rows], k)  # type: ignore[arg-type]
-        residual[rows] = X[rows] - codes.times(atoms)
-        for i, index, value, *rest in zip(rows, codes.indices, codes.values, codes.alpha, codes.objective, codes.gap):
-            inside = index >= 0
-            found[i] = (union[index[inside]], value[inside], *rest)
+        """Solve rows on their candidates and those of their neighbours."""
+        share = max(1, _UNION * len(rows) // max(1, sum(len(held[i]) for i in rows)))
+        for some in (rows[start : start + share] for start in range(0, len(rows), share)):
+            union = np.unique(np.concatenate([held[i] for i in some]))
+            atoms = self.vocabulary.take(union)
+            solver = NonnegativeLasso(atoms, self.tolerance, share_gram=False)
+            codes = solver.solve(X[some], alpha) if k is None else solver.at_most(X[some], k)  # type: ignore[arg-type]
+            residual[some] = X[some] - codes.times(atoms)
+            for i, index, value, *rest in zip(
+                some, codes.indices, codes.values, codes.alpha, codes.objective, codes.gap
+            ):
+                inside = index >= 0
+                found[i] = (union[index[inside]], value[inside], *rest)

@@ -77,7 +77,7 @@ class NonnegativeLasso:
     """
 
     def __init__(self, dictionary: NDArray[np.floating], tolerance: float = 1e-9, *, share_gram: bool = True) -> None:
-        self.dictionary = torch.from_numpy(np.array(dictionary, dtype=np.float64))
+        self.dictionary = torch.from_numpy(np.require(dictionary, np.float64, ["C", "W"]))
         self.tolerance = tolerance
         self._gram = (
             self.dictionary @ self.dictionary.T if share_gram and len(self.dictionary) <= MAX_SHARED_GRAM else None

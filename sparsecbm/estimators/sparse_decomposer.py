@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from sparsecbm._base.errors import InputError, unknown
 from sparsecbm._base.parameters import Count, Flag, OpenShare, Verbosity, checked_parameters
-from sparsecbm._base.rows import as_numpy, row_lengths, unit_rows
+from sparsecbm._base.rows import as_numpy, evenly_spaced, row_lengths, unit_rows
 from sparsecbm.estimators.hub import PublishedEstimator
 from sparsecbm.estimators.inputs import check_concepts, check_names
 from sparsecbm.estimators.storage import Arrays, ModelRecord, check_arrays
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from sparsecbm.explain import Ledger, Ledgers
 
 _EPSILON = 1e-12
+_SEEN = 2048
+"""Pictures of `fit` that say in which directions to look for first candidates among many phrases."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,9 +177,11 @@ class SparseDecomposer(PublishedEstimator, TransformerMixin, BaseEstimator):
             self.text_mean_ = concepts.mean(axis=0)
         else:
             self.image_mean_, self.text_mean_ = np.zeros(d), np.zeros(d)
-        self._vocabulary = Vocabulary(given, bool(self.center)) if large else None
+        self._vocabulary = None
         self.dictionary_: Any = None
-        if self._vocabulary is not None:
+        if large:
+            seen = unit_rows(X[evenly_spaced(len(X), _SEEN)] - self.image_mean_, floor=_EPSILON)
+            self._vocabulary = Vocabulary(given, bool(self.center), seen)
             self.text_mean_ = self._vocabulary.mean
         else:
             self.dictionary_ = unit_rows(concepts - self.text_mean_, floor=_EPSILON)

@@ -231,11 +231,13 @@ def test_a_vocabulary_on_disk_has_the_solution_of_the_full_lasso(tmp_path: Path,
         whole = SparseDecomposer(phrases, verbose=False, **options).fit(pictures).decompose(pictures)
         with monkeypatch.context() as patched:
             patched.setattr(large, "LARGE", 1000)
-            patched.setattr(large, "_KEPT", 40)
+            patched.setattr(large, "_KEPT", 10)
+            patched.setattr(large, "_LISTED", 100)
             mapped = np.load(tmp_path / "phrases.npy", mmap_mode="r")
             model = SparseDecomposer(mapped, verbose=False, **options).fit(pictures)
             found = model.decompose(pictures)
             assert model.dictionary_ is None
+            assert model._solver.passes > 1
             reached = model.reconstruct(found.codes)
             why = model.explain(pictures[:2])[0]
         assert found.gap.max() < 1e-9
