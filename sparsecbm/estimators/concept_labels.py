@@ -320,8 +320,9 @@ class ConceptTrust:
             if graded > right + _COARSE:
                 warnings.warn(
                     f"as yes-or-no answers {len(self.concept_names_)} concepts tell the classes of training pictures "
-                    f"apart in {right:.1%}, as graded scores they would in {graded:.1%}: give more concepts, or "
-                    "training='joint' or gate='dense', which read grades",
+                    f"apart in {right:.1%}, as graded scores they would in {graded:.1%}: give more "
+                    "concepts (labels of some and texts of others go together), or training='joint', gate='dense', "
+                    "which read grades",
                     ConceptWarning,
                     stacklevel=4,
                 )

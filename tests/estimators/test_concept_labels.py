@@ -259,6 +259,16 @@ def test_a_model_that_decides_nothing_says_so() -> None:
         SparseCBMClassifier(loss_weight=10.0, random_state=0, max_iter=200).fit(X, y)
 
 
+def test_all_of_few_concepts_stay_active_among_many_classes() -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(24, 6))
+    y = np.arange(720) % 24
+    X = rows[y] + 0.1 * rng.normal(size=(720, 6))
+    model = SparseCBMClassifier(random_state=0, max_iter=200, verbose=False).fit(X[:480], y[:480])
+    assert (model.transform(X[480:]) != 0).all()
+    assert model.score(X[480:], y[480:]) > 0.8
+
+
 def test_few_concepts_are_not_shut_by_the_price_on_each() -> None:
     rng = np.random.default_rng(0)
     C = rng.random((600, 3)) < 0.5
