@@ -15,6 +15,7 @@ work there.
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import json
 import multiprocessing
@@ -31,9 +32,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 from sklearn.neural_network import BernoulliRBM
-from torch.distributions import RelaxedBernoulli, RelaxedOneHotCategorical
 
-from sparsecbm.samplers import BinaryConcrete, Concrete, GibbsSampler, RestrictedBoltzmannMachine
+from sparsecbm import samplers
+from sparsecbm.samplers import GibbsSampler, RestrictedBoltzmannMachine
 
 SHAPE = (1000, 1600)
 UNITS, CHAINS = 200, 1000
@@ -69,14 +70,10 @@ def contestant(name: str, gradient: bool) -> Callable[[], object]:
     if kind in ("binary", "categorical"):
         logits = torch.randn(SHAPE, generator=generator, requires_grad=gradient)
         temperature = torch.tensor(0.5)
-        if what.startswith("ours"):
-            q = (BinaryConcrete if kind == "binary" else Concrete)(temperature, logits=logits)
-            finish = torch.sigmoid if kind == "binary" else torch.exp
-            if what.endswith("state"):
-                return lambda: finish(q.rsample(generator=generator))
-            return lambda: q.rsample(generator=generator)
-        p = (RelaxedBernoulli if kind == "binary" else RelaxedOneHotCategorical)(temperature, logits=logits)
-        return p.rsample if what.endswith("state") else p.base_dist.rsample
+        room = samplers if what.startswith("ours") else torch.distributions
+        p = (room.RelaxedBernoulli if kind == "binary" else room.RelaxedOneHotCategorical)(temperature, logits=logits)
+        draw = p.rsample if what.endswith("state") else p.base_dist.rsample
+        return functools.partial(draw, generator=generator) if room is samplers else draw
     return gibbs(what, generator)
 
 
@@ -169,9 +166,9 @@ def concrete_rows(options: argparse.Namespace, gradient: bool) -> list[Row]:
     rows = []
     for what, peer, name in [
         ("binary rsample", "LogitRelaxedBernoulli", "binary {}"),
-        ("binary rsample, sigmoid", "RelaxedBernoulli", "binary {} state"),
+        ("binary rsample, states", "RelaxedBernoulli", "binary {} state"),
         ("categorical rsample", "ExpRelaxedCategorical", "categorical {}"),
-        ("categorical rsample, exp", "RelaxedOneHotCategorical", "categorical {} state"),
+        ("categorical rsample, states", "RelaxedOneHotCategorical", "categorical {} state"),
     ]:
         if options.only not in what + note:
             continue

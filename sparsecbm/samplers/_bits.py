@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import threading
 
 import torch
 
@@ -41,6 +42,16 @@ def _xor_shift_right(words: torch.Tensor, shift: int, scratch: torch.Tensor) -> 
 def _steps(capacity: int, device: torch.device) -> torch.Tensor:
     """Multiples of the golden gamma; kept, for chains ask for the same number at every sweep. Never written to."""
     return torch.arange(capacity, dtype=torch.int64, device=device).mul_(_GOLDEN_GAMMA)
+
+
+@functools.lru_cache(maxsize=16)
+def _kept(capacity: int, device: torch.device, thread: int, fork: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Buffers of a thread's streams: fresh ones cost more than the words, for the system hands out memory by the page.
+
+    `thread` and `fork` only tell apart who may write at one time.
+    """
+    with torch.inference_mode(False):  # where they are made, they could not be written to elsewhere
+        return tuple(torch.empty(capacity, dtype=torch.int64, device=device) for _ in range(2))  # type: ignore[return-value]
 
 
 def draw_key(generator: torch.Generator | None) -> torch.Tensor:
@@ -85,14 +96,22 @@ class WordStream:
         self.device = torch.device(device) if device is not None else key.device
         self._key = key.to(self.device)
         self._steps = _steps(capacity, self.device)
-        self._words = torch.empty_like(self._steps)
-        self._scratch = torch.empty_like(self._steps)
+        self._forks = 0
+        self._words, self._scratch = self._buffers(0)
         self._position = 0
+
+    def _buffers(self, fork: int) -> tuple[torch.Tensor, torch.Tensor]:
+        capacity = len(self._steps)
+        if capacity <= BLOCK // 2:
+            words, scratch = _kept(BLOCK // 2, self.device, threading.get_ident(), fork)
+            return words[:capacity], scratch[:capacity]
+        return torch.empty_like(self._steps), torch.empty_like(self._steps)
 
     def fork(self) -> WordStream:
         """Return the same stream with buffers of its own, for another thread."""
+        self._forks += 1
         other = copy.copy(self)
-        other._words, other._scratch = torch.empty_like(self._words), torch.empty_like(self._scratch)
+        other._words, other._scratch = self._buffers(self._forks)
         return other
 
     def seek(self, position: int) -> None:
@@ -102,7 +121,7 @@ class WordStream:
     def next(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the next `count` words (non-negative int64, shape (count,)) and a scratch buffer like them.
 
-        Both are overwritten by the next call.
+        Both are overwritten by the next call, of another stream of this thread too.
         """
         words, scratch = self._words[:count], self._scratch[:count]
         if self._position:

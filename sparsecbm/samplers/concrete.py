@@ -97,40 +97,11 @@ class ConcreteDraw:
         return straight_through(self.hard, self.soft)
 
 
-class _LogitSample(torch.autograd.Function):
-    """``(logits + logistic noise) / temperature`` in one buffer, and where it is above 0; differentiable, twice too."""
+class _Sample(torch.autograd.Function):
+    """``(logits + noise) / temperature``, or its log-softmax along the rows of a simplex, and the discrete draw.
 
-    @staticmethod
-    def forward(
-        ctx: Any,
-        logits: torch.Tensor,
-        temperature: torch.Tensor,
-        shape: tuple[int, ...],
-        generator: torch.Generator | None,
-        with_hard: bool,
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        y = logistic(shape, generator=generator, dtype=logits.dtype, device=logits.device).add_(logits)
-        hard = (y > 0).to(y.dtype) if with_hard else None
-        y.div_(temperature)
-        ctx.save_for_backward(y, temperature)
-        ctx.logits_shape = logits.shape
-        if hard is not None:
-            ctx.mark_non_differentiable(hard)
-        return y, hard
-
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor, _: Any) -> tuple[torch.Tensor | None, ...]:
-        y, temperature = ctx.saved_tensors
-        grad_scores = grad / temperature
-        grad_logits = grad_scores.sum_to_size(ctx.logits_shape) if ctx.needs_input_grad[0] else None
-        grad_temperature = (-grad_scores * y).sum_to_size(temperature.shape) if ctx.needs_input_grad[1] else None
-        return grad_logits, grad_temperature, None, None, None
-
-
-class _LogSimplexSample(torch.autograd.Function):
-    """``log_softmax((logits + Gumbel noise) / temperature)`` and the place of the largest score, a block at a time.
-
-    Blocks are cache-sized stretches of rows. Differentiable, twice too.
+    Given `limits`, the relaxed state between them in its place. All of it a cache-sized stretch at a time;
+    differentiable, twice too.
     """
 
     @staticmethod
@@ -140,42 +111,65 @@ class _LogSimplexSample(torch.autograd.Function):
         temperature: torch.Tensor,
         shape: tuple[int, ...],
         generator: torch.Generator | None,
+        simplex: bool,
+        limits: tuple[float, float] | None,
         with_hard: bool,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        n = shape[-1]
-        rows = logits.reshape(-1, n)
-        temperatures = temperature.expand(*logits.shape[:-1], 1).reshape(-1, 1)
-        chosen = torch.empty((*shape[:-1], 1), dtype=torch.int64) if with_hard else None
+        n = shape[-1] if simplex else 1
+        rows, temperatures = logits.reshape(-1, n), temperature.reshape(-1, 1)
+        hard = logits.new_zeros(shape) if with_hard else None
+        normalised = torch.log_softmax if limits is None else torch.softmax
 
         def block(pairs: UniformPairs, out: torch.Tensor, start: int) -> torch.Tensor:
-            scores = pairs.odds(torch.empty_like(out)).log1p_().log_().view(-1, n)
-            first = start // n % len(rows)
-            span: Any = slice(first, first + len(scores))
-            if first + len(scores) > len(rows):  # the block runs over the end of one repetition of the batch
-                span = torch.arange(first, first + len(scores), device=rows.device) % len(rows)
-            torch.sub(rows[span], scores, out=scores)
-            if chosen is not None:  # before the scores are scaled, which at large temperatures rounds them together
-                torch.argmax(scores, -1, out=chosen.view(-1)[start // n :][: len(scores)])
-            scores.div_(temperatures[span])
-            return torch.log_softmax(scores, -1, out=out.view(-1, n))
+            drawn, first = out.view(-1, n), start // n
+            scores = (pairs.passing_odds(len(out)) if simplex else pairs.odds(out)).view(-1, n)
+            wanted = _repeated(rows, first, len(scores))
+            if simplex:
+                torch.sub(wanted, scores.log1p_().log_(), out=scores)
+            else:
+                scores.log_().add_(wanted)
+            if hard is not None:  # before the scores are scaled, which at large temperatures rounds them together
+                ones = hard.view(-1)[start:][: len(out)].view(-1, n)
+                ones.scatter_(-1, scores.argmax(-1, True), 1.0) if simplex else torch.gt(scores, 0, out=ones)
+            scores.div_(_repeated(temperatures, first, len(scores)))
+            if simplex:
+                normalised(scores, -1, out=drawn)
+            elif limits is not None:
+                scores.sigmoid_()
+            return drawn if limits is None else drawn.clamp_(*limits)
 
-        y = fill(shape, block, generator=generator, dtype=logits.dtype, device=logits.device, row=n)
-        ctx.save_for_backward(y, logits, temperature)
-        hard = None
-        if chosen is not None:
-            hard = torch.zeros_like(y).scatter_(-1, chosen, 1.0)
+        value = fill(shape, block, generator=generator, dtype=logits.dtype, device=logits.device, row=n)
+        ctx.save_for_backward(value, temperature)
+        ctx.logits_shape, ctx.simplex, ctx.is_state = logits.shape, simplex, limits is not None
+        if hard is not None:
             ctx.mark_non_differentiable(hard)
-        return y, hard
+        return value, hard
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor, _: Any) -> tuple[torch.Tensor | None, ...]:
-        y, logits, temperature = ctx.saved_tensors
-        # y = s - logsumexp(s): dy/ds = I - softmax(s), softmax(s) = exp(y).
-        grad_scores = (grad - y.exp() * grad.sum(-1, keepdim=True)) / temperature
-        grad_logits = grad_scores.sum_to_size(logits.shape) if ctx.needs_input_grad[0] else None
-        # Scores are y up to a constant per row, to which grad_scores is orthogonal.
-        grad_temperature = (-grad_scores * y).sum_to_size(temperature.shape) if ctx.needs_input_grad[1] else None
-        return grad_logits, grad_temperature, None, None, None
+        value, temperature = ctx.saved_tensors
+        if ctx.is_state:
+            state = value
+            grad = state * (grad - (grad * state).sum(-1, keepdim=True) if ctx.simplex else grad * (1 - state))
+        elif ctx.simplex:  # y = s - logsumexp(s): dy/ds = I - softmax(s), softmax(s) = exp(y)
+            grad = grad - value.exp() * grad.sum(-1, keepdim=True)
+        grad_scores = grad / temperature
+        grad_logits = grad_scores.sum_to_size(ctx.logits_shape) if ctx.needs_input_grad[0] else None
+        grad_temperature = None
+        if ctx.needs_input_grad[1]:
+            # Scores are this up to a constant per row of a simplex, to which grad_scores is orthogonal. A state's is as
+            # exact as it need be: where its logit is rough, grad_scores is small.
+            scores = value if not ctx.is_state else value.log() if ctx.simplex else value.logit()
+            grad_temperature = (-grad_scores * scores).sum_to_size(temperature.shape)
+        return grad_logits, grad_temperature, None, None, None, None, None
+
+
+def _repeated(rows: torch.Tensor, first: int, count: int) -> torch.Tensor:
+    """Return `count` rows from `first` on, of `rows` repeated for ever."""
+    first %= len(rows)
+    head = rows[first : first + count]
+    rest = count - len(head)
+    return torch.cat((head, rows.repeat(-(-rest // len(rows)), 1)[:rest])) if rest else head
 
 
 class _ConcreteDistribution(Distribution):
@@ -205,8 +199,31 @@ class _ConcreteDistribution(Distribution):
         return self.temperature.to(wide), self.logits.to(wide)
 
     def _sample_wide(
-        self, sample_shape: Any, generator: torch.Generator | None, with_hard: bool = False
+        self,
+        sample_shape: Any,
+        generator: torch.Generator | None,
+        with_hard: bool = False,
+        limits: tuple[float, float] | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return samples, or given `limits` their states between those; and on request the discrete draws."""
+        temperature, logits = self._wide()
+        simplex = bool(self.event_shape)
+        if simplex:
+            temperature = temperature.unsqueeze(-1)
+        shape = (*check_shape(sample_shape), *logits.shape)
+        if _in_blocks(logits, temperature, generator):
+            return _Sample.apply(logits, temperature, shape, generator, simplex, limits, with_hard)
+        noise = gumbel if simplex else logistic
+        scores = logits + noise(shape, generator=generator, dtype=logits.dtype, device=logits.device)
+        y = self._scaled(scores, temperature)
+        return y if limits is None else self._soft(y).clamp(*limits), self.hard(scores) if with_hard else None
+
+    def _scaled(self, scores: torch.Tensor, temperature: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
+
+    @staticmethod
+    def hard(y: torch.Tensor) -> torch.Tensor:
+        """Return the discrete state of samples."""
         raise NotImplementedError
 
     def rsample(self, sample_shape: Any = (), *, generator: torch.Generator | None = None) -> torch.Tensor:
@@ -307,16 +324,9 @@ class BinaryConcrete(_ConcreteDistribution):
         """Variance of y (logit space)."""
         return (math.pi / self.temperature) ** 2 / 3
 
-    def _sample_wide(
-        self, sample_shape: Any, generator: torch.Generator | None, with_hard: bool = False
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        temperature, logits = self._wide()
-        shape = (*check_shape(sample_shape), *logits.shape)
-        if _in_blocks(logits, temperature, generator):
-            return _LogitSample.apply(logits, temperature, shape, generator, with_hard)
-        scores = logits + logistic(shape, generator=generator, dtype=logits.dtype, device=logits.device)
+    def _scaled(self, scores: torch.Tensor, temperature: torch.Tensor) -> torch.Tensor:
         limits = torch.finfo(scores.dtype)
-        return (scores / temperature).clamp(limits.min, limits.max), self.hard(scores) if with_hard else None
+        return (scores / temperature).clamp(limits.min, limits.max)
 
     def _soft(self, y: torch.Tensor) -> torch.Tensor:
         return y.sigmoid()
@@ -415,19 +425,10 @@ class Concrete(_ConcreteDistribution):
         """The distribution of the hard samples."""
         return OneHotCategorical(logits=self.logits, validate_args=False)
 
-    def _sample_wide(
-        self, sample_shape: Any, generator: torch.Generator | None, with_hard: bool = False
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        temperature, logits = self._wide()
-        temperature = temperature.unsqueeze(-1)
-        shape = (*check_shape(sample_shape), *logits.shape)
-        if _in_blocks(logits, temperature, generator):
-            return _LogSimplexSample.apply(logits, temperature, shape, generator, with_hard)
-        scores = logits + gumbel(shape, generator=generator, dtype=logits.dtype, device=logits.device)
+    def _scaled(self, scores: torch.Tensor, temperature: torch.Tensor) -> torch.Tensor:
         # The largest score becomes 0 before scaling: what overflows then is the log of a probability that is 0.
         lead = (scores - scores.amax(-1, keepdim=True)) / temperature
-        y = lead.clamp(min=torch.finfo(scores.dtype).min / 2).log_softmax(-1)
-        return y, self.hard(scores) if with_hard else None
+        return lead.clamp(min=torch.finfo(scores.dtype).min / 2).log_softmax(-1)
 
     def _soft(self, y: torch.Tensor) -> torch.Tensor:
         return y.exp()

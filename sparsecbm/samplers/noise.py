@@ -92,9 +92,18 @@ class UniformPairs:
 
     def odds(self, out: torch.Tensor) -> torch.Tensor:
         """Write b / a, the odds against, into `out` (shape (n,))."""
-        integers, words, denominator = self.integers(out.numel())
+        return self._odds(out.numel(), out)
+
+    def passing_odds(self, count: int) -> torch.Tensor:
+        """Return `count` odds in a buffer that the next call overwrites."""
+        return self._odds(count, None)
+
+    def _odds(self, count: int, out: torch.Tensor | None) -> torch.Tensor:
+        integers, words, denominator = self.integers(count)
         denominator.copy_(integers).add_(0.5)
         words.bitwise_xor_(self._mask)
+        if out is None:
+            out = words.view(self.dtype)[:count]  # each number over its own integer
         return out.copy_(integers).add_(0.5).div_(denominator)
 
 
@@ -399,8 +408,10 @@ def bernoulli(
 
     def block(pairs: UniformPairs, start: int) -> None:
         stretch = source[start : start + length]
-        position = pairs.integers(stretch.numel())[0].to(compute)
-        rarer = stretch.to(compute).abs().neg_().sigmoid_().mul_(2.0**pairs.bits)
+        integers, words, scratch = pairs.integers(stretch.numel())
+        position = scratch.copy_(integers)
+        rarer = torch.abs(stretch.to(compute), out=words.view(compute)[: len(stretch)])  # over the integers copied
+        rarer.neg_().sigmoid_().mul_(2.0**pairs.bits)
         if rarer.sum().isnan():  # a sum costs less than a look at every number
             _refuse_nan(stretch)
         rarer.gt_(position)

@@ -51,9 +51,10 @@ class _Relaxed(TransformedDistribution):
 
     def rsample(self, sample_shape: Any = (), *, generator: torch.Generator | None = None) -> torch.Tensor:
         """Draw reparameterised states; the smallest is the least normal number, so that its log is finite."""
-        y = self.base_dist.rsample(sample_shape, generator=generator)
-        limits = torch.finfo(y.dtype)
-        return self.base_dist._soft(y).clamp(limits.tiny, 1 - limits.eps / 2 if self.event_shape == () else 1)
+        dtype = self.base_dist.dtype
+        limits = torch.finfo(dtype)
+        between = limits.tiny, 1.0 if self.event_shape else 1 - limits.eps / 2
+        return self.base_dist._sample_wide(sample_shape, generator, limits=between)[0].to(dtype)
 
     @torch.no_grad()
     def sample(self, sample_shape: Any = (), *, generator: torch.Generator | None = None) -> torch.Tensor:

@@ -217,7 +217,18 @@ def test_gradcheck_of_the_samples():
     def categorical(logits, temperature):
         return Concrete(temperature, logits=logits).rsample((2,), generator=generator(11))
 
-    for function, t in ((binary, binary_temperature), (categorical, temperature)):
+    def interval(logits, temperature):
+        return RelaxedBernoulli(temperature, logits=logits).rsample((2,), generator=generator(11))
+
+    def simplex(logits, temperature):
+        return RelaxedOneHotCategorical(temperature, logits=logits).rsample((2,), generator=generator(11))
+
+    for function, t in (
+        (binary, binary_temperature),
+        (interval, binary_temperature),
+        (categorical, temperature),
+        (simplex, temperature),
+    ):
         assert torch.autograd.gradcheck(function, (logits, t))
         assert torch.autograd.gradgradcheck(function, (logits, t))
 
