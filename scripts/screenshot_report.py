@@ -126,7 +126,8 @@ async def browser() -> AsyncIterator[Page]:
     if found is None:
         raise FileNotFoundError(f"none of {', '.join(NAMES)} is installed")
     root = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-    with tempfile.TemporaryDirectory() as profile:
+    # Its helper processes may write there for a moment after it has ended.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         command = [found, "--headless", *root, "--disable-gpu", "--no-first-run", "--disable-background-networking"]
         command += ["--remote-debugging-port=0", f"--user-data-dir={profile}", "about:blank"]
         process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
