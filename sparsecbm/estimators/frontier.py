@@ -213,21 +213,23 @@ class _Tie:
     def measure(self, nec: int, active: int) -> Callable[[], dict[str, Any]]:
         """Return what measures one point."""
 
-        def right(model: Recipe) -> tuple[Recipe, np.ndarray, np.ndarray]:
+        def decided(model: Recipe) -> tuple[Recipe, np.ndarray]:
             made = model.refit(self.X, self.y, concepts_per_class=nec, max_active_concepts=active)
-            predicted = np.asarray(made.predict(self.X_test))
-            return made, predicted, (predicted == self.y_test).astype(np.uint8)
+            return made, np.asarray(made.predict(self.X_test))
+
+        def right(predicted: np.ndarray) -> np.ndarray:
+            return (predicted == self.y_test).astype(np.uint8)
 
         def make() -> dict[str, Any]:
             from sparsecbm.evaluation import used_in_decision
 
-            model, predicted, hits = right(self.concepts())
+            model, predicted = decided(self.concepts())
             numbers = np.searchsorted(model.classes_, predicted[self.seen])
             used = used_in_decision(model.transform(self.measured), model.head_weights_, numbers)
             kept = self.survived()[used.concepts]
             return {
-                "right": hits,
-                "control": right(self.meaningless())[2] if self.control else np.zeros(0, dtype=np.uint8),
+                "right": right(predicted),
+                "control": right(decided(self.meaningless())[1]) if self.control else np.zeros(0, dtype=np.uint8),
                 "survival": float(kept.mean()) if len(kept) else None,
                 "used": used.mean,
             }

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from sparsecbm.samplers import ParallelTempering, RestrictedBoltzmannMachine, noise
-from sparsecbm.vae.negative.base import NegativePhase
+from sparsecbm.vae.negative.base import DrawingNegative
 
 _RUNGS = 8
 _MEMORY = 0.95  # of rejections, per training step
 
 
-class TemperingNegative(NegativePhase):
+class TemperingNegative(DrawingNegative):
     """Replicas that go on from step to step, for machines whose chains do not mix.
 
     Even and odd exchanges take turns, which is non-reversible, and the ladder moves so that every exchange is rejected
@@ -34,21 +34,12 @@ class TemperingNegative(NegativePhase):
     rejected: Tensor
 
     def __init__(self, rbm: RestrictedBoltzmannMachine, *, seed: int, chains: int = 100, sweeps: int = 10) -> None:
-        super().__init__()
+        super().__init__(seed)
         self.sweeps = sweeps
-        self._generator = torch.Generator().manual_seed(seed)
         start = torch.zeros(_RUNGS, chains, rbm.n_visible, dtype=rbm.weight.dtype)
         self.register_buffer("visible", noise.bernoulli(start, generator=self._generator).to(rbm.weight.device))
         self.register_buffer("betas", torch.linspace(0, 1, _RUNGS, dtype=torch.float64))
         self.register_buffer("rejected", torch.full((_RUNGS - 1,), 0.5, dtype=torch.float64))
-
-    def get_extra_state(self) -> Tensor:
-        """Return the generator's state, as part of ``state_dict()``."""
-        return self._generator.get_state()
-
-    def set_extra_state(self, state: Tensor) -> None:
-        """Take the generator's state from ``load_state_dict()``."""
-        self._generator.set_state(state.cpu())
 
     def forward(self, rbm: RestrictedBoltzmannMachine) -> Tensor:
         replicas = ParallelTempering(rbm, self.visible.shape[1], self.betas, generator=self._generator)

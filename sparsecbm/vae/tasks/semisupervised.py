@@ -179,9 +179,8 @@ class SemiSupervisedTask(Task):
             moves = (noise["shared_shift"] * (2 * self.shift + 1)).long().clamp_(max=2 * self.shift) - self.shift
             known = known.view(-1, self.side, self.side).roll(moves.tolist(), (1, 2)).flatten(1)
         logits, known_logits = model.class_logits(torch.cat([x, known])).split([len(x), len(known)])
-        taught = logits.detach().lerp(
-            logits, context.beta
-        )  # the decoder learns what classes are before it teaches them
+        # The decoder learns what classes are before it teaches them.
+        taught = logits.detach().lerp(logits, context.beta)
         bound = self.unlabelled(x, taught, noise, context.temperature)
         one_hot = F.one_hot(labels, model.n_classes).to(x.dtype)
         known_bound = model.bound(known, one_hot, noise["shared_normal"]) - math.log(model.n_classes)
