@@ -345,7 +345,9 @@ class VaeObjectiveConfig(_Section):
     bound_weight: NonNegative = 0.1
     """Weight of the bound of labelled pictures, task ``semisupervised``."""
     shift: Annotated[int, Field(ge=0)] = 0
-    """Labelled pictures are moved by up to so many pixels either way, task ``semisupervised``."""
+    """Each labelled picture is moved by up to so many pixels either way, task ``semisupervised``."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of what the classifier's first dense layer takes that is left out, task ``semisupervised``."""
     marginalise: bool = False
     """Sum over the classes instead of relaxing them, task ``semisupervised``."""
 

@@ -175,6 +175,7 @@ def vae_task(config: VaeConfig, pictures: Pictures) -> Task:
             label_weight=objective.label_weight,
             bound_weight=objective.bound_weight,
             shift=objective.shift,
+            dropout=objective.dropout,
             dynamic=pictures.dynamic,
         )
     structured = config.task == "structured"

@@ -71,8 +71,13 @@ class Stack(nn.Module):
         self.layers = nn.ModuleList(layers)
         self.norms = nn.ModuleList([nn.BatchNorm1d(width) for width in hidden] if batch_norm else [])
 
-    def forward(self, x: Tensor, given: Tensor | None = None) -> Tensor:
-        """Map (..., n_inputs), with `given` (..., n_given) broadcast against it, to (..., n_outputs)."""
+    def forward(self, x: Tensor, given: Tensor | None = None, keep: Tensor | None = None) -> Tensor:
+        """Map (..., n_inputs), with `given` (..., n_given) broadcast against it, to (..., n_outputs).
+
+        `keep` (..., n_inputs), where there is one, scales the inputs: 0 drops them.
+        """
+        if keep is not None:
+            x = x * keep
         first = self.layers[0]
         if given is None:
             h = first(x)

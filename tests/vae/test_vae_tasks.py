@@ -165,14 +165,31 @@ def test_a_convolutional_classifier_knows_a_shape_where_it_has_not_seen_it() -> 
     x[y == 1] = x[y == 1].transpose(0, 2, 1)
     data = {"x": x.reshape(300, 64), "y": y}
     rows = [int(np.flatnonzero((y == k) & (place == at))[0]) for k in (0, 1) for at in (2, 5)]
-    model = LabelledVAE(64, 2, continuous=2, hidden=(16,), classifier="convolutional", generator=generator)
+    options = {"continuous": 2, "hidden": (16,), "classifier": "convolutional", "generator": generator}
+    model = LabelledVAE(64, 2, **options, batch_norm=True)
     known = torch.from_numpy(data["x"][rows]), torch.from_numpy(y[rows])
-    task = SemiSupervisedTask(model, *known, label_weight=5.0, straight_through=True, shift=2)
+    task = SemiSupervisedTask(model, *known, label_weight=5.0, straight_through=True, shift=2, dropout=0.2)
     training = TrainingOptions(epochs=12, batch_size=50, evaluate_every=12, adam_eps=1e-8, learning_rate=3e-3)
     history = Trainer(task, training, seed=0, device="cpu", progress=False).fit({"x": data["x"]}, data)
     assert history[-1]["val_score"] > 0.9
     with pytest.raises(InputError, match="square"):
-        LabelledVAE(12, 3, classifier="convolutional", generator=generator)
+        LabelledVAE(12, 3, **options)
+
+
+def test_labelled_pictures_are_moved_one_by_one_and_dropout_is_drawn_with_the_other_noise() -> None:
+    generator = torch.Generator().manual_seed(0)
+    model = LabelledVAE(16, 2, continuous=2, hidden=(8,), generator=generator)
+    x = torch.eye(16)
+    task = SemiSupervisedTask(model, x, torch.arange(16) % 2, labelled_batch=16, shift=1, dropout=0.5)
+    drawn = task.draw(16, generator=generator, like=x)
+    moved = task._shifted(x, drawn["shared_shift"]).view(16, 4, 4)
+    steps = [(int(at) // 4 - row // 4, int(at) % 4 - row % 4) for row, at in enumerate(moved.flatten(1).argmax(1))]
+    assert len(set(steps)) > 4
+    assert moved.sum() == 16
+    assert all(down % 4 in (0, 1, 3) and right % 4 in (0, 1, 3) for down, right in steps)
+    losses = [task({"x": x}, drawn, CONTEXT)[0].item() for _ in range(2)]
+    other = task({"x": x}, drawn | {"dropout": 1 - drawn["dropout"]}, CONTEXT)[0].item()
+    assert losses[0] == losses[1] != other
 
 
 def test_at_zero_temperature_relaxation_is_marginalisation_in_expectation() -> None:

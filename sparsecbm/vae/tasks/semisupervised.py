@@ -73,9 +73,9 @@ class LabelledVAE(nn.Module):
         bias = None if pixel_means is None else BernoulliLikelihood().bias(pixel_means)
         self.decoder = Stack(continuous, n_pixels, n_given=n_classes, output_bias=bias, **options)
 
-    def class_logits(self, x: Tensor) -> Tensor:
-        """Return logits of q(y | x), (B, n_pixels) -> (B, n_classes)."""
-        return self.classifier(x - self.pixel_means)
+    def class_logits(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
+        """Return logits of q(y | x), (B, n_pixels) -> (B, n_classes); `keep` as in :meth:`Stack.forward`."""
+        return self.classifier(x - self.pixel_means, keep=keep)
 
     def bound(self, x: Tensor, y: Tensor, normal: Tensor) -> Tensor:
         """Return log p(x | y, z) - KL(q(z | x, y) || p(z)), y (..., B or 1, n_classes) one-hot or relaxed -> (..., B).
@@ -118,7 +118,9 @@ class SemiSupervisedTask(Task):
     labelled_batch : int, default=50
         Labelled pictures a step.
     shift : int, default=0
-        Most pixels by which those of a step are moved, either way; what leaves at one side comes in at the other.
+        Most pixels by which each of those is moved, either way; what leaves at one side comes in at the other.
+    dropout : float, default=0
+        Share of what the classifier's first dense layer takes that is left out, anew for each picture of a step.
     dynamic : bool, default=False
         Whether labelled pictures are binarised afresh at every step, as the trainer does with the others.
     """
@@ -138,12 +140,14 @@ class SemiSupervisedTask(Task):
         bound_weight: float = 0.1,
         labelled_batch: int = 50,
         shift: int = 0,
+        dropout: float = 0.0,
         dynamic: bool = False,
     ) -> None:
         super().__init__()
         self.model, self.marginalise, self.straight_through = model, marginalise, straight_through
         self.label_weight, self.bound_weight = label_weight, bound_weight
         self.labelled_batch, self.dynamic = min(labelled_batch, len(labelled_y)), dynamic
+        self.dropout = dropout
         self.shift, self.side = shift, side_of(model.n_pixels) if shift else 0
         self.classes = CategoricalLatents(1, model.n_classes)
         self.register_buffer("labelled_x", labelled_x.float())
@@ -162,7 +166,11 @@ class SemiSupervisedTask(Task):
         if self.dynamic:
             drawn["shared_uniforms"] = sampler_noise.uniform((known, self.labelled_x.shape[1]), **options)
         if self.shift:
-            drawn["shared_shift"] = sampler_noise.uniform(2, **options)
+            drawn["shared_shift"] = sampler_noise.uniform((known, 2), **options)
+        if self.dropout:
+            width = self.model.classifier.n_inputs
+            drawn["dropout"] = sampler_noise.uniform((rows, width), **options)
+            drawn["shared_dropout"] = sampler_noise.uniform((known, width), **options)
         if not self.marginalise:
             drawn["classes"] = self.classes.noise((rows,), generator=generator, like=like)
         return drawn
@@ -176,9 +184,11 @@ class SemiSupervisedTask(Task):
         if self.dynamic:
             known = binarise(known, noise["shared_uniforms"])
         if self.shift:
-            moves = (noise["shared_shift"] * (2 * self.shift + 1)).long().clamp_(max=2 * self.shift) - self.shift
-            known = known.view(-1, self.side, self.side).roll(moves.tolist(), (1, 2)).flatten(1)
-        logits, known_logits = model.class_logits(torch.cat([x, known])).split([len(x), len(known)])
+            known = self._shifted(known, noise["shared_shift"])
+        keep = None
+        if self.dropout:
+            keep = (torch.cat([noise["dropout"], noise["shared_dropout"]]) >= self.dropout) / (1 - self.dropout)
+        logits, known_logits = model.class_logits(torch.cat([x, known]), keep).split([len(x), len(known)])
         # The decoder learns what classes are before it teaches them.
         taught = logits.detach().lerp(logits, context.beta)
         bound = self.unlabelled(x, taught, noise, context.temperature)
@@ -187,6 +197,12 @@ class SemiSupervisedTask(Task):
         cross_entropy = F.cross_entropy(known_logits, labels)
         loss = self.label_weight * cross_entropy - bound.sum() * context.scale - self.bound_weight * known_bound.mean()
         return loss, {"bound": bound.detach().sum() * context.scale, "cross_entropy": cross_entropy.detach()}
+
+    def _shifted(self, x: Tensor, uniforms: Tensor) -> Tensor:
+        moves = (uniforms * (2 * self.shift + 1)).long().clamp_(max=2 * self.shift) - self.shift
+        rows, columns = ((torch.arange(self.side, device=x.device) - moves[..., None]) % self.side).unbind(1)
+        places = rows[:, :, None] * self.side + columns[:, None, :]
+        return x.gather(1, places.flatten(1))
 
     def unlabelled(self, x: Tensor, logits: Tensor, noise: Mapping[str, Tensor], temperature: float) -> Tensor:
         """Return the bound of pictures whose class is unknown, shape (B,), given logits of q(y | x)."""
