@@ -40,6 +40,7 @@ NonNegative: TypeAlias = Annotated[
 ]
 Share: TypeAlias = Annotated[float, Field(ge=0, le=1, strict=True), "a number in [0, 1]"]
 PositiveShare: TypeAlias = Annotated[float, Field(gt=0, le=1, strict=True), "a number in (0, 1]"]
+PartialShare: TypeAlias = Annotated[float, Field(ge=0, lt=1, strict=True), "a number from 0 to below 1"]
 Cosine: TypeAlias = Annotated[float, Field(ge=-1, le=1, strict=True), "a cosine between -1 and 1"]
 OpenShare: TypeAlias = Annotated[float, Field(gt=0, lt=1, strict=True), "a number between 0 and 1"]
 Counts: TypeAlias = Annotated[

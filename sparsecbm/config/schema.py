@@ -293,31 +293,14 @@ class VaeDataConfig(_Section):
         return self
 
 
-class VaeModelConfig(_Section):
-    """Parameters of `sparsecbm.vae.DiscreteVAE`, and of the other tasks' networks."""
-
-    latents: Annotated[str, OneOf(LATENTS)] = "bernoulli"
-    """bernoulli, categorical, or bernoulli relaxed otherwise: spike_exponential, power (temperature at most 1)."""
-    categories: Annotated[int, Field(ge=2)] | None = None
-    groups: Annotated[list[Count], Field(min_length=1)] = [32]
-    """Latent variables in each group of the posterior: [32] is factorial, [16, 16] hierarchical. For the tasks
-    ``structured`` and ``autoencoder``, the widths of the stochastic layers."""
-    prior: Annotated[str, OneOf(PRIORS)] = "bernoulli"
-    """Of the latents: bernoulli, categorical or rbm."""
-    prior_options: dict[str, Any] = {}
-    """Keywords of the prior's constructor, such as ``learn: false`` of the factorial ones."""
-    likelihood: Annotated[str, OneOf(LIKELIHOODS)] = "bernoulli"
-    """Of the pixels: ``bernoulli`` of binary ones, ``gaussian`` of intensities."""
-    hidden: list[Count] = []
-    """Hidden tanh layers of encoder and decoder; none makes them linear."""
-    batch_norm: bool = True
-    continuous: Count = 50
-    """Gaussian latents of the task ``semisupervised``."""
-    classifier: Annotated[str, OneOf(CLASSIFIERS)] = "stack"
-    """Of the task ``semisupervised``: ``stack``, as the other networks, or ``convolutional``."""
+@declared("vae/tasks/semisupervised:LabelledVAE", leave=("hidden", "batch_norm"), classifier=OneOf(CLASSIFIERS))
+@declared("vae/model:DiscreteVAE", latents=OneOf(LATENTS), prior=OneOf(PRIORS), likelihood=OneOf(LIKELIHOODS))
+class VaeModelConfig(_Declared):
+    """Options of `sparsecbm.vae.DiscreteVAE`, and of the other tasks' networks, as their signatures declare them."""
 
 
-class VaeObjectiveConfig(_Section):
+@declared("vae/tasks/semisupervised:SemiSupervisedTask", leave=("straight_through", "labelled_batch", "dynamic"))
+class VaeObjectiveConfig(_Declared):
     """What is maximised, and how its gradient is had."""
 
     name: Annotated[str, OneOf(OBJECTIVES)] = "mass"
@@ -340,16 +323,6 @@ class VaeObjectiveConfig(_Section):
     """How gradients pass the stochastic layers of the tasks ``structured`` and ``autoencoder``."""
     labels: Count = 100
     """Labelled pictures of the task ``semisupervised``."""
-    label_weight: NonNegative = 50.0
-    """Weight of the classification loss of labelled pictures, task ``semisupervised``."""
-    bound_weight: NonNegative = 0.1
-    """Weight of the bound of labelled pictures, task ``semisupervised``."""
-    shift: Annotated[int, Field(ge=0)] = 0
-    """Each labelled picture is moved by up to so many pixels either way, task ``semisupervised``."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of what the classifier's first dense layer takes that is left out, task ``semisupervised``."""
-    marginalise: bool = False
-    """Sum over the classes instead of relaxing them, task ``semisupervised``."""
 
 
 @declared("vae/training:TrainingOptions")

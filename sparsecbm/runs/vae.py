@@ -161,22 +161,16 @@ def vae_task(config: VaeConfig, pictures: Pictures) -> Task:
             tasks.LabelledVAE(
                 means.numel(),
                 count,
-                continuous=model.continuous,
-                classifier=model.classifier,
-                hidden=model.hidden,
-                batch_norm=model.batch_norm,
+                **model.model_dump(include={"continuous", "classifier", "hidden", "batch_norm"}),
                 pixel_means=means,
                 generator=generator,
             ),
             torch.from_numpy(x).float(),
             labels[rows],
-            marginalise=objective.marginalise,
-            straight_through=objective.straight_through,
-            label_weight=objective.label_weight,
-            bound_weight=objective.bound_weight,
-            shift=objective.shift,
-            dropout=objective.dropout,
             dynamic=pictures.dynamic,
+            **objective.model_dump(
+                include={"marginalise", "straight_through", "label_weight", "bound_weight", "shift", "dropout"}
+            ),
         )
     structured = config.task == "structured"
     inputs, outputs = (means[: means.numel() // 2], means[means.numel() // 2 :]) if structured else (means, means)
@@ -204,14 +198,7 @@ def _density_task(config: VaeConfig, means: torch.Tensor, generator: torch.Gener
         raise InputError("data.binarisation=none leaves pictures grey: it needs model.likelihood=gaussian")
     vae = DiscreteVAE(
         means.numel(),
-        groups=model.groups,
-        latents=model.latents,
-        categories=model.categories,
-        prior=model.prior,
-        prior_options=model.prior_options,
-        likelihood=model.likelihood,
-        hidden=model.hidden,
-        batch_norm=model.batch_norm,
+        **model.model_dump(exclude={"continuous", "classifier"}),
         pixel_means=means,
         generator=generator,
     )

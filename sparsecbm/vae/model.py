@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from sparsecbm._base.errors import InputError
+from sparsecbm._base.parameters import Count, Counts
 from sparsecbm.vae.latents import make_latents
 from sparsecbm.vae.likelihoods import make_likelihood
 from sparsecbm.vae.networks import Stack
@@ -26,14 +26,16 @@ class DiscreteVAE(nn.Module):
     n_pixels : int
         Width of x.
     groups : sequence of int, default=(32,)
-        Latent variables in each group of the posterior; one group is a factorial posterior.
+        Latent variables in each group of the posterior: (32,) is factorial, (16, 16) hierarchical. For the tasks
+        ``structured`` and ``autoencoder``, the widths of the stochastic layers.
     latents : {"bernoulli", "categorical", "spike_exponential", "power"}, default="bernoulli"
-        The last two are Bernoulli latents with another relaxation.
+        The last two are Bernoulli latents with another relaxation (temperature at most 1).
     categories : int or None
         Values of a categorical latent, 10 by default.
     prior : {"bernoulli", "categorical", "rbm"}, default="bernoulli"
+        Of the latents.
     prior_options : dict or None
-        Options of the prior, such as ``{"learn": False}``.
+        Keywords of the prior's constructor, such as ``learn: false`` of the factorial ones.
     likelihood : {"bernoulli", "gaussian"}, default="bernoulli"
         Of binary pixels, or of intensities in [0, 1] with normal noise whose size the state decides.
     hidden : sequence of int, default=()
@@ -60,13 +62,13 @@ class DiscreteVAE(nn.Module):
         self,
         n_pixels: int,
         *,
-        groups: Sequence[int] = (32,),
+        groups: Counts = (32,),
         latents: str = "bernoulli",
-        categories: int | None = None,
+        categories: Count | None = None,
         prior: str = "bernoulli",
         prior_options: dict[str, Any] | None = None,
         likelihood: str = "bernoulli",
-        hidden: Sequence[int] = (),
+        hidden: tuple[Count, ...] = (),
         batch_norm: bool = True,
         pixel_means: Tensor | None = None,
         generator: torch.Generator | None = None,

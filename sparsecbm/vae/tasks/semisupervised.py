@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sparsecbm._base.errors import InputError
+from sparsecbm._base.parameters import Count, NonNegative, PartialShare, Whole
 from sparsecbm._base.parts import CLASSIFIERS
 from sparsecbm.samplers import noise as sampler_noise
 from sparsecbm.vae.convolutional import side_of
@@ -40,10 +41,11 @@ class LabelledVAE(nn.Module):
     ----------
     n_pixels, n_classes : int
     continuous : int, default=50
-        Gaussian latents.
+        Gaussian latents beside the class, task ``semisupervised``.
     hidden : sequence of int, default=(256,)
         Tanh layers of classifier, encoder and decoder.
     classifier : {"stack", "convolutional"}, default="stack"
+        Of the task ``semisupervised``.
     batch_norm : bool, default=False
     pixel_means : torch.Tensor or None
     generator : torch.Generator or None
@@ -57,7 +59,7 @@ class LabelledVAE(nn.Module):
         n_pixels: int,
         n_classes: int,
         *,
-        continuous: int = 50,
+        continuous: Count = 50,
         hidden: Sequence[int] = (256,),
         classifier: str = "stack",
         batch_norm: bool = False,
@@ -136,11 +138,11 @@ class SemiSupervisedTask(Task):
         *,
         marginalise: bool = False,
         straight_through: bool = False,
-        label_weight: float = 50.0,
-        bound_weight: float = 0.1,
-        labelled_batch: int = 50,
-        shift: int = 0,
-        dropout: float = 0.0,
+        label_weight: NonNegative = 50.0,
+        bound_weight: NonNegative = 0.1,
+        labelled_batch: Count = 50,
+        shift: Whole = 0,
+        dropout: PartialShare = 0.0,
         dynamic: bool = False,
     ) -> None:
         super().__init__()
