@@ -1,7 +1,4 @@
-"""What every key of a configuration means, from where it is written: the schema, and the docstrings of estimators.
-
-Nothing heavy is imported: an estimator's docstring is read from its file.
-"""
+"""What every key of a configuration means: what the schema says, and what it takes from docstrings."""
 
 from __future__ import annotations
 
@@ -13,8 +10,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
-from sparsecbm.config import schema
-from sparsecbm.config.options import OneOf, parameter_meanings
+from sparsecbm.config.options import OneOf
 
 
 @dataclass(frozen=True)
@@ -29,10 +25,9 @@ class Key:
 
 def documented_keys(kind: type[BaseModel], prefix: str = "") -> Iterator[Key]:
     """Yield the keys of a configuration in the order of the schema, each section's after it."""
-    meanings = parameter_meanings("vae/model:DiscreteVAE") if kind is schema.VaeModelConfig else {}
     for name, field in kind.model_fields.items():
         section = _section(field.annotation)
-        words = field.description or (inspect.getdoc(section) if section else meanings.get(name)) or ""
+        words = field.description or (inspect.getdoc(section) if section else None) or ""
         default = "required" if field.is_required() else f"default {_shown(field.default)}"
         yield Key(
             prefix + name,
@@ -52,6 +47,8 @@ def _section(annotation: Any) -> type[BaseModel] | None:
 def _shown(value: Any) -> str:
     if isinstance(value, BaseModel):
         return "as below"
+    if isinstance(value, tuple):
+        return str(list(value))
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -68,7 +65,8 @@ def _typed(annotation: Any, metadata: Iterable[Any] = ()) -> str:
     if origin in (Union, types.UnionType):
         return " or ".join(_typed(kind) for kind in inner)
     if origin is not None:
-        return f"{origin.__name__}[{', '.join(_typed(kind) for kind in inner)}]"
+        name = "list" if origin is tuple else origin.__name__  # YAML has no tuples
+        return f"{name}[{', '.join(_typed(kind) for kind in inner if kind is not ...)}]"
     parts = next((held for held in metadata if isinstance(held, OneOf)), None)
     if parts is not None:
         return "|".join([*parts.more, *parts.parts])

@@ -120,7 +120,7 @@ class SemiSupervisedTask(Task):
     labelled_batch : int, default=50
         Labelled pictures a step.
     shift : int, default=0
-        Most pixels by which each of those is moved, either way; what leaves at one side comes in at the other.
+        Most pixels by which each labelled picture is moved, either way; what leaves at one side comes in at the other.
     dropout : float, default=0
         Share of what the classifier's first dense layer takes that is left out, anew for each picture of a step.
     dynamic : bool, default=False
