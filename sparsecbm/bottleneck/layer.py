@@ -13,10 +13,12 @@ from it by a given angle. Units that may not turn at all *are* their anchors' sc
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from sparsecbm.bottleneck.rows import Rows
@@ -59,10 +61,7 @@ class ConceptBottleneckLayer(nn.Module):
         """Return the rows w_j, shape (M, d): unit length, within the cone around their anchors."""
         if not self.turn.requires_grad:
             return self.anchors
-        turn = self.turn - (self.turn * self.anchors).sum(1, keepdim=True) * self.anchors
-        length = turn.norm(dim=1, keepdim=True).clamp_min(1e-12)
-        turn = turn * (self.max_turn / length).clamp(max=1.0)
-        return (self.anchors + turn) * torch.rsqrt(1.0 + turn.square().sum(1, keepdim=True))
+        return _Turned.apply(self.turn, self.anchors, self.max_turn)
 
     @torch.no_grad()
     def narrow(self, X: np.ndarray | Rows) -> None:
@@ -106,6 +105,32 @@ class ConceptBottleneckLayer(nn.Module):
         """Return (weight (M, d), bias (M,)) with units = x @ weight.T + bias: all that inference needs."""
         weight = self.directions().double() @ self.matrix.double()
         return weight.float(), -(weight @ self.center.double()).float()
+
+
+class _Turned(torch.autograd.Function):
+    """Rows (a + q) / |a + q|, q the part of `turn` across the unit rows a, at most `max_turn` (M, 1) long.
+
+    By autograd's own operations the backward pass takes 2.7 times as long, a sixth of a training.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, turn: Tensor, anchors: Tensor, max_turn: Tensor) -> Tensor:
+        across = torch.addcmul(turn, (turn * anchors).sum(1, keepdim=True), anchors, value=-1.0)
+        length = across.norm(dim=1, keepdim=True).clamp_min_(1e-12)
+        share = (max_turn / length).clamp_(max=1.0)
+        scale = torch.rsqrt(1.0 + (share * length).square())
+        ctx.save_for_backward(anchors, across, length, share, scale)
+        return (anchors * scale).addcmul_(across, scale * share)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        anchors, across, length, share, scale = ctx.saved_tensors
+        along, aside = ((grad * row).sum(1, keepdim=True) for row in (anchors, across))
+        # What a row cannot follow: its anchor, and `across`, by its length of one or, at the edge of the cone, at all.
+        held = torch.where(share < 1.0, aside / length.square(), scale.square() * (along + aside))
+        free = torch.addcmul(grad, along, anchors, value=-1.0).addcmul_(held, across, value=-1.0)
+        return free.mul_(scale * share), None, None
 
 
 class PublishedBottleneckLayer(nn.Module):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn import functional as F
 
 from sparsecbm._base.errors import InputError
 from sparsecbm.bottleneck import (
@@ -16,6 +17,7 @@ from sparsecbm.bottleneck import (
     make_tie,
     whitening,
 )
+from sparsecbm.bottleneck.layer import _Turned
 
 
 def layer_of(
@@ -80,6 +82,16 @@ def test_no_update_leaves_the_cone(alignment: float, size: float, seed: int) -> 
     with torch.no_grad():
         units = layer(torch.from_numpy(X).float()).numpy()
     np.testing.assert_allclose(columnwise_correlation(units, X @ C.T), cosines.detach().numpy(), atol=1e-4)
+
+
+def test_gradient_of_the_turn_inside_the_cone_and_at_its_edge(rng: np.random.Generator) -> None:
+    anchors = F.normalize(torch.from_numpy(rng.normal(size=(6, 5))), dim=1)
+    turn = torch.from_numpy(rng.normal(size=(6, 5)) * np.array([0.01, 0.1, 0.3, 1, 3, 10])[:, None]).requires_grad_()
+    most = torch.full((6, 1), 0.4, dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda t: _Turned.apply(t, anchors, most), (turn,))
+    across = turn - (turn * anchors).sum(1, keepdim=True) * anchors
+    expected = F.normalize(anchors + across * (most / across.norm(dim=1, keepdim=True)).clamp(max=1.0), dim=1)
+    torch.testing.assert_close(_Turned.apply(turn, anchors, most), expected)
 
 
 def kept(layer: ConceptBottleneckLayer, X: np.ndarray, top: int) -> np.ndarray:
