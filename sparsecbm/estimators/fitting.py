@@ -40,9 +40,9 @@ from sparsecbm.estimators.recipe import LEAST_ACTIVE, LEAST_NEC, Head, HeadChoic
 _LOOK = 8192
 """Rows whose loss stands in the history of a model without training steps."""
 
-_FEW = (4, 16)
-"""Concepts up to which all stay active: a price on each would shut those that decide. The second is of many classes, at
-least four for each concept."""
+_FEW, _FEW_FOR_CLASSES = 4, 16
+"""Concepts up to which all stay active: a price on each would shut those that decide. The second where there are at
+least four classes for each concept."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +117,7 @@ class Fit:
             limit = max(limit, LEAST_ACTIVE)
         relevance = self._relevance(means)[:, torch.from_numpy(pool)] if kind.needs_relevance else None
         loss = make_loss(given.loss, relevance=relevance)
-        few = limit is None and len(pool) <= max(_FEW[0], min(_FEW[1], self.n_classes // 4))
+        few = limit is None and len(pool) <= max(_FEW, min(_FEW_FOR_CLASSES, self.n_classes // 4))
         gate = given.gate if given.gate != "auto" else "dense" if few else loss.gate_name(limit)
         half = HeadChoice(
             max(given.concepts_per_class or 0, LEAST_NEC), given.nonnegative_head, self.seed, weights=self.weights

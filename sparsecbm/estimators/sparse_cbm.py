@@ -102,16 +102,16 @@ class SparseCBMClassifier(
         Number of effective concepts (NEC), on average over classes: the head is refitted with at most
         ``K * concepts_per_class`` non-zero weights, chosen at half time and again at the end; concepts then compete for
         their place among the active ones by activation times importance, the spread of their weights over the classes.
-        None keeps the dense head that was trained with the layer. Where
-        dense activations of all rows would take more than 512 MB, they stay sparse.
+        None keeps the dense head that was trained with the layer. Where dense activations of all rows would take more
+        than 512 MB, they stay sparse.
     concept_relevance : array-like of shape (K, M) or None
         How much each concept belongs to each class (rows in sorted class order), for "contrastive". None: the positive
         part of each class's mean standardised concept score.
     gate : {"auto", "top_k", "gumbel_top_k", "soft_threshold", "binary_concrete", "presence", "dense"}
-        What sets all but a few units to zero. "auto": what goes with the loss; with concept labels and no limit,
-        "presence": activations are the probabilities of concepts, so that a true concept is 1; with up to 4 concepts
-        and no limit, "dense": where there are so few, what is absent is evidence too. A gate that knows no limit is
-        refused with `max_active_concepts`.
+        What sets all but a few units to zero. "auto": what goes with the loss; without a limit, "dense" for the joint
+        training of up to 4 concepts, or 16 where there are four classes for each (of so few, what is absent is evidence
+        too), and "presence" for concepts with labels trained otherwise: activations are the probabilities of concepts,
+        so that a true concept is 1. A gate that knows no limit is refused with `max_active_concepts`.
     tie : {"earned", "exact", "shared", "free"}
         How far unit j may turn away from concept score j, and so how much of the decision its name carries. "exact":
         not at all. "shared": all concepts go through one map that knows the classes but no concept. "earned": as far as
