@@ -96,7 +96,7 @@ def birds(args: argparse.Namespace) -> None:
         for kind in args.kinds:
             model = SparseAutoencoder(
                 64, kind=kind, active=args.active, max_iter=args.max_iter, batch_size=256, random_state=seed,
-                verbose=False,
+                restarts=args.restarts, verbose=False,
             ).fit(X)  # fmt: skip
             codes = model.transform(X)
             units = (X - model.centre_) @ model.components_.T
@@ -112,7 +112,7 @@ def birds(args: argparse.Namespace) -> None:
                 found[f"named_right_{what}"] = float(np.mean(right)) if right else None
                 unnamed = [without.names[j] is None for j in best]
                 found[f"unnamed_without_{what}"] = float(np.mean(unnamed)) if unnamed else None
-            say(part="birds", look=look, seed=seed, kind=kind, variance=model.score(X), **found)
+            say(part="birds", look=look, seed=seed, kind=kind, restarts=args.restarts, variance=model.score(X), **found)
 
 
 # -- real embeddings ---------------------------------------------------------------------------------------------------
@@ -142,24 +142,31 @@ def reconstruct(args: argparse.Namespace) -> None:
     folder = args.data_dir / "clip_vitb32"
     X = all_rows(folder)
     X = X[np.random.default_rng(0).permutation(len(X))]
-    held, X = X[:3000], X[3000:]
+    held, X = X[:3000], X[3000:][: args.train_rows]
     words, texts = texts_of(folder)
+
+    def fit(kind: str, active: int, seed: int) -> SparseAutoencoder:
+        return SparseAutoencoder(
+            512, kind=kind, active=active, max_iter=args.max_iter, batch_size=256, restarts=args.restarts,
+            random_state=seed, verbose=False,
+        ).fit(X)  # fmt: skip
+
     for seed, kind in itertools.product(range(args.seeds), args.kinds):
         model, seconds = None, 0.0
+        called = kind if args.restarts == 1 else f"{kind}, {args.restarts} restarts"
         for active in args.actives:
-            key = {"part": "reconstruct", "kind": kind, "active": active, "seed": seed, "steps": args.max_iter}
+            key = {"part": "reconstruct", "kind": called, "active": active, "seed": seed, "steps": args.max_iter}
             if known(args.out, **key):
                 continue
             if model is None or kind in DICTIONARIES:  # a baseline's atoms do not depend on how many are active
                 began = time.process_time()
-                model = SparseAutoencoder(
-                    512, kind=kind, active=active, max_iter=args.max_iter, batch_size=256, random_state=seed,
-                    verbose=False,
-                ).fit(X)  # fmt: skip
+                model = fit(kind, active, seed)
                 seconds = time.process_time() - began
             codes = model.set_params(active=active).transform(held)
-            first, beside = args.scratch / f"{kind}-{active}.npy", {}
+            first, beside = args.scratch / f"{called}-{active}.npy", {}
             if seed:
+                if not first.exists():  # a run elsewhere wrote the lines of seed 0
+                    np.save(first, fit(kind, active, 0).components_)
                 beside["stability"] = float(matched_atoms(np.load(first), model.components_).mean())
             else:
                 np.save(first, model.components_)
@@ -171,7 +178,7 @@ def reconstruct(args: argparse.Namespace) -> None:
                     beside["name_auc"] = float(np.nanmean(of_names[named]))
                     beside["chance_auc"] = float(np.nanmean(of_chance[named]))
             keep(
-                args.out, **key, variance=model.score(held), used=float((codes > 0).sum(1).mean()),
+                args.out, **key, rows=len(X), variance=model.score(held), used=float((codes > 0).sum(1).mean()),
                 dead=float(model.dead_.mean()), seconds=seconds, **beside,
             )  # fmt: skip
     if args.plot is not None:
@@ -340,6 +347,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--max-iter", type=int, default=3000)
+    parser.add_argument("--restarts", type=int, default=1, help="of kinds that are trained (birds, reconstruct)")
+    parser.add_argument("--train-rows", type=int, help="train on so many rows only (reconstruct)")
     parser.add_argument("--pictures", type=int, default=5000)
     parser.add_argument("--phrases", type=int, default=1_000_000)
     parser.add_argument("--alphas", type=float, nargs="*", default=[0.25, 0.2, 0.15])

@@ -108,6 +108,9 @@ def concepts_discover(
         "matryoshka"
     ),
     max_iter: Annotated[int, typer.Option(min=1, help="Steps of training.")] = 2000,
+    restarts: Annotated[
+        int, typer.Option(min=1, help="Trainings of which the concepts that recur are kept; each costs one more.")
+    ] = 1,
     max_images: MaxImages = None,
     templates: Templates = None,
     seed: Annotated[int, typer.Option(min=0, help="Of training.")] = 0,

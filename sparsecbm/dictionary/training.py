@@ -36,6 +36,8 @@ class DictionaryOptions:
         Entries of the history.
     checkpoint_every : int
         Steps between checkpoints, where a folder is given.
+    revive : bool
+        Whether units that no row uses are pointed to what is missing.
     """
 
     max_iter: Count = 2000
@@ -44,6 +46,7 @@ class DictionaryOptions:
     n_evaluations: Count = 20
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
     checkpoint_every: Count = 200
+    revive: Flag = True
     early_stopping: Flag = False
     n_iter_no_change: Count = 5
 
@@ -172,7 +175,7 @@ class DictionaryTrainer(TrainingLoop):
         """Point units that no row has used for long to what is missing of badly rebuilt rows of the batch."""
         options, model = self.options, self.module
         due = (self._step + 1) % max(20, options.max_iter // _REVIVALS) == 0
-        if not due or self._step > _LAST_REVIVAL * options.max_iter:
+        if not (options.revive and due) or self._step > _LAST_REVIVAL * options.max_iter:
             return
         dead = torch.nonzero(model.idle >= self._patience(len(rows)))[:, 0]
         if not len(dead):

@@ -24,6 +24,7 @@ from sparsecbm.dictionary import (
     DictionaryTrainer,
     begin,
 )
+from sparsecbm.dictionary.restarts import recurring, together
 from sparsecbm.estimators.hub import PublishedEstimator
 from sparsecbm.estimators.inputs import SAFE_SCALE, check_finite, encoder_note
 from sparsecbm.estimators.matrix_search.pursuit import Pursuit
@@ -77,6 +78,9 @@ class SparseAutoencoder(PublishedEstimator, TransformerMixin, BaseEstimator):
         Optimizer steps; rows a step.
     learning_rate : float
         Of Adam, with cosine decay.
+    restarts : int
+        Trainings from different seeds, of `max_iter` steps each; not for the baselines. Of several, the `n_concepts`
+        units are kept that recur most in the others, and trained together for a quarter as many steps.
     device : str
         "auto", "cpu", "cuda" or "mps".
     random_state : int, RandomState or None
@@ -117,6 +121,7 @@ class SparseAutoencoder(PublishedEstimator, TransformerMixin, BaseEstimator):
         max_iter: Count = 2000,
         batch_size: Count = 512,
         learning_rate: Positive = 3e-3,
+        restarts: Count = 1,
         device: Text = "auto",
         random_state: Seed | None = None,
         verbose: Verbosity = None,
@@ -127,6 +132,7 @@ class SparseAutoencoder(PublishedEstimator, TransformerMixin, BaseEstimator):
         self.max_iter = max_iter
         self.batch_size = batch_size
         self.learning_rate = learning_rate
+        self.restarts = restarts
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
@@ -162,19 +168,22 @@ class SparseAutoencoder(PublishedEstimator, TransformerMixin, BaseEstimator):
             middle, found = DICTIONARY_BASELINES.find(given.kind)(some / scale, given.n_concepts, given.active, seed)
             self._set({"atoms": unit_rows(found, floor=1e-12), "centre": middle}, scale)
         else:
-            model: Dictionary = DICTIONARIES.find(given.kind)(atoms, centre, given.active)
-            model.prepare(torch.from_numpy(np.asarray(rows[:_ROWS], dtype=np.float32) / np.float32(scale)))
             names = ("max_iter", "batch_size", "learning_rate")
-            trainer = DictionaryTrainer(
-                model,
-                DictionaryOptions(**{name: getattr(given, name) for name in names}),
-                scale,
-                seed=seed,
-                device=given.device,
-                checkpoint_dir=checkpoint_dir,
-                progress=given.verbose,
-            )
-            self.history_ = trainer.fit(rows)
+            options = DictionaryOptions(**{name: getattr(given, name) for name in names})
+            head = torch.from_numpy(np.asarray(rows[:_ROWS], dtype=np.float32) / np.float32(scale))
+            folders = [checkpoint_dir] * given.restarts
+            if checkpoint_dir is not None and given.restarts > 1:
+                folders = [Path(checkpoint_dir) / f"restart-{turn}" for turn in range(given.restarts)]
+            models: list[Dictionary] = []
+            for turn, folder in enumerate(folders):
+                first = begin(rows, given.n_concepts, seed + turn)[0] if turn else atoms
+                model: Dictionary = DICTIONARIES.find(given.kind)(first, centre, given.active)
+                model.prepare(head)
+                self._train(model, options, rows, scale, seed + turn, folder)
+                models.append(model)
+            if given.restarts > 1:
+                model = recurring(models, rows, scale)
+                self._train(model, together(options), rows, scale, seed + given.restarts, checkpoint_dir)
             self._set({name: value.detach().cpu().numpy() for name, value in model.state_dict().items()}, scale)
         self.n_iter_ = int(self.history_[-1]["step"]) if self.history_ else 1
         self.dead_ = ~np.any([(code > 0).any(0) for code in self._blocks(rows[:_LOOK])], axis=0)
@@ -187,6 +196,22 @@ class SparseAutoencoder(PublishedEstimator, TransformerMixin, BaseEstimator):
             )
         self.metadata_: dict[str, Any] = {} if made_by is None else {"encoder": made_by}
         return self
+
+    def _train(
+        self, model: Dictionary, options: DictionaryOptions, rows: Any, scale: float, seed: int, folder: Any
+    ) -> None:
+        """Train in place, and write the history on."""
+        trainer = DictionaryTrainer(
+            model,
+            options,
+            scale,
+            seed=seed,
+            device=self.device,
+            checkpoint_dir=folder,
+            progress=self.verbose,
+        )
+        before = self.history_[-1]["step"] if self.history_ else 0
+        self.history_ += [{**entry, "step": entry["step"] + before} for entry in trainer.fit(rows)]
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

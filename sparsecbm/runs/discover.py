@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsecbm._base.errors import InputError
+from sparsecbm._base.errors import DataWarning, InputError
 from sparsecbm._base.files import check_free, plain, write_text
 from sparsecbm._base.names import same_name_key
+from sparsecbm._base.rows import evenly_spaced, unit_rows
 from sparsecbm.config.schema import EmbeddingsConfig
 from sparsecbm.inputs.comparison import Comparison
 from sparsecbm.inputs.concepts import read_concepts
@@ -27,6 +30,8 @@ _SHOWN = 8
 _ON_PAGE = {"name", "word", "named", "confidence", "share", "auc", "chance", "parent", "twins"}
 _LOOK = 20_000
 """Pictures that concepts are named and shown by."""
+_WORDS = 32
+"""Words of a vocabulary that are embedded again, to see whether its vectors are this encoder's."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +73,7 @@ def discover_concepts(
     active: int = 16,
     kind: str = "matryoshka",
     max_iter: int = 2000,
+    restarts: int = 1,
     max_images: int | None = None,
     templates: str | None = None,
     seed: int = 0,
@@ -86,7 +92,7 @@ def discover_concepts(
         Words to name concepts by: a concept file, or an .npz with `embeddings` of the same encoder and `names`.
     words : path, optional
         Concepts of the user's own, which come first; concepts are then found in what these do not rebuild.
-    size, active, kind, max_iter, seed, device
+    size, active, kind, max_iter, restarts, seed, device
         Of `SparseAutoencoder`. A killed training goes on where it stopped.
     max_images : int, optional
     templates : str, optional
@@ -121,7 +127,8 @@ def discover_concepts(
         given_vectors = comparison.vectors(given)["concept_embeddings"]
         X = left_over(X, given_vectors, active)
     work = output.with_name(f".{output.stem}.training")
-    model = SparseAutoencoder(size, kind=kind, active=active, max_iter=max_iter, device=device, random_state=seed)
+    options = {"kind": kind, "active": active, "max_iter": max_iter, "restarts": restarts}
+    model = SparseAutoencoder(size, **options, device=device, random_state=seed)
     model.fit(X, checkpoint_dir=work)
     where = np.arange(len(X))
     if len(X) > _LOOK:
@@ -142,7 +149,7 @@ def discover_concepts(
         "source": "found in pictures by a sparse autoencoder",
         "images": images,
         "encoder": {"spec": comparison.encoder.spec, "fingerprint": comparison.encoder.fingerprint},
-        "dictionary": {"kind": kind, "size": size, "active": active, "seed": seed, "max_iter": max_iter},
+        "dictionary": {"size": size, **options, "seed": seed},
         "found": found,
     }
     concepts = ConceptSet(
@@ -219,9 +226,27 @@ def _vocabulary(path: str | Path | None, comparison: Comparison) -> tuple[list[s
                 f"the vocabulary {str(path)!r} has {bank.vectors.shape[1]}-d embeddings and {comparison.spec} gives "
                 f"{comparison.encoder.embed_dim}-d ones: embed its words with that encoder"
             )
+        _check_words(path, bank.names, bank.vectors, comparison)
         return list(bank.names), bank.vectors
     words = ConceptSet.from_file(path)
-    return list(words.names), np.asarray(comparison.vectors(words)["concept_embeddings"])
+    vectors = np.asarray(comparison.vectors(words)["concept_embeddings"])
+    if words.vectors is not None and "encoder" not in words.provenance:
+        _check_words(path, words.names, vectors, comparison)
+    return list(words.names), vectors
+
+
+def _check_words(path: str | Path, words: Sequence[str], vectors: NDArray[Any], comparison: Comparison) -> None:
+    """Warn where the vectors that a file gives its words are nearer to other words' than to their own."""
+    index = evenly_spaced(len(words), _WORDS)
+    own = comparison.texts([words[i] for i in index])
+    cosines = (own - own.mean(axis=0)) @ unit_rows(vectors[index] - vectors[index].mean(axis=0), floor=1e-9).T
+    if (cosines.argmax(axis=1) == np.arange(len(index))).mean() < 0.5:
+        warnings.warn(
+            f"the vocabulary {str(path)!r} does not say its encoder, and its vectors are not those that "
+            f"{comparison.spec} gives the same words: names will mean nothing unless it is the same",
+            DataWarning,
+            stacklevel=3,
+        )
 
 
 def _names(naming: Naming | None, count: int, taken: tuple[str, ...]) -> list[str]:

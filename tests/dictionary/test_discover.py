@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from sparsecbm import ConceptSet, load_encoder
+from sparsecbm import ConceptSet, embed_texts, load_encoder
 from sparsecbm._base.errors import InputError
 from sparsecbm._base.rows import unit_rows
 from sparsecbm.dictionary.naming import name_units
@@ -140,3 +141,14 @@ def test_discover_and_use(tmp_path: Path) -> None:
         discover_concepts(
             "birds", "bundled", tmp_path / "x.safetensors", vocabulary=tmp_path / "foreign.npz", **options
         )
+    words = ["a bird in the snow", "a large bird", "a bird with a red crown"]
+    own = embed_texts(load_encoder("bundled"), words, cache="memory").vectors
+    for vectors, heard in ((own, 0), (own[[1, 2, 0]], 1)):
+        np.savez(tmp_path / "words.npz", embeddings=vectors, names=np.array(words))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            discover_concepts(
+                "birds", "bundled", output, vocabulary=tmp_path / "words.npz", restarts=2, force=True, **options
+            )
+        assert sum("not those that bundled gives" in str(warning.message) for warning in caught) == heard
+    assert ConceptSet.from_file(output).provenance["dictionary"]["restarts"] == 2

@@ -73,6 +73,18 @@ def test_idle_units_come_back() -> None:
         SparseAutoencoder(60, kind="pca", active=2, random_state=0).fit(X)  # of 24 dimensions
 
 
+@pytest.mark.parametrize("kind", DICTIONARIES)
+def test_restarts_find_what_one_training_does_not(kind: str) -> None:
+    X, atoms = plant()
+    single, several = (make(kind, max_iter=150, restarts=restarts).fit(X) for restarts in (1, 3))
+    worst = [np.sort(matched_atoms(atoms, model.components_))[1] for model in (single, several)]
+    assert worst[1] > max(0.75, worst[0] + 0.05)
+    assert several.score(X) > single.score(X) > 0.75
+    assert several.n_iter_ == 3 * 150 + 38
+    assert 2 < (several.transform(X) > 0).sum(axis=1).mean() < 5
+    assert not several.dead_.any()
+
+
 _KILLED = """
 import os, sys, numpy as np
 from sparsecbm import SparseAutoencoder
@@ -80,24 +92,28 @@ import sparsecbm.dictionary.training as training
 step, count = training.DictionaryTrainer._optimizer_step, [0]
 def dies(self, X):
     count[0] += 1
-    if count[0] > 250:
+    if count[0] > int(sys.argv[4]):
         os._exit(9)
     return step(self, X)
 training.DictionaryTrainer._optimizer_step = dies
 X = np.load(sys.argv[1])
-model = SparseAutoencoder(20, kind=sys.argv[2], active=4, max_iter=300, batch_size=16, random_state=0)
+options = {"active": 4, "max_iter": 300, "batch_size": 16, "restarts": int(sys.argv[5])}
+model = SparseAutoencoder(20, kind=sys.argv[2], random_state=0, **options)
 model.fit(X, checkpoint_dir=sys.argv[3])
 """
 
 
-def test_killed_and_resumed_is_bit_identical(forking: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("restarts", "killed_after", "first"), [(1, 250, 200), (2, 550, 200)])
+def test_killed_and_resumed_is_bit_identical(
+    restarts: int, killed_after: int, first: int, forking: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import sparsecbm.dictionary.training as training
 
     X, _ = plant(400)
     kind = "concrete"  # draws noise too
     np.save(tmp_path / "x.npy", X)
     call = [str(forking / "python"), "-c", _KILLED, str(tmp_path / "x.npy"), kind, str(tmp_path / "c")]
-    assert subprocess.run(call, capture_output=True).returncode == 9
+    assert subprocess.run([*call, str(killed_after), str(restarts)], capture_output=True).returncode == 9
     took: list[int] = []
     step = training.DictionaryTrainer._optimizer_step
 
@@ -106,10 +122,11 @@ def test_killed_and_resumed_is_bit_identical(forking: Path, tmp_path: Path, monk
         return step(self, rows)
 
     monkeypatch.setattr(training.DictionaryTrainer, "_optimizer_step", counted)
-    options = {"active": 4, "max_iter": 300, "batch_size": 16, "learning_rate": 3e-3}
+    options = {"active": 4, "max_iter": 300, "batch_size": 16, "learning_rate": 3e-3, "restarts": restarts}
     resumed = make(kind, **options).fit(X, checkpoint_dir=tmp_path / "c")
-    assert took[0] == 200
+    assert took[0] == first
     whole = make(kind, **options).fit(X)
+    assert resumed.history_ == whole.history_
     assert all(np.array_equal(resumed._state[name], value) for name, value in whole._state.items())
 
 
