@@ -127,7 +127,7 @@ def discover_concepts(
         given_vectors = comparison.vectors(given)["concept_embeddings"]
         X = left_over(X, given_vectors, active)
     work = output.with_name(f".{output.stem}.training")
-    options = {"kind": kind, "active": active, "max_iter": max_iter, "restarts": restarts}
+    options: dict[str, Any] = {"kind": kind, "active": active, "max_iter": max_iter, "restarts": restarts}
     model = SparseAutoencoder(size, **options, device=device, random_state=seed)
     model.fit(X, checkpoint_dir=work)
     where = np.arange(len(X))

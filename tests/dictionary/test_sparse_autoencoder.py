@@ -77,10 +77,10 @@ def test_idle_units_come_back() -> None:
 def test_restarts_find_what_one_training_does_not(kind: str) -> None:
     X, atoms = plant()
     single, several = (make(kind, max_iter=150, restarts=restarts).fit(X) for restarts in (1, 3))
-    worst = [np.sort(matched_atoms(atoms, model.components_))[1] for model in (single, several)]
-    assert worst[1] > max(0.75, worst[0] + 0.05)
+    worst = [matched_atoms(atoms, model.components_).min() for model in (single, several)]
+    assert worst[0] < 0.8 < 0.85 < worst[1]
     assert several.score(X) > single.score(X) > 0.75
-    assert several.n_iter_ == 3 * 150 + 38
+    assert several.n_iter_ == 3 * 150 + 200
     assert 2 < (several.transform(X) > 0).sum(axis=1).mean() < 5
     assert not several.dead_.any()
 
@@ -103,9 +103,9 @@ model.fit(X, checkpoint_dir=sys.argv[3])
 """
 
 
-@pytest.mark.parametrize(("restarts", "killed_after", "first"), [(1, 250, 200), (2, 550, 200)])
+@pytest.mark.parametrize(("restarts", "killed_after"), [(1, 250), (2, 550)])
 def test_killed_and_resumed_is_bit_identical(
-    restarts: int, killed_after: int, first: int, forking: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    restarts: int, killed_after: int, forking: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import sparsecbm.dictionary.training as training
 
@@ -124,7 +124,7 @@ def test_killed_and_resumed_is_bit_identical(
     monkeypatch.setattr(training.DictionaryTrainer, "_optimizer_step", counted)
     options = {"active": 4, "max_iter": 300, "batch_size": 16, "learning_rate": 3e-3, "restarts": restarts}
     resumed = make(kind, **options).fit(X, checkpoint_dir=tmp_path / "c")
-    assert took[0] == first
+    assert took[0] == 200
     whole = make(kind, **options).fit(X)
     assert resumed.history_ == whole.history_
     assert all(np.array_equal(resumed._state[name], value) for name, value in whole._state.items())
