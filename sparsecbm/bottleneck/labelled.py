@@ -2,9 +2,9 @@
 
 In whitened space a concept is a direction of length one. Its text gives one, p; a penalised logistic regression on
 labelled pictures gives another, q. The concept becomes the direction of (1 - share) p + share q, and `share`, with the
-probe's penalty, is what orders held-out labelled pictures best. Few labels cannot say which that is, so each concept's
-held-out AUC counts together with the mean over concepts, which is worth `_PRIOR_LABELS` labels: without labels the
-concept is its text, with many it is what its own labels prefer.
+probe's penalty, is what orders held-out labelled pictures best, the nearest to the text of what does equally well. Few
+labels cannot say which that is, so each concept's held-out AUC counts together with the mean over concepts, which is
+worth `_PRIOR_LABELS` labels: without labels the concept is its text, with many it is what its own labels prefer.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from sparsecbm.bottleneck.ties.base import unit_rows
 _SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 _PENALTIES = (1.0, 0.1, 0.01)
 """Of the squared weights, beside the mean cross-entropy."""
+_EQUAL = 0.001
+"""AUC between equals, of which the nearest to the text is taken: a probe has forgotten what the labels do not ask."""
 _FOLDS = 5
 _PRIOR_LABELS = 20
 _PRIOR = (0.2, 0.05)
@@ -109,11 +111,10 @@ def learn_concepts(
     weight = counts[:, chosen].min(axis=0)
     mean = np.average(table, axis=-1, weights=weight)[..., None]
     judged = (weight * table + _PRIOR_LABELS * mean) / (weight + _PRIOR_LABELS)
-    # Of equals the first: nearest to the text, of the largest penalty.
-    best = judged.reshape(-1, len(chosen)).argmax(axis=0)
-    s, p = np.divmod(best, len(_PENALTIES))
-    every = np.stack(list(_probes(H, C, known)))
     columns = np.arange(len(chosen))
+    s = (judged.max(axis=1) >= judged.max(axis=(0, 1)) - _EQUAL).argmax(axis=0)
+    p = judged[s, :, columns].argmax(axis=1)
+    every = np.stack(list(_probes(H, C, known)))
     share[chosen] = np.asarray(shares)[s]
     directions[chosen] = _blend(anchors, every[p, columns], share[chosen][:, None])
     auc[chosen] = table[s, p, columns]

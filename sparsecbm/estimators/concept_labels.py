@@ -17,6 +17,8 @@ from sparsecbm.bottleneck.labelled import LabelledConcepts, learn_concepts, unla
 from sparsecbm.bottleneck.ties.base import unit_rows
 
 if TYPE_CHECKING:
+    from sparsecbm.bottleneck import FrozenBottleneck
+    from sparsecbm.estimators.fitting import Fitted
     from sparsecbm.estimators.inference import InferenceModel
 
 _SAMPLE, _SAMPLE_PRIOR = 4096, 1024
@@ -282,13 +284,42 @@ class ConceptTrust:
         seed: int,
     ) -> None:
         """Keep what probabilities and worth are made from, and warn of concepts that are not worth their names."""
-        rng = np.random.default_rng([seed, 6])
-        n = len(X)
-        most = min(_SAMPLE, max(64, _ENTRIES // len(self.concept_names_)))
-        rows = np.arange(n) if n <= most else np.sort(rng.choice(n, most, replace=False))
-        model_units = self.bottleneck_.units(np.asarray(X[rows], dtype=np.float32))  # type: ignore[attr-defined]
+        rows, model_units = self._seen(self.bottleneck_, X, seed)  # type: ignore[attr-defined]
         self._looked_at = (model_units, None if truth is None else truth[rows], seed)
         self._warn_of_concepts(model_units, labels[rows], found)
+
+    def _seen(self, bottleneck: FrozenBottleneck, X: np.ndarray | Rows, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Some rows, and what they are in units."""
+        rng, n = np.random.default_rng([seed, 6]), len(X)
+        most = min(_SAMPLE, max(64, _ENTRIES // len(self.concept_names_)))
+        rows = np.arange(n) if n <= most else np.sort(rng.choice(n, most, replace=False))
+        return rows, bottleneck.units(np.asarray(X[rows], dtype=np.float32))
+
+    def _too_coarse(self, fitted: Fitted, X: np.ndarray | Rows, labels: np.ndarray, seed: int, chosen: bool) -> bool:
+        """Whether yes-or-no answers lose classes that graded scores tell apart, and say so.
+
+        `chosen`: whether somebody asked for them.
+        """
+        bottleneck, head = fitted.bottleneck, fitted.head
+        rows, units = self._seen(bottleneck, X, seed)
+        few = 20 * units.shape[1] <= len(units)  # so that class means are not fitted to these very pictures
+        if not few or bottleneck.gate.name != "presence" or self.multilabel_:
+            return False
+        with torch.inference_mode():
+            scores = bottleneck.gate(torch.from_numpy(units)).numpy() @ head.weights.T + head.intercept
+        right, graded = float((scores.argmax(axis=1) == labels[rows]).mean()), _by_class_means(units, labels[rows])
+        if graded <= right + _COARSE:
+            return False
+        more = "more concepts help (labels of some and texts of others go together)"
+        advice = f"{more}, or training='joint', gate='dense', which read grades"
+        warnings.warn(
+            f"as yes-or-no answers {len(self.concept_names_)} concepts tell the classes of training pictures apart in "
+            f"{right:.1%}, as graded scores they would in {graded:.1%}: "
+            + (advice if chosen else f"training='joint' is taken, which reads grades; {more}"),
+            ConceptWarning,
+            stacklevel=3,
+        )
+        return True
 
     def _warn_of_concepts(self, units: np.ndarray, labels: np.ndarray, found: LabelledConcepts | None) -> None:
         activations = self._activations(units)
@@ -314,18 +345,6 @@ class ConceptTrust:
             return
         if found is None:
             return
-        few = 20 * units.shape[1] <= len(units)  # so that class means are not fitted to these very pictures
-        if few and self.bottleneck_.gate.name == "presence" and not self.multilabel_:  # type: ignore[attr-defined]
-            graded = _by_class_means(units, labels)
-            if graded > right + _COARSE:
-                warnings.warn(
-                    f"as yes-or-no answers {len(self.concept_names_)} concepts tell the classes of training pictures "
-                    f"apart in {right:.1%}, as graded scores they would in {graded:.1%}: give more "
-                    "concepts (labels of some and texts of others go together), or training='joint', gate='dense', "
-                    "which read grades",
-                    ConceptWarning,
-                    stacklevel=4,
-                )
         absent, present = self._known("worth_")
         labelled = found.counts.min(axis=0) >= 2
         flat = weighed & labelled & (np.abs(present - absent) <= 1e-6 * np.maximum(activations.std(axis=0), 1e-12))

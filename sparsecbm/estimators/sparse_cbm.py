@@ -88,8 +88,8 @@ class SparseCBMClassifier(
         corrected concept is worth what it was in that mixture. "sequential": units are their concepts, from texts and
         labels alone; the head learns on what they say. "independent": the same units, but where concept labels are
         known the head learns on the truth, so that a corrected concept means to it exactly what a true one did. None:
-        "joint" where fewer than half of the concepts have labels, else "independent" with labels of the pictures of
-        `X`, "sequential" with others.
+        "joint" where fewer than half of the concepts have labels, or yes-or-no answers of so few concepts lose classes
+        that their scores tell apart; else "independent" with labels of the pictures of `X`, "sequential" with others.
     loss : {"gumbel", "contrastive", "l1", "similarity", "none"}
         The concept loss added to the cross-entropy ("joint").
     variant : {"default", "published"}
@@ -397,6 +397,9 @@ class SparseCBMClassifier(
             fitted = fit.published()
         else:
             fitted = fit.joint() if how == "joint" else fit.head_alone(truth if how == "independent" else None)
+            asked = given.training is not None
+            if how != "joint" and self._too_coarse(fitted, rows, labels, seed, asked) and not asked:
+                fitted = fit.joint()
             self.cone_widths_ = fitted.cone_widths
         self._trained = fitted.trained
         self.history_, self.n_iter_ = fitted.history, int(fitted.history[-1]["step"])

@@ -17,6 +17,7 @@ from sparsecbm._base.errors import InputError
 from sparsecbm._base.logistic import logistic_columns
 from sparsecbm._base.ranks import pair_aucs
 from sparsecbm.bottleneck.labelled import learn_concepts, unlabelled_presence, worth
+from sparsecbm.bottleneck.ties.base import unit_rows
 from sparsecbm.estimators import SparseCBMClassifier
 from sparsecbm.estimators.concept_labels import ConceptWarning
 from sparsecbm.evaluation import expected_calibration_error
@@ -266,7 +267,27 @@ def test_all_of_few_concepts_stay_active_among_many_classes() -> None:
     X = rows[y] + 0.1 * rng.normal(size=(720, 6))
     model = SparseCBMClassifier(random_state=0, max_iter=200, verbose=False).fit(X[:480], y[:480])
     assert (model.transform(X[480:]) != 0).all()
-    assert model.score(X[480:], y[480:]) > 0.8
+    bare = model.score(X[480:], y[480:])
+    assert bare > 0.8
+    # Answers to six questions cannot tell so many classes apart; whoever gives them must not lose classes by it.
+    labels = (X[:480] > 1).astype(float)
+    with pytest.warns(ConceptWarning, match="training='joint' is taken"):
+        model.fit(X[:480], y[:480], concept_labels=labels)
+    assert model.score(X[480:], y[480:]) > bare - 0.05
+    with pytest.warns(ConceptWarning, match="more concepts help"):
+        model.set_params(training="independent").fit(X[:480], y[:480], concept_labels=labels)
+    assert model.score(X[480:], y[480:]) < bare - 0.1
+
+
+def test_of_equally_good_directions_the_nearest_to_the_text_is_taken() -> None:
+    rng = np.random.default_rng(0)
+    H, texts = rng.normal(size=(2000, 8)), np.eye(4, 8)
+    texts[:, 7] = 0.05  # hardly wrong, but a part of the probe is a little better
+    noise = rng.normal(size=(2000, 4))
+    found = learn_concepts(unit_rows(texts), H, (H[:, :4] + noise > 1).astype(float), H, 0)
+    np.testing.assert_array_equal(found.share, 0.0)
+    elsewhere = learn_concepts(unit_rows(texts), H, (H[:, 3:7] + noise > 1).astype(float), H, 0)
+    assert elsewhere.share[1:].min() > 0.5
 
 
 def test_few_concepts_are_not_shut_by_the_price_on_each() -> None:
