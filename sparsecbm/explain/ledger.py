@@ -216,6 +216,16 @@ class Ledger:
         whole = (self.place(), self.maps.picture) if self.maps is not None else (None, None)
         return Account(tuple(lines), self.score, *said, *whole)
 
+    @property
+    def probable(self) -> bool:
+        """Whether activations are the probabilities of concepts."""
+        known = self.presence
+        return (
+            known is not None
+            and known.shape == self.activations.shape
+            and np.allclose(known, self.activations, 0, 1e-4)
+        )
+
     def _presence_of(self, concept: str) -> str:
         """How probable a concept is, and what was said of it, in words; empty where nothing is known."""
         if self.presence is None:

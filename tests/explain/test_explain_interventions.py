@@ -434,6 +434,13 @@ def test_corrections_are_said_in_probabilities_and_undone() -> None:
         presence=[[0.03, np.nan]], worth=worth,
     )  # fmt: skip
     assert [line.name for line in ledgers[0].lines().lines] == ["crest", "red crown: 3%", "bias"]
+    p, weights = [[0.03, 0.9]], [[2.0, 1.0], [1.0, 3.0]]
+    for presence, said in (
+        (p, "crest: 90% -> 26% (+"),
+        (None, "crest: 0.9 -> 0.2"),
+    ):  # activations are probabilities, or not
+        whole = explain(p, weights, [0.5, 0], ["red crown", "crest"], ["finch", "jay"], presence=presence, worth=worth)
+        assert said in counterfactual(whole, 0).to_text()
     edits = Interventions(ledgers)
     edits.correct(0, "red crown", 1)
     edits.correct(0, "crest", 0.2)

@@ -64,13 +64,17 @@ class Counterfactual:
     def __len__(self) -> int:
         return len(self.edits)
 
+    def said(self, value: float, form: str = ".3g") -> str:
+        """Return a value of an edit in words: in percent where activations are the probabilities of concepts."""
+        return f"{value:.0%}" if self.before.probable else format(value, form)
+
     def to_text(self) -> str:
         """Return the counterfactual in words, one line an edit."""
         source = f"{self.before.source}: " if self.before.source else ""
         proof = "no smaller set does" if self.optimal else "a smaller set may exist"
         head = f"{source}{self.before.target} becomes {self.after.target} by {len(self)} edits ({proof})"
         head = head.replace(" 1 edits", " 1 edit")
-        lines = [f"  {e.concept}: {e.before:.3g} -> {e.after:.3g} ({e.gain:+.3f})" for e in self.edits]
+        lines = [f"  {e.concept}: {self.said(e.before)} -> {self.said(e.after)} ({e.gain:+.3f})" for e in self.edits]
         note = f"  (the same turns {self.turns:.0%} of all pictures into {self.after.target})"
         return "\n".join([head, *lines, *([note] if self.turns > TURNS_MOST else [])])
 
