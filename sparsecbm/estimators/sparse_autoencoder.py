@@ -80,7 +80,7 @@ class SparseAutoencoder(PublishedEstimator, TransformerMixin, BaseEstimator):
         Of Adam, with cosine decay.
     restarts : int
         Trainings from different seeds, of `max_iter` steps each; not for the baselines. Of several, the `n_concepts`
-        units are kept that recur most in the others, and trained together for a quarter as many steps.
+        units are kept that recur most in the others, and trained together for a quarter as many steps, at least 200.
     device : str
         "auto", "cpu", "cuda" or "mps".
     random_state : int, RandomState or None
