@@ -8,8 +8,6 @@ from __future__ import annotations
 import os
 from typing import Any
 
-import numpy as np
-
 from sparsecbm._base.errors import InputError
 from sparsecbm._base.extras import require
 from sparsecbm.explain.glossary import GLOSSARY
@@ -50,7 +48,7 @@ class _Answers:
             for name, value, top in made
         ]
         shown += [self.gr.Slider(visible=False) for _ in range(SLIDERS + CHOSEN - len(shown))]
-        row = ledgers.activations[0].tolist()
+        row = [None if part is None else part[0].tolist() for part in (ledgers.activations, ledgers.presence)]
         # One entry a slider of the picture, also of those that are not shown.
         start = [(name, _shown(value)) for name, value, _ in made] + [("", 0.0)] * (SLIDERS - len(made))
         return [
@@ -69,14 +67,15 @@ class _Answers:
         """Give each chosen concept a slider; one that has been moved stays where it is."""
         first, held = start[:SLIDERS], dict(zip((name for name, _ in start), values))
         present = {name for name, _ in first}
+        activations = row[0] if row else []
         added = [name for name in names if name in self.concepts and name not in present][:CHOSEN] if row else []
-        before = [(name, _shown(float(np.asarray(row)[self.concepts[name]]))) for name in added]
+        before = [(name, _shown(float(activations[self.concepts[name]]))) for name in added]
         made = [
             self.gr.Slider(
                 label=name,
                 value=held.get(name, value),
                 minimum=min(0.0, value),
-                maximum=self.session.reach(row),
+                maximum=self.session.reach(activations),
                 visible=True,
             )
             for name, value in before
@@ -95,16 +94,16 @@ class _Answers:
         # A slider shows two decimals: one that nobody moved must not round its activation.
         return {name: float(value) for (name, before), value in zip(start, values) if name and float(value) != before}
 
-    def move(self, row: list[float] | None, start: list[Any], *values: float) -> list[Any]:
+    def move(self, row: list[Any] | None, start: list[Any], *values: float) -> list[Any]:
         if row is None:
             return ["", None]
-        ledgers = self.session.edited(row, self._moved(start, values))
+        ledgers = self.session.edited(row[0], self._moved(start, values), row[1])
         return [ledger_html(ledgers[0].lines()), self.session.classes(ledgers)]
 
-    def turn(self, row: list[float] | None, start: list[Any], *values: float) -> str:
+    def turn(self, row: list[Any] | None, start: list[Any], *values: float) -> str:
         if row is None:
             return ""
-        return self.session.smallest_change(self.session.edited(row, self._moved(start, values)).activations)
+        return self.session.smallest_change(self.session.edited(row[0], self._moved(start, values)).activations)
 
 
 def build_page(session: Session) -> Any:

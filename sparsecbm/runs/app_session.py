@@ -55,7 +55,7 @@ class Session:
         except UndecodableError as error:
             raise InputError(f"the picture cannot be used: {error}") from error
         vectors = self.encoder.encode_images([image])
-        ledgers = self._ledgers(self.stored.classifier.transform(vectors), vectors)
+        ledgers = self._ledgers(self.stored.classifier.transform(vectors), **self._told(vectors))
         try:
             return mapped(ledgers, self.stored, [image])
         except InputError:  # an encoder that does not open
@@ -66,13 +66,16 @@ class Session:
         """Whether activations are the probabilities of concepts."""
         return self.stored.classifier.bottleneck_.gate.name == "presence"
 
-    def _ledgers(self, activations: Any, vectors: Any = None) -> Ledgers:
+    def _told(self, vectors: Any) -> dict[str, Any]:
         from sparsecbm.estimators.inference import told_presence  # takes seconds to import
 
+        return told_presence(self.stored.classifier, vectors)
+
+    def _ledgers(self, activations: Any, **told: Any) -> Ledgers:
         model = self.stored.classifier
-        told = {} if vectors is None else told_presence(model, vectors)
         if self.probabilities:
             told = {"presence": activations, "worth": model.worth_}
+        told["multilabel"] = getattr(model, "multilabel_", False)
         return explain(
             activations,
             model.head_weights_,
@@ -123,9 +126,13 @@ class Session:
         place = number % len(self._examples)
         return self._examples[place], self._examples.ids[place]
 
-    def edited(self, activations: Any, changes: dict[str, float]) -> Ledgers:
-        """Return the ledgers of activations with some concepts changed."""
-        edits = Interventions(self._ledgers(np.atleast_2d(activations)))
+    def edited(self, activations: Any, changes: dict[str, float], presence: Any = None) -> Ledgers:
+        """Return the ledgers of activations with some concepts changed; `presence` is what `look` said of each."""
+        told = {}
+        if presence is not None:  # of what is changed, the picture says nothing more
+            changed = np.isin(self.stored.classifier.concept_names_, list(changes))
+            told = {"presence": np.where(changed, np.nan, presence), "worth": self.stored.classifier.worth_}
+        edits = Interventions(self._ledgers(np.atleast_2d(activations), **told))
         if self.probabilities:
             for name, value in changes.items():
                 edits.correct(0, name, value)

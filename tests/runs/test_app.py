@@ -72,6 +72,21 @@ def test_session_shows_and_moves_what_the_model_computes(session, tmp_path) -> N
     assert target in session.smallest_change(ledgers.activations[0])
 
 
+def test_a_slider_leaves_several_classes_and_probabilities_as_they_were(session, tmp_path) -> None:
+    rng, images = np.random.default_rng(1), load_images("birds", "train", max_images=60)
+    Y, C = rng.random((60, len(session.stored.class_names))) < 0.4, rng.random((60, 6)) < 0.5
+    model = SparseCBMClassifier(rng.normal(size=(6, 128)), max_active_concepts=3, training="sequential")
+    model.fit(session.encoder.encode_images(images), Y.astype(int), concept_labels=C)
+    held = app.Session(dataclasses.replace(session.stored, classifier=model), session.encoder)
+    images[2].save(tmp_path / "bird.png")
+    ledgers = held.look(tmp_path / "bird.png")
+    row, presence = ledgers.activations[0], ledgers.presence[0]
+    np.testing.assert_array_equal(held.edited(row, {}, presence).probabilities, ledgers.probabilities)
+    assert ledgers.probabilities.sum() > 1.5  # a sigmoid a class
+    moved = held.edited(row, {"concept 4": row[4] + 1}, presence).presence[0]
+    np.testing.assert_array_equal(moved, np.where(np.arange(6) == 4, np.nan, presence))
+
+
 def test_session_says_how_good_the_model_is_and_shows_its_pictures(folder, session) -> None:
     assert session.quality() == ""
     model = SparseCBMClassifier.load(folder)
