@@ -35,6 +35,8 @@ class Latents(ABC):
     n: int
     width: int
     n_states: int
+    concrete = True
+    """Whether relaxed samples are Concrete ones."""
 
     @abstractmethod
     def group(self, n: int) -> Latents:

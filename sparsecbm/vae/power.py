@@ -20,6 +20,8 @@ class PowerLatents(BernoulliLatents):
     mixture by implicit differentiation, -(dF / d logits) / f.
     """
 
+    concrete = False
+
     def value(self, logits: Tensor, drawn: Tensor, temperature: float) -> Tensor:
         if temperature > 1:
             raise InputError(f"temperature={temperature:g}: power functions need at most 1, where both are uniform")

@@ -21,6 +21,8 @@ class SpikeExponentialLatents(BernoulliLatents):
     refused.
     """
 
+    concrete = False
+
     def value(self, logits: Tensor, drawn: Tensor, temperature: float) -> Tensor:
         sharp = min(1 / temperature, _SHARPEST)
         left = (F.logsigmoid(-drawn) - F.logsigmoid(logits)).clamp(max=0)  # log((1 - u) / p(z = 1))
@@ -30,6 +32,4 @@ class SpikeExponentialLatents(BernoulliLatents):
         return value
 
     def log_density(self, logits: Tensor, value: Tensor, temperature: float) -> Tensor:
-        raise InputError(
-            "latents 'spike_exponential' have no density at their spike; use objective 'mass' or 'analytic'"
-        )
+        raise InputError("latents 'spike_exponential' have no density at their spike; use objective 'analytic'")

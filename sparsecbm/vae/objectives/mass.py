@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from sparsecbm._base.errors import InputError
+from sparsecbm.vae.model import DiscreteVAE
 from sparsecbm.vae.objectives.base import Objective
 
 
@@ -13,3 +15,10 @@ class MassObjective(Objective):
     """
 
     name = "mass"
+
+    def check(self, model: DiscreteVAE) -> None:
+        if self.mode == "relaxed" and not model.latents.concrete:
+            raise InputError(
+                "objective 'mass' is exploited by a relaxation other than the Concrete one, where it rises far above "
+                "log p(x); use 'analytic', or straight_through: true"
+            )
