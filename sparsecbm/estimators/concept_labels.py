@@ -76,6 +76,8 @@ def check_concept_labels(
         raise InputError(
             f"concept_labels hold {found[i, j]:g} for {name!r} in row {i}: expected 0, 1, a probability, or NaN"
         )
+    if not known.any():
+        warnings.warn("concept_labels hold nothing but NaN: no concept learns from them", ConceptWarning, 3)
     between = known & (found > 0) & (found < 1)
     if between.any():
         warnings.warn(

@@ -73,7 +73,8 @@ def test_auc_of_partly_labelled_columns_is_that_of_scikit_learn() -> None:
 def test_without_labels_concepts_are_their_texts() -> None:
     X, y, C, texts = planted()
     a = fit(X, y, texts, None, training="sequential")
-    b = fit(X, y, texts, np.full(C.shape, np.nan), training="sequential")
+    with pytest.warns(ConceptWarning, match="nothing but NaN"):
+        b = fit(X, y, texts, np.full(C.shape, np.nan), training="sequential")
     assert (a.predict_concepts_proba(X) == b.predict_concepts_proba(X)).all()
     assert (a.logits(X) == b.logits(X)).all()
     assert b.concept_directions_ is None
