@@ -46,11 +46,17 @@ def recurring(models: Sequence[Dictionary], X: np.ndarray | Rows, scale: float) 
     size, each = models[0].n_concepts, torch.arange(len(alike), device=alike.device)
     best = alike.reshape(len(alike), len(models), size).amax(2)
     best[each, each // size] = 0.0
-    order = best.sum(1).argsort(descending=True, stable=True).tolist()
     kept: list[int] = []
     twins: list[int] = []
-    for unit in order:
-        (twins if kept and float(alike[unit, kept].max()) > _TWIN else kept).append(unit)
+    nearest = torch.full_like(alike[0], -1.0)  # of each unit to those kept
+    for unit in best.sum(1).argsort(descending=True, stable=True).tolist():
+        if nearest[unit] > _TWIN:
+            twins.append(unit)
+            continue
+        kept.append(unit)
+        if len(kept) == size:
+            break
+        nearest = torch.maximum(nearest, alike[unit])
     chosen = sorted([*kept, *twins][:size], key=lambda unit: (unit % size, unit))
     made = type(models[0])(models[0].atoms, models[0].centre, models[0].active)
     made.load_state_dict(models[0].state_dict())
@@ -68,15 +74,10 @@ def _correlations(models: Sequence[Dictionary], X: np.ndarray | Rows, scale: flo
     square = torch.zeros((), dtype=torch.float64, device=device)
     for start in range(0, len(index), _ROWS):
         x = torch.from_numpy(np.asarray(X[index[start : start + _ROWS]], dtype=np.float32) / np.float32(scale))
-        codes = torch.cat([_dense(model, x.to(device)) for model in models], 1).double()
+        codes = torch.cat([model.dense(x.to(device)) for model in models], 1).double()
         total, square = total + codes.sum(0), square + codes.T @ codes
     mean = total / len(index)
     covariance = square / len(index) - torch.outer(mean, mean)
     width = covariance.diagonal().clamp_min(0).sqrt()
     shown = width > 1e-9
     return torch.where(shown[:, None] & shown, covariance / torch.outer(width, width).clamp_min(1e-18), 0.0)
-
-
-def _dense(model: Dictionary, x: Tensor) -> Tensor:
-    values, indices = model.codes(x)
-    return values.new_zeros(len(x), model.n_concepts).scatter_(1, indices, values)

@@ -303,9 +303,10 @@ class ConceptTrust:
         `chosen`: whether somebody asked for them.
         """
         bottleneck, head = fitted.bottleneck, fitted.head
+        if bottleneck.gate.name != "presence" or self.multilabel_:
+            return False
         rows, units = self._seen(bottleneck, X, seed)
-        few = 20 * units.shape[1] <= len(units)  # so that class means are not fitted to these very pictures
-        if not few or bottleneck.gate.name != "presence" or self.multilabel_:
+        if 20 * units.shape[1] > len(units):  # class means would be fitted to these very pictures
             return False
         with torch.inference_mode():
             scores = bottleneck.gate(torch.from_numpy(units)).numpy() @ head.weights.T + head.intercept

@@ -257,8 +257,7 @@ class SparseAutoencoder(PublishedEstimator, TransformerMixin, BaseEstimator):
             if self._model is None:
                 codes = self._pursuit.codes(block - self._state["centre"], int(self.active), nonnegative=True).dense()
             else:
-                values, indices = self._model.codes(torch.from_numpy(block).float())
-                codes = values.new_zeros(len(block), len(self.components_)).scatter_(1, indices, values).numpy()
+                codes = self._model.dense(torch.from_numpy(block).float()).numpy()
             yield (codes * self._scale).astype(np.float32)
 
     def transform(self, X: ArrayLike) -> NDArray[np.float32]:

@@ -71,6 +71,11 @@ class Dictionary(nn.Module):
         """Codes of rows (n, d) at inference."""
         raise NotImplementedError
 
+    def dense(self, x: Tensor) -> Tensor:
+        """Codes (n, M) of rows (n, d) at inference."""
+        values, indices = self.codes(x)
+        return values.new_zeros(len(x), self.n_concepts).scatter_(1, indices, values)
+
     def decode(self, codes: Codes) -> Tensor:
         """Rows (n, d) that codes stand for."""
         values, indices = codes
